@@ -1,0 +1,111 @@
+"""Which parts of a neural network matter: relevance of its edges as latent variables of a Pyro model.
+
+The public names, in the order in which data flow through them:
+
+    network --find_edges--> Edges --RelevanceModel--> model --fit--> Fit.posterior
+    posterior --masks.*--> Mask --prune--> a smaller network; posterior --to_arviz--> ArviZ --plots.*--> figures
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyro_relevance import (
+        callbacks,
+        datasets,
+        diagnostics,
+        distributions,
+        guides,
+        likelihoods,
+        masks,
+        networks,
+        plots,
+        priors,
+        relaxations,
+        relevance,
+        schedules,
+        tables,
+    )
+    from pyro_relevance.edges import Edges, find_edges
+    from pyro_relevance.elbo import LeanELBO
+    from pyro_relevance.io import load_posterior, save_posterior
+    from pyro_relevance.masks import Mask
+    from pyro_relevance.model import RelevanceModel
+    from pyro_relevance.posterior import Posterior
+    from pyro_relevance.report import rule_path, to_arviz
+    from pyro_relevance.surgery import PrunedNetwork, apply_mask, load_pruned, prune
+    from pyro_relevance.svi import Checkpoint, Fit, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Checkpoint",
+    "Edges",
+    "Fit",
+    "LeanELBO",
+    "Mask",
+    "Posterior",
+    "PrunedNetwork",
+    "RelevanceModel",
+    "apply_mask",
+    "callbacks",
+    "datasets",
+    "diagnostics",
+    "distributions",
+    "find_edges",
+    "fit",
+    "guides",
+    "likelihoods",
+    "load_posterior",
+    "load_pruned",
+    "masks",
+    "networks",
+    "plots",
+    "priors",
+    "prune",
+    "relaxations",
+    "relevance",
+    "rule_path",
+    "save_posterior",
+    "schedules",
+    "tables",
+    "to_arviz",
+]
+
+_HOMES = {
+    "Checkpoint": "svi",
+    "Edges": "edges",
+    "Fit": "svi",
+    "LeanELBO": "elbo",
+    "Mask": "masks",
+    "Posterior": "posterior",
+    "PrunedNetwork": "surgery",
+    "RelevanceModel": "model",
+    "apply_mask": "surgery",
+    "find_edges": "edges",
+    "fit": "svi",
+    "load_posterior": "io",
+    "load_pruned": "surgery",
+    "prune": "surgery",
+    "rule_path": "report",
+    "save_posterior": "io",
+    "to_arviz": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: importing the library costs nothing and changes nothing."""
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"pyro_relevance.{_HOMES[name]}"), name)
+    elif name in __all__:
+        value = importlib.import_module(f"pyro_relevance.{name}")
+    else:
+        raise AttributeError(f"module 'pyro_relevance' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,39 @@
+"""An effect handler that weighs everything but the likelihood: KL warm-up for any model and any guide."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from pyro.poutine.messenger import Messenger
+
+__all__ = ["AnnealMessenger"]
+
+
+class AnnealMessenger(Messenger):
+    r"""Scales the log-probability of all sites but the observed targets by ``weight``.
+
+    Wrapped around both model and guide it turns the ELBO into
+    :math:`E_q[\log p(D \mid w, \gamma)] - \beta\,KL(q \| p)`. A scale on the model alone would be ignored by an
+    analytic KL (which reads the guide's), and a scale around the whole model would also weigh the likelihood.
+
+    Args:
+        weight: :math:`\beta > 0`.
+        likelihood_sites: Names of the sites that are left as they are.
+
+    Raises:
+        ValueError: If ``weight`` is not positive.
+    """
+
+    def __init__(self, weight: float, likelihood_sites: Collection[str] = ("y",)) -> None:
+        super().__init__()
+        if not weight > 0:
+            raise ValueError(
+                f"Expected a KL weight > 0, but got {weight}. Start a warm-up at a small number, not at zero."
+            )
+        self.weight = weight
+        self.likelihood_sites = frozenset(likelihood_sites)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] not in self.likelihood_sites:
+            msg["scale"] = msg["scale"] * self.weight

@@ -1,0 +1,123 @@
+"""What is still alive after a cut: units that are made and read, and inputs that are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pyro_relevance.edge_groups import EdgeGroup, Slot
+
+__all__ = ["is_constant", "kept_positions", "live_edges", "made", "read"]
+
+
+def live_edges(structure: Iterable[EdgeGroup], connected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Find the units and inputs that still take part in the function of the network.
+
+    A unit lives if a weight that makes it and a weight that reads it are left; an input lives if it
+    is read. What dies takes its weights along, until nothing changes. Units that nothing makes are
+    constant: their value must have been moved into the biases of their readers before.
+
+    Args:
+        structure: :attr:`Edges.structure`.
+        connected: For each parameter, booleans of its shape, True = not zero. Weights of dead units
+            are set to False in place.
+
+    Returns:
+        For each input and unit group, ``(num_edges,)`` booleans.
+    """
+    groups = [group for group in structure if group.granularity in ("input", "unit")]
+    live: dict[str, Tensor] = {}
+    changed = True
+    while changed:
+        changed = False
+        for group in groups:
+            now = read(group, connected)
+            if group.granularity == "unit":
+                now &= made(group, connected)
+            if group.name not in live or not torch.equal(now, live[group.name]):
+                changed = True
+                live[group.name] = now
+                for slot in (*group.producers, *group.consumers):
+                    if slot.tensor in connected:
+                        _clear(connected[slot.tensor], slot, now)
+    return live
+
+
+def read(group: EdgeGroup, connected: Mapping[str, Tensor]) -> Tensor:
+    """Which edges of a group at least one weight reads, ``(num_edges,)`` booleans."""
+    result = torch.zeros(group.num_edges, dtype=torch.bool)
+    for slot in group.consumers:
+        result |= _used(group, slot, connected[slot.tensor])
+    return result
+
+
+def made(group: EdgeGroup, connected: Mapping[str, Tensor]) -> Tensor:
+    """Which units of a group at least one weight makes, ``(num_edges,)`` booleans; biases do not count."""
+    result = torch.zeros(group.num_edges, dtype=torch.bool)
+    for slot in group.producers:
+        if slot.tensor in connected and connected[slot.tensor].ndim > 1:
+            result |= _used(group, slot, connected[slot.tensor])
+    return result
+
+
+def kept_positions(
+    structure: Iterable[EdgeGroup], live: Mapping[str, Tensor], connected: Mapping[str, Tensor]
+) -> dict[tuple[str, int], Tensor]:
+    """What stays of each tensor along each axis.
+
+    Args:
+        structure: :attr:`Edges.structure`.
+        live: Result of :func:`live_edges`.
+        connected: The same booleans after :func:`live_edges`.
+
+    Returns:
+        For (tensor, axis), booleans along the axis; what is not listed stays whole. A layer keeps
+        the units that any of its readers needs, but only those input columns that it reads itself.
+    """
+    kept: dict[tuple[str, int], Tensor] = {}
+    for group in structure:
+        for slot in (*group.producers, *group.consumers):
+            if slot.dim is None or group.name not in live:
+                continue
+            if group.granularity == "input":
+                flags = _any_along(connected[slot.tensor], slot.dim)
+            else:
+                flags = (
+                    live[group.name] if slot.index is None else live[group.name][list(slot.index)]
+                )
+            kept[slot.tensor, slot.dim] = flags
+    return kept
+
+
+def is_constant(
+    structure: Iterable[EdgeGroup], live: Mapping[str, Tensor], positions: Mapping[str, int]
+) -> bool:
+    """Whether the whole network is a constant vector: no input is read, and the outputs are those of one layer."""
+    outputs = any(group.granularity == "output" for group in structure)
+    unread = "inputs" in live and not bool(live["inputs"].any())
+    return outputs and unread and max(positions.values(), default=1) == 1
+
+
+def _any_along(flags: Tensor, dim: int) -> Tensor:
+    return flags.movedim(dim, 0).flatten(1).any(1)
+
+
+def _used(group: EdgeGroup, slot: Slot, flags: Tensor) -> Tensor:
+    if slot.dim is None:
+        return flags.reshape(-1)
+    along = _any_along(flags, slot.dim)
+    if slot.index is None:
+        return along
+    result = torch.zeros(group.num_edges, dtype=torch.bool)
+    result[torch.tensor(slot.index)[along]] = True
+    return result
+
+
+def _clear(flags: Tensor, slot: Slot, live: Tensor) -> None:
+    dead = ~(live if slot.index is None else live[list(slot.index)])
+    if slot.dim is not None:
+        flags.movedim(slot.dim, 0)[dead] = False

@@ -1,0 +1,24 @@
+"""Distributions of gates and weights, one per file, with their KL divergences beside them.
+
+Everything here is mathematics: no training, no files. Gate values live on the real line (the logit
+of the gate), where densities stay finite at every temperature; ``pyro_relevance.relaxations``
+turns a value into a gate.
+"""
+
+from __future__ import annotations
+
+from pyro_relevance.distributions.hard_concrete import HardConcrete
+from pyro_relevance.distributions.log_uniform import LogUniform, MultiplicativeNormal
+from pyro_relevance.distributions.logit_beta import LogitBeta
+from pyro_relevance.distributions.logit_concrete import LogitConcrete, concrete_kl_monte_carlo
+from pyro_relevance.distributions.per_example import PerExample
+
+__all__ = [
+    "HardConcrete",
+    "LogUniform",
+    "LogitBeta",
+    "LogitConcrete",
+    "MultiplicativeNormal",
+    "PerExample",
+    "concrete_kl_monte_carlo",
+]

@@ -1,0 +1,279 @@
+"""The edges of a network as one set: vectors over all edges, gates folded into weights, a readable table.
+
+An edge is cut by folding its gate into the tensors that *read* it. A zero gate and a removed unit
+are then the same function, whatever lies between (bias, activation, BatchNorm).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pyro_relevance.edge_groups import EdgeGroup, Skipped, Slot, group_from_dict, group_to_dict
+from pyro_relevance.errors import EdgeError
+from pyro_relevance.gate_factor import GateFactor, gate_factor
+
+__all__ = ["Edges"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Judged edges of one network, in groups.
+
+    Args:
+        groups: Groups whose edges are judged; gates of several groups on one tensor multiply.
+        skipped: Groups that could not be offered.
+        shapes: Shape of every parameter and buffer of the network.
+        buffers: Names in ``shapes`` that are buffers, not parameters.
+        structure: All input, unit and output groups of the network, judged or not: along these,
+            parts that are dead after a cut can be removed.
+        positions: How often one example multiplies each weight (a convolution: at each pixel);
+            known only where the edges were found with an example, and 1 for a linear layer
+            otherwise.
+    """
+
+    groups: tuple[EdgeGroup, ...]
+    skipped: tuple[Skipped, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    buffers: tuple[str, ...] = ()
+    structure: tuple[EdgeGroup, ...] = ()
+    positions: Mapping[str, int] = field(default_factory=dict)
+    _plan: dict[str, tuple[GateFactor, ...]] = field(init=False, repr=False, compare=False)
+    _moved: dict[tuple[int, torch.device], Tensor] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = [group.name for group in self.groups]
+        if len(set(names)) != len(names):
+            raise EdgeError(f"Expected each group once, but got {names}. Remove the duplicate.")
+        plan: dict[str, list[GateFactor]] = {}
+        for group in self.groups:
+            for slot in group.consumers:
+                plan.setdefault(slot.tensor, []).append(gate_factor(group, slot, self.shapes))
+        object.__setattr__(self, "_plan", {name: tuple(factors) for name, factors in plan.items()})
+        object.__setattr__(self, "_moved", {})
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[EdgeGroup]:
+        return iter(self.groups)
+
+    def __getitem__(self, name: str) -> EdgeGroup:
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(f"Expected one of the groups {list(self.names)}, but got {name!r}.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the groups, in order."""
+        return tuple(group.name for group in self.groups)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges of all groups."""
+        return sum(group.num_edges for group in self.groups)
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Cut one vector over all edges into groups.
+
+        Args:
+            vector: ``(..., num_edges)`` values.
+
+        Returns:
+            For each group, ``(..., *group.shape)`` views of the vector.
+
+        Raises:
+            ValueError: The last axis does not have ``num_edges`` entries.
+        """
+        if vector.ndim == 0 or vector.shape[-1] != self.num_edges:
+            raise ValueError(
+                f"Expected vector of shape (..., {self.num_edges}), but got {tuple(vector.shape)}. "
+                "Pass one value per edge."
+            )
+        parts = vector.split([group.num_edges for group in self.groups], dim=-1)
+        leading = vector.shape[:-1]
+        return {
+            g.name: part.reshape(*leading, *g.shape)
+            for g, part in zip(self.groups, parts, strict=True)
+        }
+
+    def join(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Put values of all groups into one vector; the inverse of :meth:`split`.
+
+        Args:
+            values: For each group, ``(..., *group.shape)`` values with the same leading axes.
+
+        Returns:
+            ``(..., num_edges)`` values.
+
+        Raises:
+            ValueError: A group is missing or has another shape.
+        """
+        self._check(values, leading=True)
+        parts = []
+        for group in self.groups:
+            value = values[group.name]
+            parts.append(
+                value.reshape(*value.shape[: value.ndim - len(group.shape)], group.num_edges)
+            )
+        return torch.cat(parts, dim=-1)
+
+    def fold(
+        self, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Multiply each tensor that reads judged edges with the gates of these edges.
+
+        Args:
+            parameters: Parameters by name, at least those that read edges (:attr:`folded_names`).
+            gates: For each group, gates of shape ``group.shape``.
+
+        Returns:
+            The folded parameters alone, in the data type of ``parameters``.
+
+        Raises:
+            ValueError: A group or parameter is missing or has another shape.
+        """
+        self._check(gates, leading=False)
+        folded = {}
+        for name, factors in self._plan.items():
+            if name not in parameters:
+                raise ValueError(
+                    f"Expected the parameter {name!r}, but got {list(parameters)}. Pass all "
+                    "parameters."
+                )
+            value = parameters[name]
+            for factor in factors:
+                gate = gates[factor.group].to(value.dtype)
+                if factor.view is not None:
+                    if factor.padded:
+                        gate = torch.cat([gate.reshape(-1), gate.new_ones(1)])
+                    if factor.index is not None:
+                        gate = gate.reshape(-1).index_select(
+                            0, self._index(factor.index, gate.device)
+                        )
+                    gate = gate.reshape(factor.view)
+                value = value * gate
+            folded[name] = value
+        return folded
+
+    @property
+    def folded_names(self) -> tuple[str, ...]:
+        """Names of the parameters that :meth:`fold` returns."""
+        return tuple(self._plan)
+
+    def num_parameters_per_edge(self) -> dict[str, Tensor]:
+        """Parameters that disappear with each single edge: the rows that make it and the columns that read it.
+
+        Returns:
+            For each group, ``group.shape`` counts (float).
+        """
+        counts = {}
+        for group in self.groups:
+            count = torch.zeros(group.num_edges + 1)
+            for slot in (*group.producers, *group.consumers):
+                if slot.tensor in self.buffers:
+                    continue
+                shape = self.shapes[slot.tensor]
+                if slot.dim is None:
+                    count[:-1] += 1
+                else:
+                    index = (
+                        torch.tensor(slot.index)
+                        if slot.index is not None
+                        else torch.arange(shape[slot.dim])
+                    )
+                    share = torch.full((len(index),), math.prod(shape) / shape[slot.dim])
+                    count.index_add_(0, index.remainder(group.num_edges + 1), share)
+            counts[group.name] = count[:-1].reshape(group.shape)
+        return counts
+
+    def to_json(self) -> str:
+        """Everything as a JSON text; labels made on demand are left out."""
+        return json.dumps(
+            {
+                "groups": [group_to_dict(group) for group in self.groups],
+                "skipped": [[item.name, item.reason] for item in self.skipped],
+                "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+                "buffers": list(self.buffers),
+                "structure": [group_to_dict(group) for group in self.structure],
+                "positions": dict(self.positions),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Edges:
+        """Rebuild from :meth:`to_json`.
+
+        Args:
+            text: What :meth:`to_json` returned.
+
+        Returns:
+            Equal edges.
+
+        Raises:
+            EdgeError: The text is not a description of edges.
+        """
+        try:
+            content = json.loads(text)
+            return cls(
+                tuple(group_from_dict(group) for group in content["groups"]),
+                tuple(Skipped(name, reason) for name, reason in content["skipped"]),
+                {name: tuple(shape) for name, shape in content["shapes"].items()},
+                tuple(content["buffers"]),
+                tuple(group_from_dict(group) for group in content["structure"]),
+                {name: int(count) for name, count in content["positions"].items()},
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise EdgeError(
+                f"Expected the text of Edges.to_json(), but could not read it: {error}"
+            ) from error
+
+    def __str__(self) -> str:
+        rows = [("group", "granularity", "edges", "read by")]
+        for group in self.groups:
+            readers = ", ".join(dict.fromkeys(slot.tensor for slot in group.consumers))
+            rows.append((group.name, group.granularity, f"{group.num_edges:,}", readers))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip()
+            for a, b, c, d in rows
+        ]
+        lines += [f"skipped {item.name}: {item.reason}" for item in self.skipped]
+        return "\n".join(lines)
+
+    def _index(self, index: Tensor, device: torch.device) -> Tensor:
+        if device == index.device:
+            return index
+        key = (id(index), device)
+        moved = self._moved.get(key)
+        if moved is None:
+            moved = index.to(device)
+            if not torch._C._functorch.is_functorch_wrapped_tensor(moved):
+                self._moved[key] = moved
+        return moved
+
+    def _check(self, values: Mapping[str, Tensor], *, leading: bool) -> None:
+        for group in self.groups:
+            if group.name not in values:
+                raise ValueError(
+                    f"Expected a value for each of {list(self.names)}, but got {list(values)}."
+                )
+            shape = values[group.name].shape
+            fits = (
+                shape[len(shape) - len(group.shape) :] == group.shape
+                if leading
+                else shape == group.shape
+            )
+            if not fits:
+                start = "(..., " if leading else "("
+                raise ValueError(
+                    f"Expected values[{group.name!r}] of shape "
+                    f"{start}{', '.join(map(str, group.shape))}), "
+                    f"but got {tuple(shape)}. Pass one value per edge."
+                )

@@ -1,0 +1,186 @@
+"""From a network to the edges that can be judged: the first step of the path.
+
+`find_edges` offers a group only if cutting its edges is exact; every other group is listed with the
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from pyro_relevance.edge_groups import EdgeGroup, Skipped, Slot
+from pyro_relevance.edge_set import Edges
+from pyro_relevance.errors import EdgeError
+from pyro_relevance.flow import Flow, UnitFlow
+from pyro_relevance.labels import GridLabels
+from pyro_relevance.unit_flow import follow_units
+
+__all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
+
+Granularity = Literal["input", "unit", "weight"]
+
+
+def find_edges(
+    network: nn.Module,
+    *,
+    example_input: Tensor | tuple[Tensor, ...] | None = None,
+    granularity: str | Sequence[str] = "unit",
+    where: Callable[[str, nn.Module], bool] | None = None,
+    input_labels: Sequence[str] | None = None,
+    input_index: Sequence[int] | None = None,
+) -> Edges:
+    """List the edges of a network that can be cut exactly.
+
+    Args:
+        network: The network; it is neither changed nor trained.
+        example_input: ``(num_data, *input_shape)`` input; needed only where the network reshapes
+            with ``view``.
+        granularity: ``"input"``, ``"unit"`` or ``"weight"``, or several of them: their gates
+            multiply.
+        where: Predicate over (name, module) of the layer that makes the units, owns the weight, or
+            reads the input.
+        input_labels: One name per input gate.
+        input_index: Gate of each input column; columns with the same number share a gate, -1 is not
+            judged.
+
+    Returns:
+        The edges in groups, and the groups that were skipped with the reason.
+
+    Raises:
+        ValueError: An argument is wrong.
+        EdgeError: The network cannot be traced, or nothing can be judged.
+
+    Example:
+        >>> print(find_edges(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), granularity=("input", "unit")))
+        group    granularity  edges  read by
+        inputs   input            4  0.weight
+        0.units  unit             8  2.weight
+    """
+    granularities = _granularities(granularity)
+    flow = follow_units(network, example_input)
+    modules = dict(network.named_modules())
+
+    def chosen(name: str) -> bool:
+        return where is None or bool(where(name, modules[name]))
+
+    groups: list[EdgeGroup] = []
+    skipped: list[Skipped] = []
+    if "input" in granularities:
+        reason = flow.inputs.reason
+        if not reason and not all(chosen(name) for name in flow.inputs.readers):
+            reason = "where does not choose all layers that read the input"
+        if reason:
+            skipped.append(Skipped("inputs", reason))
+        else:
+            groups.append(_judged_inputs(flow.inputs, input_labels, input_index))
+    elif input_labels is not None or input_index is not None:
+        raise ValueError(
+            f"Expected granularity with 'input' where input_labels or input_index are given, but "
+            f"got {granularities}."
+        )
+    if "unit" in granularities:
+        for unit in flow.units:
+            if chosen(unit.module):
+                if unit.reason:
+                    skipped.append(Skipped(_units_name(unit.module), unit.reason))
+                else:
+                    groups.append(_unit_group(unit))
+    if "weight" in granularities:
+        for weight in flow.weights:
+            if chosen(weight.module):
+                if weight.reason:
+                    skipped.append(Skipped(weight.tensor, f"its layer {weight.reason}"))
+                else:
+                    labels = GridLabels(weight.shape)
+                    slot = Slot(weight.tensor, None)
+                    groups.append(EdgeGroup(weight.tensor, "weight", weight.shape, labels, (slot,)))
+    if not groups:
+        reasons = (
+            "; ".join(f"{item.name}: {item.reason}" for item in skipped) or "where chose no layer"
+        )
+        raise EdgeError(
+            f"Expected edges of granularity {granularities}, but none can be judged: {reasons}."
+        )
+    shapes = {
+        name: tuple(tensor.shape)
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+    }
+    buffers = tuple(name for name, _ in network.named_buffers())
+    return Edges(tuple(groups), tuple(skipped), shapes, buffers, _structure(flow), flow.positions)
+
+
+def _granularities(granularity: str | Sequence[str]) -> tuple[str, ...]:
+    names = (granularity,) if isinstance(granularity, str) else tuple(granularity)
+    if "operation" in names:
+        raise ValueError(
+            "Expected granularity 'input', 'unit' or 'weight', but got 'operation'. Operations are "
+            "judged in relaxed "
+            "graphs, whose cells list their candidates themselves."
+        )
+    if not names or any(name not in get_args(Granularity) for name in names):
+        raise ValueError(
+            f"Expected granularity from {list(get_args(Granularity))}, but got {list(names)}."
+        )
+    if len(set(names)) != len(names):
+        raise ValueError(
+            f"Expected each granularity once, but got {list(names)}. Remove the duplicate."
+        )
+    return names
+
+
+def _judged_inputs(
+    flow: UnitFlow, labels: Sequence[str] | None, index: Sequence[int] | None
+) -> EdgeGroup:
+    columns = flow.num_units
+    gates = None if index is None else tuple(int(gate) for gate in index)
+    if gates is not None and len(gates) != columns:
+        raise ValueError(
+            f"Expected input_index with one gate per input column ({columns}), but got "
+            f"{len(gates)}."
+        )
+    num_gates = columns if gates is None else max(gates, default=-1) + 1
+    if gates is not None and (
+        min(gates) < -1 or set(gates) - {-1} != set(range(num_gates)) or num_gates == 0
+    ):
+        raise ValueError(
+            f"Expected input_index to use each gate number from 0 up (or -1), but got "
+            f"{sorted(set(gates))}. "
+            "Number the gates without holes."
+        )
+    if labels is not None and len(labels) != num_gates:
+        raise ValueError(
+            f"Expected input_labels with one name per gate ({num_gates}), but got {len(labels)}."
+        )
+    if labels is not None and len(set(labels)) != len(labels):
+        raise ValueError(
+            f"Expected different input_labels, but got {list(labels)}. Make them unique."
+        )
+    names = GridLabels((num_gates,)) if labels is None else tuple(str(label) for label in labels)
+    consumers = tuple(replace(slot, index=gates) for slot in flow.consumers)
+    return EdgeGroup("inputs", "input", (num_gates,), names, consumers)
+
+
+def _unit_group(flow: UnitFlow) -> EdgeGroup:
+    shape = (flow.num_units,)
+    name = _units_name(flow.module)
+    return EdgeGroup(
+        name, "unit", shape, GridLabels(shape), tuple(flow.consumers), tuple(flow.producers)
+    )
+
+
+def _structure(flow: Flow) -> tuple[EdgeGroup, ...]:
+    """Input, unit and output groups along which dead parts can be removed, judged or not."""
+    groups = [] if flow.inputs.reason else [_judged_inputs(flow.inputs, None, None)]
+    groups += [_unit_group(unit) for unit in flow.units if not unit.reason]
+    if flow.num_outputs:
+        shape = (flow.num_outputs,)
+        groups.append(EdgeGroup("outputs", "output", shape, GridLabels(shape), ()))
+    return tuple(groups)
+
+
+def _units_name(module: str) -> str:
+    return f"{module}.units" if module else "units"

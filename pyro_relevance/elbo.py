@@ -1,0 +1,154 @@
+r"""The lean evidence lower bound: interchangeable with Pyro's, at a fraction of its cost per step.
+
+.. math::
+    ELBO = E_q[\log p(D \mid w, \gamma)] - KL(q(\gamma) \| p(\gamma)) - KL(q(w) \| p(w))
+
+For the same noise it equals ``pyro.infer.TraceMeanField_ELBO``, which in addition computes every log-probability and
+score part that an analytic KL makes unnecessary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.infer.elbo import ELBO
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+__all__ = ["LeanELBO", "site_terms"]
+
+
+class _CollectMessenger(Messenger):
+    """Keeps the messages of a guide's sample sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: dict[str, Any] = {}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not _is_plate(msg):
+            self.sites[msg["name"]] = msg
+
+
+class _ScoreMessenger(Messenger):
+    """Replays a guide's values in a model and keeps each site's contribution to the negative ELBO."""
+
+    def __init__(self, guide_sites: dict[str, Any]) -> None:
+        super().__init__()
+        self.guide_sites = guide_sites
+        self.terms: dict[str, Tensor] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and not _is_plate(msg):
+            if msg["name"] not in self.guide_sites:
+                raise ValueError(
+                    f"Expected the guide to sample site '{msg['name']}' of the model, but it samples only "
+                    f"{sorted(self.guide_sites)}. Add the site to the guide, or condition the model on it."
+                )
+            msg["value"] = self.guide_sites[msg["name"]]["value"]
+            msg["done"] = True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if _is_plate(msg):
+            return
+        if msg["is_observed"]:
+            self.terms[msg["name"]] = _weigh(-msg["fn"].log_prob(msg["value"]), msg)
+            return
+        guide_msg = self.guide_sites[msg["name"]]
+        try:
+            # As TraceMeanField_ELBO does, an analytic KL is scaled and masked by the guide's site.
+            self.terms[msg["name"]] = _weigh(kl_divergence(guide_msg["fn"], msg["fn"]), guide_msg)
+        except NotImplementedError:
+            value = msg["value"]
+            self.terms[msg["name"]] = _weigh(guide_msg["fn"].log_prob(value), guide_msg) - _weigh(
+                msg["fn"].log_prob(value), msg
+            )
+
+
+def _is_plate(msg: Any) -> bool:
+    return type(msg["fn"]).__name__ == "_Subsample"
+
+
+def _weigh(term: Tensor, msg: Any) -> Tensor:
+    if msg["mask"] is not None:
+        term = torch.where(torch.as_tensor(msg["mask"], device=term.device), term, torch.zeros_like(term))
+    scale = msg["scale"]
+    if isinstance(scale, Tensor):
+        return (term * scale).sum()
+    total = term.sum()
+    return total if scale == 1.0 else total * scale
+
+
+def _particle_terms(model: Any, guide: Any, args: Any, kwargs: Any) -> dict[str, Tensor]:
+    """Return each site's contribution to the negative ELBO for one draw of the guide."""
+    with _CollectMessenger() as collected:
+        guide(*args, **kwargs)
+    for name, msg in collected.sites.items():
+        if not getattr(msg["fn"], "has_rsample", False):
+            raise ValueError(
+                f"Expected site '{name}' of the guide to be reparameterised (has_rsample), but got "
+                f"{type(msg['fn']).__name__}. Use a relaxed distribution, or train with pyro.infer.TraceGraph_ELBO."
+            )
+    with _ScoreMessenger(collected.sites) as scored:
+        model(*args, **kwargs)
+    terms = scored.terms
+    for name, msg in collected.sites.items():
+        if name not in terms:  # auxiliary sites and factors of the guide
+            terms[name] = _weigh(msg["fn"].log_prob(msg["value"]), msg)
+    return terms
+
+
+def site_terms(model: Any, guide: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    """Return each site's contribution to the negative ELBO (nats), for one draw of the guide.
+
+    Used to name the site at which a loss became non-finite.
+    """
+    return _particle_terms(model, guide, args, kwargs)
+
+
+class LeanELBO(ELBO):
+    """Negative ELBO with an analytic KL wherever one is registered and a sampled one elsewhere.
+
+    Args:
+        num_particles: Draws of the guide that are averaged.
+
+    Raises:
+        ValueError: At the first call, if a site of the guide is not reparameterised (Pyro would fall back silently to
+            the score function) or a latent site of the model is missing in the guide.
+
+    Example:
+        >>> import torch, pyro.distributions as dist, pyro
+        >>> def model(): pyro.sample("z", dist.Normal(0.0, 1.0))
+        >>> def guide(): pyro.sample("z", dist.Normal(1.0, 1.0))
+        >>> float(LeanELBO().differentiable_loss(model, guide))
+        0.5
+    """
+
+    def __init__(self, num_particles: int = 1) -> None:
+        if num_particles < 1:
+            raise ValueError(f"Expected num_particles >= 1, but got {num_particles}.")
+        super().__init__(num_particles=num_particles)
+
+    def _get_trace(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("LeanELBO makes no traces.")
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the negative ELBO in nats, a scalar that can be differentiated."""
+        total: Any = 0.0
+        for _ in range(self.num_particles):
+            for term in _particle_terms(model, guide, args, kwargs).values():
+                total = total + term
+        return total / self.num_particles if self.num_particles > 1 else total  # type: ignore[no-any-return]
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """Return the negative ELBO in nats as a number."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """Return the negative ELBO in nats and add its gradients to the parameters (for ``pyro.infer.SVI``)."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss)

@@ -1,0 +1,56 @@
+"""What following the units through a network finds: who makes them and who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pyro_relevance.edge_groups import Slot
+
+__all__ = ["Flow", "UnitFlow", "WeightFlow"]
+
+
+@dataclass(slots=True)
+class UnitFlow:
+    """The units of one producer (or the network's input columns), with a ``reason`` where they cannot be judged."""
+
+    module: str
+    num_units: int
+    producers: list[Slot] = field(default_factory=list)
+    consumers: list[Slot] = field(default_factory=list)
+    readers: list[str] = field(default_factory=list)
+    reason: str = ""
+
+    def block(self, reason: str) -> None:
+        """Give the units up; the first reason stays."""
+        self.reason = self.reason or reason
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFlow:
+    """The weight of one layer, with a ``reason`` where its entries cannot be judged."""
+
+    tensor: str
+    module: str
+    shape: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Everything that tracing found.
+
+    Args:
+        inputs: The input columns.
+        units: The units of each layer, in the order of the calls.
+        weights: The weight of each layer.
+        num_outputs: Units of the layer that makes the outputs; 0 where the outputs are made in
+            another way.
+        positions: How often one example multiplies each weight, where the shapes are known.
+    """
+
+    inputs: UnitFlow
+    units: tuple[UnitFlow, ...]
+    weights: tuple[WeightFlow, ...]
+    num_outputs: int
+    positions: Mapping[str, int]

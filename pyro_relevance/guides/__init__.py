@@ -1,0 +1,6 @@
+"""Guides: variational families with their parameters made at construction."""
+
+from pyro_relevance.guides.low_rank import LowRankGuide
+from pyro_relevance.guides.mean_field import MeanFieldGuide
+
+__all__ = ["LowRankGuide", "MeanFieldGuide"]

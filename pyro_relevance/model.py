@@ -1,0 +1,214 @@
+r"""The model: a Pyro program made of a network, its edges, priors and a likelihood.
+
+.. math::
+    p(D, w, \gamma) = p(\gamma)\, p(w \mid \gamma) \prod_n p(y_n \mid f(x_n; w, \gamma))
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+from pyro import poutine
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyro_relevance.distributions import PerExample
+from pyro_relevance.edges import Edges
+from pyro_relevance.errors import EdgeError
+from pyro_relevance.input_gates import InputGates
+from pyro_relevance.latents import Latent
+from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.priors import GatePrior, IndependentPrior, PointWeights, WeightPrior
+from pyro_relevance.relaxations import Concrete, Relaxation
+
+__all__ = ["Noise", "RelevanceModel"]
+
+Noise = Literal["shared", "per_example"]
+
+
+class RelevanceModel(nn.Module):
+    r"""A network whose edges have latent gates, as a Pyro model and a plain ``nn.Module``.
+
+    Sample sites: ``gate`` (one fused site, real-valued: the relaxation turns it into gates), the sites of the priors
+    (``inclusion_logit``, ``weights``, ``weight_scale``, ``layer_scale``), the factor ``weight_prior`` of point
+    estimates, and the observed ``y``. Works with the ELBOs of ``pyro.infer``, any guide, and ``Predictive``.
+
+    The gates are folded into the parameters that read the edge, so that a gate of zero and the removal of the edge are
+    the same function. The network given is copied and never changed.
+
+    Args:
+        network: The deterministic network. Its parameters are where training starts.
+        edges: What is judged, from ``find_edges(network, ...)``.
+        likelihood: Distribution of the target given the network's outputs.
+        num_data: Size of the training set; a minibatch of B examples is weighed by ``num_data / B``.
+        gate_prior: Prior over the gates, or ``None`` for no gates (dense networks; priors that judge the weights by
+            themselves, such as ``LogUniformWeights``).
+        weight_prior: Prior over the network's parameters.
+        relaxation: How a gate is relaxed while training.
+
+    Raises:
+        ValueError: If ``num_data`` is not a positive integer.
+        EdgeError: If the edges are not those of the network.
+
+    Example:
+        >>> import torch
+        >>> from pyro_relevance import RelevanceModel, find_edges, likelihoods, networks
+        >>> network = networks.MLP(3, [8], 1)
+        >>> edges = find_edges(network, granularity=("input", "unit"))
+        >>> model = RelevanceModel(network, edges, likelihood=likelihoods.Gaussian(), num_data=100)
+        >>> from pyro import poutine
+        >>> trace = poutine.trace(model).get_trace(torch.zeros(5, 3), torch.zeros(5))
+        >>> [name for name, site in trace.nodes.items() if site["type"] == "sample"]
+        ['gate', 'weight_prior', 'data', 'y']
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        edges: Edges,
+        *,
+        likelihood: Likelihood,
+        num_data: int,
+        gate_prior: GatePrior | None = IndependentPrior(),  # noqa: B008 (a frozen value)
+        weight_prior: WeightPrior = PointWeights(),  # noqa: B008 (a frozen value)
+        relaxation: Relaxation = Concrete(),  # noqa: B008 (a frozen value)
+    ) -> None:
+        super().__init__()
+        if isinstance(num_data, bool) or not isinstance(num_data, int) or num_data < 1:
+            raise ValueError(
+                f"Expected num_data, the number of training examples, as a positive integer, but got {num_data!r}. "
+                "It scales the likelihood of a minibatch against the KL: pass len(train), not the batch size."
+            )
+        _check_edges(network, edges)
+        if not isinstance(likelihood, Likelihood):
+            raise TypeError(
+                f"Expected a likelihood such as likelihoods.Gaussian(), but got {type(likelihood).__name__}."
+            )
+        self.network = copy.deepcopy(network)
+        self.edges = edges
+        self.likelihood = copy.deepcopy(likelihood)
+        self.num_data = num_data
+        self.gate_prior = gate_prior
+        self.weight_prior = weight_prior
+        self.relaxation = relaxation
+        self.temperature = 1.0
+        self.noise: Noise = "shared"
+        self.update_statistics = True
+        self._input_gates: InputGates | None = None
+        like = next(iter(self.network.parameters()))
+        if gate_prior is not None:
+            self.register_buffer("prior_log_odds", gate_prior.log_odds(edges).to(like), persistent=False)
+        parameters = dict(self.network.named_parameters())
+        weight_prior.latents(parameters)  # checks the prior's settings against the network
+        for name in weight_prior.latent_parameters(parameters):
+            parameters[name].requires_grad_(False)
+
+    prior_log_odds: Tensor
+    """``(num_edges,)`` fixed part of the gates' prior log-odds, in nats."""
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether the model has the site ``gate``."""
+        return self.gate_prior is not None
+
+    def latents(self) -> tuple[Latent, ...]:
+        """Return the latent sites other than ``gate``, for guides that make their parameters at construction."""
+        gates = self.gate_prior.latents(self.edges) if self.gate_prior is not None else ()
+        like = next(iter(self.network.parameters()))
+        moved = tuple(Latent(i.name, i.kind, i.initial.to(like), i.initial_scale) for i in gates)
+        return moved + self.weight_prior.latents(dict(self.network.named_parameters()))
+
+    def gate_distribution(self, log_odds: Tensor, num_examples: int = 1) -> dist.TorchDistribution:
+        """Return the distribution of the site ``gate`` at the present temperature, for these log-odds.
+
+        Args:
+            log_odds: ``(num_edges,)`` in nats.
+            num_examples: Size of the batch; used only where ``noise`` is ``"per_example"``.
+        """
+        base = self.relaxation.distribution(self.temperature, log_odds)
+        if self.noise == "per_example":
+            return PerExample(base, num_examples)
+        return base.to_event(1)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Run the generative program.
+
+        Args:
+            x: ``(num_examples, ...)`` inputs.
+            y: ``(num_examples, ...)`` targets, or ``None`` to sample them.
+
+        Returns:
+            ``(num_examples, num_outputs)`` raw outputs of the network.
+        """
+        num_examples = x.shape[0]
+        gates = self._sample_gates(num_examples)
+        parameters = self.weight_prior.sample(dict(self.network.named_parameters()))
+        outputs = self.run(x, parameters, gates)
+        with poutine.scale(scale=self.num_data / num_examples), pyro.plate("data", num_examples):
+            pyro.sample("y", self.likelihood(outputs), obs=y)
+        return outputs
+
+    def run(self, x: Tensor, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]) -> Tensor:
+        """Return the network's outputs for given parameters and gates.
+
+        Args:
+            x: ``(num_examples, ...)`` inputs.
+            parameters: The network's parameters by qualified name.
+            gates: Gates by group, of the group's shape (or ``(num_examples, *shape)`` within per-example training).
+        """
+        tensors = dict(parameters)
+        if not self.update_statistics:
+            # Running statistics of normalisation layers move in copies that are thrown away.
+            tensors |= {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        if self._input_gates is not None and gates:
+            with self._input_gates.applied(gates):
+                return functional_call(self.network, tensors, (x,))  # type: ignore[no-any-return]
+        if gates:
+            tensors |= self.edges.fold(parameters, gates)
+        return functional_call(self.network, tensors, (x,))  # type: ignore[no-any-return]
+
+    def set_noise(self, noise: Noise) -> None:
+        """Choose whether one draw of the gates serves the whole batch or each example has its own.
+
+        A draw per example estimates the same ELBO with less variance (the expected log likelihood is a sum over
+        examples), but gates must then be applied to what a layer reads instead of folded into its weights.
+
+        Raises:
+            ValueError: If ``noise`` is unknown.
+            EdgeError: If ``noise`` is ``"per_example"`` and a group judges single weights.
+        """
+        if noise not in ("shared", "per_example"):
+            raise ValueError(f"Expected noise to be 'shared' or 'per_example', but got {noise!r}.")
+        if self._input_gates is not None:
+            self._input_gates.remove()
+            self._input_gates = None
+        if noise == "per_example" and self.has_gates:
+            self._input_gates = InputGates(self.network, self.edges)
+        self.noise = noise
+
+    def _sample_gates(self, num_examples: int) -> dict[str, Tensor]:
+        if self.gate_prior is None:
+            return {}
+        log_odds = self.gate_prior.sample(self.prior_log_odds, self.edges)
+        value = pyro.sample("gate", self.gate_distribution(log_odds, num_examples))
+        return self.edges.split(self.relaxation.gate(value))
+
+
+def _check_edges(network: nn.Module, edges: Edges) -> None:
+    tensors = {n: tuple(t.shape) for n, t in [*network.named_parameters(), *network.named_buffers()]}
+    for group in edges:
+        for slot in group.consumers:
+            if slot.tensor not in tensors:
+                raise EdgeError(
+                    f"Expected edges of this network, but group '{group.name}' is read by '{slot.tensor}', which the "
+                    f"network does not have. Call find_edges on the network that is passed."
+                )
+            if tensors[slot.tensor] != tuple(edges.shapes[slot.tensor]):
+                raise EdgeError(
+                    f"Expected '{slot.tensor}' of shape {tuple(edges.shapes[slot.tensor])} as when the edges were "
+                    f"found, but the network has {tensors[slot.tensor]}. Call find_edges on the network that is passed."
+                )

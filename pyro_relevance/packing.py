@@ -1,0 +1,99 @@
+"""Tensors in few bytes: a tensor with zeros becomes its other entries and a bit for each position."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["MAX_PACKED_DENSITY", "pack", "packed_size", "unpack"]
+
+MAX_PACKED_DENSITY = 0.9
+_VALUES, _BITS = "::values", "::bits"
+
+
+def packed_size(num_nonzero: int, num_entries: int, entry_size: int) -> int:
+    """Bytes that a tensor takes in a file.
+
+    Args:
+        num_nonzero: Entries that are not zero.
+        num_entries: All entries.
+        entry_size: Bytes of one entry.
+
+    Returns:
+        Bytes of the smaller of dense and packed storage; packed only at a density of at most 0.9.
+    """
+    dense = num_entries * entry_size
+    packed = num_nonzero * entry_size + (num_entries + 7) // 8
+    return packed if num_nonzero <= MAX_PACKED_DENSITY * num_entries and packed < dense else dense
+
+
+def pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Replace tensors with many zeros by their other entries and a bit mask.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        Contiguous tensors on the CPU that share no memory, and a JSON text for :func:`unpack` that
+        names the packed tensors and their shapes.
+    """
+    packed, shapes = {}, {}
+    for name, tensor in tensors.items():
+        flat = tensor.detach().cpu().reshape(-1)
+        nonzero = flat != 0
+        dense = flat.numel() * flat.element_size()
+        if packed_size(int(nonzero.sum()), flat.numel(), flat.element_size()) < dense:
+            shapes[name] = list(tensor.shape)
+            packed[name + _VALUES] = flat[nonzero].clone()
+            packed[name + _BITS] = _to_bits(nonzero)
+        else:
+            packed[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return packed, json.dumps(shapes)
+
+
+def unpack(tensors: Mapping[str, Tensor], packed: str) -> dict[str, Tensor]:
+    """Undo :func:`pack`.
+
+    Args:
+        tensors: First result of :func:`pack`.
+        packed: Second result of :func:`pack`.
+
+    Returns:
+        The dense tensors by name.
+
+    Raises:
+        ValueError: A packed tensor is missing or does not fit its mask.
+    """
+    shapes = {name: torch.Size(shape) for name, shape in json.loads(packed).items()}
+    dense = {
+        name: tensor for name, tensor in tensors.items() if not name.endswith((_VALUES, _BITS))
+    }
+    for name, shape in shapes.items():
+        if name + _VALUES not in tensors or name + _BITS not in tensors:
+            raise ValueError(
+                f"Expected values and bits of the packed tensor {name!r}, but they are missing."
+            )
+        values = tensors[name + _VALUES]
+        nonzero = _from_bits(tensors[name + _BITS], shape.numel())
+        if int(nonzero.sum()) != values.numel():
+            raise ValueError(
+                f"Expected {int(nonzero.sum())} values of {name!r}, but got {values.numel()}."
+            )
+        flat = values.new_zeros(shape.numel())
+        flat[nonzero] = values
+        dense[name] = flat.reshape(shape)
+    return dense
+
+
+def _to_bits(flags: Tensor) -> Tensor:
+    """``(n,)`` booleans as ``(ceil(n / 8),)`` bytes; the first flag is the lowest bit."""
+    padded = torch.nn.functional.pad(flags.to(torch.uint8), (0, -len(flags) % 8))
+    return (padded.reshape(-1, 8) << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+
+
+def _from_bits(bits: Tensor, num_flags: int) -> Tensor:
+    flags = (bits.reshape(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1
+    return flags.reshape(-1)[:num_flags].bool()

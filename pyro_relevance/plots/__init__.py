@@ -1,0 +1,23 @@
+"""Figures of a posterior, one per file: each takes an ArviZ object and returns a matplotlib ``Figure``.
+
+A plot selects and draws; everything drawn was computed by ``report``. No plot changes matplotlib's settings or opens
+a window; :func:`save` writes what a paper needs.
+"""
+
+from __future__ import annotations
+
+from pyro_relevance.plots._style import DOUBLE_COLUMN, SINGLE_COLUMN, save
+from pyro_relevance.plots.network import network
+from pyro_relevance.plots.path import path
+from pyro_relevance.plots.relevance import relevance
+from pyro_relevance.plots.training import training
+
+__all__ = [
+    "DOUBLE_COLUMN",
+    "SINGLE_COLUMN",
+    "network",
+    "path",
+    "relevance",
+    "save",
+    "training",
+]

@@ -1,0 +1,116 @@
+"""The look shared by all plots: sizes of a paper's columns, colours, and how a figure becomes files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pyro_relevance._files import replacing
+
+__all__ = ["COLOURS", "DOUBLE_COLUMN", "GREY", "SINGLE_COLUMN", "figure_of", "root_figure", "save", "styled"]
+
+SINGLE_COLUMN = 3.35
+"""Width of a figure in one column of a paper, inches."""
+DOUBLE_COLUMN = 6.9
+"""Width of a figure over both columns of a paper, inches."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito, Color universal design, 2008: distinct under all common colour vision deficiencies."""
+GREY = "#8C8C8C"
+
+_STYLE = {
+    "font.size": 8.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.0,
+    "legend.frameon": False,
+    "figure.dpi": 100.0,
+    "savefig.dpi": 300.0,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def styled(plot: Callable[_P, _R]) -> Callable[_P, _R]:
+    """``plot``, run under the look of this library; matplotlib's settings are the caller's again afterwards."""
+
+    @wraps(plot)
+    def inner(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _style():
+            return plot(*args, **kwargs)
+
+    return inner
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write a figure as PDF (text stays text) and PNG (300 dots per inch).
+
+    Each file is written under a temporary name and renamed, so a failure leaves the previous one as it was.
+
+    Args:
+        figure: What a plot returned.
+        path: The files' common name, without ``.pdf`` or ``.png``.
+
+    Returns:
+        The paths of the PDF and of the PNG.
+
+    Raises:
+        ValueError: If the path already ends in ``.pdf`` or ``.png``.
+        FileNotFoundError: If the folder does not exist.
+
+    Example:
+        ``plots.save(plots.relevance(idata), "figures/relevance")``
+    """
+    stem = os.fspath(path)
+    if stem.endswith((".pdf", ".png")):
+        raise ValueError(
+            f"Expected a path without suffix, but got {stem}. Drop the suffix: both files are written."
+        )
+    pdf, png = Path(f"{stem}.pdf"), Path(f"{stem}.png")
+    with _style(), replacing(pdf) as temporary_pdf, replacing(png) as temporary_png:
+        # without a date, the same figure is the same file
+        figure.savefig(temporary_pdf, metadata={"CreationDate": None})
+        figure.savefig(temporary_png, dpi=300)
+    return pdf, png
+
+
+def figure_of(width: float, height: float, figsize: tuple[float, float] | None) -> Figure:
+    """A figure that belongs to no window, of ``figsize`` or else ``(width, height)`` inches."""
+    return Figure(figsize=figsize or (width, height), layout="constrained")
+
+
+def root_figure(ax: Axes) -> Figure:
+    """The whole figure that axes stand on.
+
+    Raises:
+        ValueError: If the axes belong to no figure.
+    """
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("Expected ax on a figure, but got axes of none. Pass axes of a live figure.")
+    return figure
+
+
+def _style() -> AbstractContextManager[None]:
+    return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type]

@@ -1,0 +1,217 @@
+"""The network as a graph: which connections the posterior includes, how surely, and which are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pyro_relevance.plots._data import Array, one_chain, select
+from pyro_relevance.plots._graph import Graph, Layer, graph_of
+from pyro_relevance.plots._style import COLOURS, DOUBLE_COLUMN, GREY, figure_of, root_figure, styled
+
+__all__ = ["network"]
+
+# reversed: what is included is dark, what is not fades into the paper
+_COLOURMAP = "viridis_r"
+_NODE = "#333333"
+_PITCH = (0.15, 0.085)
+_FAINTEST = 0.2
+
+
+@styled
+def network(
+    idata: Any,
+    *,
+    mask: Mapping[str, Any] | None = None,
+    chain: int = 0,
+    threshold: float = 0.5,
+    input_labels: Sequence[str] | None = None,
+    max_units: int = 60,
+    figsize: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """The feed-forward network of one chain as a graph, inputs on the left, outputs on the right.
+
+    A connection is coloured by the probability p that it is included: the product, within each draw, of the
+    probabilities of all gates on it (of the unit that it reads, of the unit that it makes, of its weight). It is
+    faded by its uncertainty: opacity 0.2 + 0.8 (1 - 4 p (1 - p)), least at p = 1/2. Cut connections are dashed and
+    thin. A node is hollow where no kept connections lead from an input through it to an output.
+
+    A layer of more than ``max_units`` nodes is thinned to evenly spaced ones, which is stated on the figure; the
+    counts below the layers are always those of the whole layer.
+
+    Args:
+        idata: What :func:`~pyro_relevance.report.to_arviz` returned.
+        mask: The mask that cuts (True = kept); ``None`` cuts connections with p <= ``threshold``.
+        chain: The chain to draw, counted from 0: hidden units of different chains are not the same units.
+        threshold: Probability, used where ``mask`` is ``None``.
+        input_labels: Names of the input columns; ``None`` takes those of the edge group that judges inputs.
+        max_units: Nodes drawn per layer at most.
+        figsize: Width and height, inches; ``None`` for the width of both columns and a height by the nodes.
+        ax: Draw into these axes.
+
+    Returns:
+        The figure; that of ``ax`` where it was given.
+
+    Raises:
+        ValueError: If the network is not a chain of linear layers, or mask, chain or labels do not fit it.
+    """
+    if max_units < 1:
+        raise ValueError(
+            f"Expected max_units >= 1, but got {max_units}. Pass the number of nodes to draw per layer."
+        )
+    graph = graph_of(one_chain(select(idata, "posterior"), chain), mask, threshold)
+    labels = graph.labels if input_labels is None else tuple(input_labels)
+    if labels and len(labels) != len(graph.alive[0]):
+        raise ValueError(
+            f"Expected {len(graph.alive[0])} input_labels, but got {len(labels)}. Name every input column."
+        )
+    shown = [_shown(len(alive), max_units) for alive in graph.alive]
+    tallest = max(map(len, shown))
+    if ax is None:
+        figure = figure_of(DOUBLE_COLUMN, _height(tallest), figsize)
+        ax = figure.subplots()
+    else:
+        figure = root_figure(ax)
+    heights = [_heights(len(nodes), tallest) for nodes in shown]
+    for column, layer in enumerate(graph.layers):
+        _draw_connections(ax, layer, column, shown[column : column + 2], heights[column : column + 2])
+    _draw_nodes(ax, graph, shown, heights)
+    _label_inputs(ax, labels, shown[0], heights[0])
+    _caption_columns(ax, graph, shown)
+    _finish(ax, figure, len(graph.layers), cut_by_mask=mask is not None, threshold=threshold)
+    return figure
+
+
+def _shown(num_nodes: int, max_units: int) -> Array:
+    """Indices of the nodes that are drawn, evenly spaced."""
+    if num_nodes <= max_units:
+        return np.arange(num_nodes)
+    return np.linspace(0, num_nodes - 1, max_units).round().astype(int)
+
+
+def _height(tallest: int) -> float:
+    """Height of the figure, inches: wide rows for few nodes, narrow ones beyond twenty."""
+    return max(2.4, 1.1 + _PITCH[0] * min(tallest, 20) + _PITCH[1] * max(tallest - 20, 0))
+
+
+def _heights(num_nodes: int, tallest: int) -> Array:
+    """Vertical places, the first node on top; short layers are stretched towards the tallest, within reason."""
+    pitch = min((tallest - 1) / max(num_nodes - 1, 1), 2.5) if tallest > 1 else 1.0
+    return -pitch * (np.arange(num_nodes) - (num_nodes - 1) / 2)
+
+
+def _draw_connections(
+    ax: Axes, layer: Layer, column: int, shown: Sequence[Array], heights: Sequence[Array]
+) -> None:
+    """Two collections: cut connections below, kept ones above, the most probable on top."""
+    probability = layer.probability[np.ix_(shown[1], shown[0])].ravel()
+    kept = layer.kept[np.ix_(shown[1], shown[0])].ravel()
+    ends = np.stack(np.broadcast_arrays(heights[1][:, None], heights[0][None, :]), -1).reshape(-1, 2)
+    opacity = _FAINTEST + (1 - _FAINTEST) * (1 - 4 * probability * (1 - probability))
+    # a crowd of lines hides itself unless each is thinner
+    crowd = min(1.0, 12.0 / np.sqrt(len(probability)))
+    for keep in (False, True):
+        chosen = np.flatnonzero(kept == keep)
+        chosen = chosen[np.argsort(probability[chosen], kind="stable")]
+        lines = np.empty((len(chosen), 2, 2))
+        lines[:, :, 0] = column, column + 1
+        lines[:, 0, 1], lines[:, 1, 1] = ends[chosen, 1], ends[chosen, 0]
+        collection = LineCollection(
+            list(lines),
+            cmap=_COLOURMAP,
+            norm=Normalize(0, 1),
+            linewidths=max(1.3 * crowd, 0.3) if keep else 0.35,
+            linestyles="solid" if keep else (0, (4, 4)),
+            zorder=2 if keep else 1,
+            label=f"{'kept' if keep else 'cut'} {layer.name}",
+        )
+        collection.set_array(probability[chosen])
+        collection.set_alpha(opacity[chosen] * (1.0 if keep else 0.6 * crowd))
+        ax.add_collection(collection)
+
+
+def _draw_nodes(ax: Axes, graph: Graph, shown: Sequence[Array], heights: Sequence[Array]) -> None:
+    """One scatter per column: full where alive, hollow where not."""
+    for column, (alive, nodes, places) in enumerate(zip(graph.alive, shown, heights, strict=True)):
+        ax.scatter(
+            np.full(len(nodes), column),
+            places,
+            s=18 if max(map(len, shown)) <= 30 else 9,
+            facecolors=[_NODE if alive[node] else "white" for node in nodes],
+            edgecolors=[_NODE if alive[node] else GREY for node in nodes],
+            linewidths=0.7,
+            zorder=3,
+            label=f"nodes {column}",
+        )
+
+
+def _label_inputs(ax: Axes, labels: Sequence[str], nodes: Array, places: Array) -> None:
+    """One name per run of neighbouring columns that share it, left of their middle."""
+    if not labels:
+        return
+    names = [labels[node] for node in nodes]
+    starts = [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
+    for start, stop in zip(starts, [*starts[1:], len(names)], strict=True):
+        ax.annotate(
+            names[start],
+            (0, float(places[start:stop].mean())),
+            xytext=(-6, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7 if len(names) <= 40 else 5,
+        )
+
+
+def _caption_columns(ax: Axes, graph: Graph, shown: Sequence[Array]) -> None:
+    """Below each column what it is and how many of its nodes are alive; below all, what was left out."""
+    last = len(graph.alive) - 1
+    titles = [{0: "inputs", last: "outputs"}.get(i, f"hidden {i}") for i in range(last + 1)]
+    for column, (title, alive) in enumerate(zip(titles, graph.alive, strict=True)):
+        ax.annotate(
+            f"{title}\n{int(alive.sum())} of {len(alive)} kept",
+            (column, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -2),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+        )
+    thinned = [
+        f"{len(nodes)} of {len(alive)} {title}"
+        for title, alive, nodes in zip(titles, graph.alive, shown, strict=True)
+        if len(nodes) < len(alive)
+    ]
+    if thinned:
+        note = f"Drawn: {', '.join(thinned)} nodes, evenly spaced;\nthe counts below are of all nodes."
+        ax.set_title(note, fontsize=7, color=COLOURS[1])
+
+
+def _finish(ax: Axes, figure: Figure, columns: int, *, cut_by_mask: bool, threshold: float) -> None:
+    """Colour bar, legend and the space around."""
+    ax.set_xlim(-0.15, columns + 0.15)
+    ax.autoscale_view(scalex=False)
+    ax.margins(y=0.03)
+    ax.set_axis_off()
+    scale = ScalarMappable(norm=Normalize(0, 1), cmap=colormaps[_COLOURMAP])
+    bar = figure.colorbar(scale, ax=ax, shrink=0.8, aspect=25, pad=0.02)
+    bar.set_label("Inclusion probability")
+    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    cut = "cut by the mask" if cut_by_mask else f"cut: probability at most {threshold:g}"
+    handles = [
+        Line2D([], [], color=_NODE, linewidth=1.3, label="kept"),
+        Line2D([], [], color=_NODE, linewidth=1.3, alpha=0.3, label="faint: uncertain"),
+        Line2D([], [], color=_NODE, linewidth=0.5, linestyle=(0, (4, 4)), label=cut),
+        Line2D([], [], color=GREY, marker="o", markersize=4, markerfacecolor="white", linestyle="", label="cut node"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)

@@ -1,0 +1,24 @@
+"""Priors over gates and over weights, one per file; any object with the same methods can take their place."""
+
+from pyro_relevance.priors.ard import ArdWeights
+from pyro_relevance.priors.description_length import DescriptionLengthPrior
+from pyro_relevance.priors.gaussian import GaussianWeights
+from pyro_relevance.priors.hierarchical import HierarchicalPrior
+from pyro_relevance.priors.horseshoe import HorseshoeWeights
+from pyro_relevance.priors.independent import IndependentPrior
+from pyro_relevance.priors.log_uniform import LogUniformWeights
+from pyro_relevance.priors.point import PointWeights
+from pyro_relevance.priors.protocols import GatePrior, WeightPrior
+
+__all__ = [
+    "ArdWeights",
+    "DescriptionLengthPrior",
+    "GatePrior",
+    "GaussianWeights",
+    "HierarchicalPrior",
+    "HorseshoeWeights",
+    "IndependentPrior",
+    "LogUniformWeights",
+    "PointWeights",
+    "WeightPrior",
+]

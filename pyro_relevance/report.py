@@ -1,0 +1,287 @@
+"""Posterior -> ArviZ: the only file that knows ArviZ's data format, in both of its generations.
+
+It stands between ``posterior`` and ``plots`` / ``az.*`` on the path of the design: everything that a figure or a
+table needs is computed here once, so that those only select and draw.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pyro_relevance._files import replacing
+from pyro_relevance._report_memory import check_memory
+from pyro_relevance._report_structure import structure, variable_name
+from pyro_relevance._rule_path import rule_path
+from pyro_relevance.draws import Draws
+from pyro_relevance.relevance import effect
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from pyro_relevance.edges import EdgeGroup, Edges
+    from pyro_relevance.history import History
+    from pyro_relevance.posterior import Posterior
+
+__all__ = ["ArvizData", "load", "rule_path", "save", "to_arviz", "variable_name"]
+
+# arviz.InferenceData (ArviZ 0.x) or xarray.DataTree (ArviZ 1.x); no name is valid under both.
+ArvizData: TypeAlias = Any
+
+_Array: TypeAlias = npt.NDArray[Any]
+_UNITS = {
+    "loss": "nats",
+    "temperature": "1",
+    "kl_weight": "1",
+    "expected_size": "parameters",
+}
+
+
+def to_arviz(
+    posterior: Posterior,
+    *,
+    data: tuple[Tensor, Tensor] | None = None,
+    num_samples: int = 200,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> ArvizData:
+    """The posterior as an ArviZ object: ``InferenceData`` (ArviZ 0.x) or ``DataTree`` (ArviZ 1.x).
+
+    Groups: ``posterior`` and ``prior``; ``sample_stats`` with the training history over ``(chain, step)``; with
+    ``data`` also ``posterior_predictive``, ``log_likelihood`` (nats, pointwise) and ``observed_data``, whose variable
+    is ``y``. For each edge group, over ``(chain, draw, <group>_edge)`` with the labels of the edges as coordinates:
+
+    - ``<group>_gate``: 0 or 1;
+    - ``<group>_inclusion_probability``: probability of gate 1 in that draw (constant within a chain for a
+      mean-field guide: its spread over draws is then zero and its ``r_hat`` has no meaning);
+    - ``<group>_effect``: norm of the gated weights that read the edge (posterior only; larger = more relevant).
+
+    A model without gates has effects only, and no ``prior``. ``inclusion_probability`` over ``(chain, draw, edge)`` joins all groups, with coordinates ``"group[label]"``.
+    ``<group>`` is spelled as by :func:`variable_name`; gates with a shape (granularity ``"weight"``) are flattened.
+    The attributes ``pyro_relevance_groups`` and ``pyro_relevance_layers`` of ``posterior`` hold, as JSON, where the
+    gates touch the network and the shapes of its weights.
+
+    Args:
+        posterior: The fitted result.
+        data: ``(num_data, ...)`` inputs and ``(num_data, ...)`` targets, or ``None`` for no groups about data.
+        num_samples: Draws per chain.
+        seed: Seed of all draws; the same seed gives the same gates in every group.
+        groups: Names of the edge groups to write, or ``None`` for all.
+
+    Returns:
+        The ArviZ object, in memory.
+
+    Raises:
+        ValueError: If an argument does not fit, or more than 2 GiB would be needed at the peak.
+    """
+    if num_samples < 1:
+        raise ValueError(
+            f"Expected num_samples >= 1, but got {num_samples}. Pass a positive number of draws."
+        )
+    chosen = _choose(posterior.edges, groups)
+    if data is not None and len(data[0]) != len(data[1]):
+        raise ValueError(
+            f"Expected data=(x, y) of equal length, but got {len(data[0])} inputs and "
+            f"{len(data[1])} targets. Pass the pairs of one data set."
+        )
+    check_memory(posterior, chosen, data, num_samples, seed)
+    datasets = _edge_datasets(posterior, chosen, num_samples, seed)
+    if data is not None:
+        datasets.update(_data_datasets(posterior, *data, num_samples, seed))
+    if posterior.history is not None and len(posterior.history.step):
+        datasets["sample_stats"] = _history_dataset(posterior.history)
+    return _from_datasets(datasets)
+
+
+def save(idata: ArvizData, path: str | os.PathLike[str]) -> None:
+    """Write an ArviZ object to a netCDF file that both generations of ArviZ read.
+
+    The file is written under a temporary name and renamed: a failure leaves the previous file as it was.
+
+    Args:
+        idata: What :func:`to_arviz` returned.
+        path: The file, by custom ending in ``.nc``.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+    """
+    import xarray as xr
+
+    nodes = idata.groups() if hasattr(idata, "_groups_all") else idata.children
+    datasets = {name: _as_dataset(idata[name]) for name in nodes}
+    with replacing(path) as temporary:
+        xr.DataTree.from_dict(datasets).to_netcdf(temporary, engine="h5netcdf")
+
+
+def load(path: str | os.PathLike[str]) -> ArvizData:
+    """Read the ArviZ object that :func:`save` wrote, wholly into memory; the file is closed.
+
+    Args:
+        path: The netCDF file.
+
+    Returns:
+        The ArviZ object of the installed generation.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    import xarray as xr
+
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"Expected a netCDF file at {os.fspath(path)}, but got none. "
+            "Write one with report.save first."
+        )
+    with xr.open_datatree(path, engine="h5netcdf") as tree:
+        return _from_datasets({n: c.to_dataset().load() for n, c in tree.children.items()})
+
+
+def _from_datasets(datasets: dict[str, xr.Dataset]) -> ArvizData:
+    """The datasets as the container of the installed ArviZ: the one place where its generations differ."""
+    import xarray as xr
+
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    for dataset in datasets.values():
+        dataset.attrs.setdefault("inference_library", "pyro_relevance")
+        dataset.attrs.setdefault("inference_library_version", _version("pyro_relevance"))
+        dataset.attrs.setdefault("created_at", now)
+    if _version("arviz").split(".")[0] != "0":
+        return xr.DataTree.from_dict(datasets)
+    with warnings.catch_warnings():
+        # ArviZ 0.23 announces its own refactoring at the first import.
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz as az
+    return az.InferenceData(**datasets)
+
+
+def _as_dataset(node: Any) -> xr.Dataset:
+    dataset: xr.Dataset = node.to_dataset() if hasattr(node, "to_dataset") else node
+    return dataset
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _choose(edges: Edges, groups: Sequence[str] | None) -> tuple[EdgeGroup, ...]:
+    """The chosen edge groups, in the order of ``edges``."""
+    known = [group.name for group in edges.groups]
+    unknown = [] if groups is None else [name for name in groups if name not in known]
+    if unknown or (groups is not None and not groups) or isinstance(groups, str):
+        raise ValueError(
+            f"Expected groups from {known}, but got {groups!r}. Pass a sequence of those names, or None for all."
+        )
+    chosen = tuple(group for group in edges.groups if groups is None or group.name in groups)
+    names = [variable_name(group.name, "edge") for group in chosen]
+    doubled = [group.name for group in chosen if names.count(variable_name(group.name, "edge")) > 1]
+    if doubled:
+        raise ValueError(
+            f"Expected edge groups with distinct ArviZ names, but got {doubled}, which are spelled alike. "
+            "Convert them one at a time with groups=[...], or rename a module."
+        )
+    return chosen
+
+
+def _numpy(tensor: Tensor) -> _Array:
+    array: _Array = tensor.detach().cpu().numpy()
+    return array
+
+
+def _edge_datasets(
+    posterior: Posterior, groups: Sequence[EdgeGroup], num_samples: int, seed: int
+) -> dict[str, xr.Dataset]:
+    """Posterior and prior of the edges; the draws themselves are released on return."""
+    edges, draws = posterior.edges, posterior.sample(num_samples, seed=seed)
+    if draws.gates:
+        datasets = {"posterior": _draws_dataset(groups, draws, effect(draws, edges))}
+        prior = posterior.sample_prior(num_samples, seed=seed)
+        datasets["prior"] = _draws_dataset(groups, prior, {})
+    else:
+        shape = next(iter(draws.weights.values())).shape[:1] + (num_samples,)
+        on = {group.name: torch.ones(*shape, *group.shape) for group in edges.groups}
+        effects = effect(Draws(on, on, draws.weights), edges)
+        datasets = {"posterior": _draws_dataset(groups, draws, effects)}
+    datasets["posterior"].attrs.update(structure(edges, groups))
+    return datasets
+
+
+def _draws_dataset(
+    groups: Sequence[EdgeGroup], draws: Draws, effects: Mapping[str, Tensor]
+) -> xr.Dataset:
+    """Gates, inclusion probabilities and effects of ``groups`` over (chain, draw, <group>_edge)."""
+    import xarray as xr
+
+    variables: dict[str, tuple[tuple[str, ...], _Array]] = {}
+    coords: dict[str, Any] = {}
+    for group in groups:
+        dims = ("chain", "draw", variable_name(group.name, "edge"))
+        coords[dims[2]] = np.asarray(list(group.labels), dtype=np.str_)
+        values = {}
+        if draws.gates:
+            values["gate"] = _numpy(draws.gates[group.name]).astype(np.int8)
+            values["inclusion_probability"] = _numpy(draws.inclusion_probability[group.name])
+        if group.name in effects:
+            values["effect"] = _numpy(effects[group.name])
+        for quantity, array in values.items():
+            flat = array.reshape(*array.shape[:2], group.num_edges)
+            variables[variable_name(group.name, quantity)] = (dims, flat)
+            coords.update(chain=np.arange(array.shape[0]), draw=np.arange(array.shape[1]))
+    if draws.gates:
+        joined = [variables[variable_name(g.name, "inclusion_probability")][1] for g in groups]
+        variables["inclusion_probability"] = (("chain", "draw", "edge"), np.concatenate(joined, -1))
+        coords["edge"] = np.asarray([f"{g.name}[{label}]" for g in groups for label in g.labels])
+    return xr.Dataset(variables, coords=coords)
+
+
+def _data_datasets(
+    posterior: Posterior, x: Tensor, y: Tensor, num_samples: int, seed: int
+) -> dict[str, xr.Dataset]:
+    """Replicated, pointwise scored and observed ``y``; targets with several outputs get a dim ``output``."""
+    import xarray as xr
+
+    sample = _numpy(posterior.predict(x, num_samples=num_samples, seed=seed).sample)
+    log_likelihood = _numpy(posterior.log_likelihood(x, y, num_samples=num_samples, seed=seed))
+    observed = _numpy(y)
+    if observed.ndim > 1:
+        observed = observed.reshape(len(observed), -1)
+        observed = observed[:, 0] if observed.shape[1] == 1 else observed
+    sample = sample.reshape(*sample.shape[:2], *observed.shape)
+    coords = {
+        "chain": np.arange(sample.shape[0]),
+        "draw": np.arange(sample.shape[1]),
+        "obs": np.arange(len(observed)),
+    }
+    data_dims = ("obs", "output")[: observed.ndim]
+    # double: Pareto smoothing fits the tail of these
+    scored = log_likelihood.astype(np.float64)
+    return {
+        "posterior_predictive": xr.Dataset({"y": (("chain", "draw", *data_dims), sample)}, coords),
+        "log_likelihood": xr.Dataset({"y": (("chain", "draw", "obs"), scored)}, coords),
+        "observed_data": xr.Dataset({"y": (data_dims, observed)}, {"obs": coords["obs"]}),
+    }
+
+
+def _history_dataset(history: History) -> xr.Dataset:
+    """The training history over (chain, step); schedules are repeated for each chain."""
+    import xarray as xr
+
+    shape = np.shape(history.loss)
+    dims = ("chain", "step")
+    variables = {
+        name: (dims, np.broadcast_to(getattr(history, name), shape).copy(), {"units": units})
+        for name, units in _UNITS.items()
+    }
+    coords = {"chain": np.arange(shape[0]), "step": np.asarray(history.step)}
+    return xr.Dataset(variables, coords=coords)

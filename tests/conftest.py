@@ -1,0 +1,81 @@
+"""Every test starts from the same seed and leaves the process as it found it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+
+import pyro
+import pytest
+import torch
+
+# Third-party packages that install warning filters or styles when they are first imported.
+LATE = frozenset({"arviz", "arviz_plots", "matplotlib", "pandas", "sklearn", "torchvision", "xarray"})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--seed``, so that statistical tests can be repeated."""
+    parser.addoption("--seed", type=int, default=0, help="seed of every test (default: 0)")
+
+
+@pytest.fixture(autouse=True)
+def _seed(request: pytest.FixtureRequest) -> None:
+    pyro.set_rng_seed(request.config.getoption("--seed"))
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_trace(_seed: None) -> Iterator[None]:
+    before = _global_state()
+    loaded = LATE & sys.modules.keys()
+    yield
+    after = _global_state()
+    _restore(before)
+    if LATE & sys.modules.keys() != loaded:
+        # The first import of a plotting package is not the doing of our code.
+        for name in ("warning filters", "matplotlib style"):
+            before.pop(name), after.pop(name)
+    changed = [name for name in before if before[name] != after[name]]
+    if changed:
+        name = changed[0]
+        pytest.fail(
+            f"The test changed global state: {', '.join(changed)}. "
+            f"{name} was {before[name]!r}, now {after[name]!r}."
+        )
+
+
+def _global_state() -> dict[str, object]:
+    """Return what a user's process shares with the library, apart from random numbers."""
+    matplotlib = sys.modules.get("matplotlib")
+    style = dict(matplotlib.rcParams.copy()) if matplotlib else {}
+    style.pop("backend", None)  # resolved on first use
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "grad mode": torch.is_grad_enabled(),
+        "number of threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "pyro settings": pyro.settings.get(),  # validation flags, local parameters
+        "pyro parameters": {
+            name: value.detach().clone().tolist()
+            for name, value in pyro.get_param_store().named_parameters()
+        },
+        "pyro handlers": len(pyro.poutine.runtime._PYRO_STACK),
+        "warning filters": list(warnings.filters),
+        "matplotlib style": style,
+        "working directory": os.getcwd(),
+    }
+
+
+def _restore(state: dict[str, object]) -> None:
+    """Put back what would make later tests fail for the same reason."""
+    torch.set_default_dtype(state["default dtype"])
+    torch.set_grad_enabled(state["grad mode"])
+    torch.set_num_threads(state["number of threads"])
+    torch.use_deterministic_algorithms(state["deterministic algorithms"])
+    pyro.settings.set(**state["pyro settings"])
+    if not state["pyro parameters"]:
+        pyro.clear_param_store()
+    os.chdir(state["working directory"])

@@ -18,7 +18,8 @@ __all__ = ["replacing"]
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it becomes ``path`` when the block ends well.
 
-    On an error or an interrupt in the block the temporary file is removed and ``path`` stays what it was.
+    On an error or an interrupt in the block the temporary file is removed and ``path`` stays what
+    it was.
 
     Args:
         path: The file to write; its folder must exist.

@@ -131,7 +131,7 @@ def _gate_index(slot: Slot, none: int, shape: Sequence[int], device: torch.devic
     else:
         index = torch.tensor(slot.index, device=device)
     index = torch.where(index < 0, none, index)
-    return index.reshape((-1,) + (1,) * (len(shape) - slot.dim - 1))
+    return index.reshape((1,) * slot.dim + (-1,) + (1,) * (len(shape) - slot.dim - 1))
 
 
 def _along(gates: Tensor, slot: Slot, group: EdgeGroup, shape: Sequence[int]) -> Tensor:
@@ -155,7 +155,7 @@ def _per_edge(values: Tensor, slot: Slot, group: EdgeGroup, leading: int) -> Ten
     sums = values.sum(dim=others) if others else values
     if slot.index is not None:
         shape = (1,) * slot.dim + tuple(sums.shape[-1:])
-        index = _gate_index(slot, group.num_edges, shape, values.device)
+        index = _gate_index(slot, group.num_edges, shape, values.device).reshape(-1)
         total = sums.new_zeros(*sums.shape[:-1], group.num_edges + 1)
         sums = total.index_add(-1, index, sums)[..., :-1]
     return sums.reshape(*sums.shape[:-1], *group.shape)

@@ -42,6 +42,8 @@ def check_memory(
     if needed > MEMORY_LIMIT:
         raise ValueError(
             f"Expected a conversion within {MEMORY_LIMIT / 2**30:.3g} GiB, but got about "
-            f"{needed / 2**30:.3g} GiB for {num_samples} draws of {posterior.num_chains} chains. Pass fewer "
-            f"num_samples (at most {MEMORY_LIMIT // per_draw}), or some of the edge groups in groups=."
+            f"{needed / 2**30:.3g} GiB for {num_samples} draws of {posterior.num_chains} chains. "
+            "Pass fewer "
+            f"num_samples (at most {MEMORY_LIMIT // per_draw}), or some of the edge groups in "
+            "groups=."
         )

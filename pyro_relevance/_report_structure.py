@@ -17,15 +17,16 @@ __all__ = ["structure", "variable_name"]
 
 
 def variable_name(group: str, quantity: str) -> str:
-    """The ArviZ name of a quantity of one edge group, e.g. ``("fc1.units", "gate") -> "fc1_units_gate"``.
+    """The ArviZ name of a quantity of one edge group: ``fc1_units_gate`` of ``"fc1.units"``.
 
     Names are Python identifiers, so that ``idata.posterior.fc1_units_gate`` and
-    ``sel(fc1_units_edge="3")`` work: every character that an identifier cannot hold becomes ``_``, and a leading
-    digit (``nn.Sequential`` counts its modules) is preceded by ``layer_``.
+    ``sel(fc1_units_edge="3")`` work: every character that an identifier cannot hold becomes ``_``,
+    and a leading digit (``nn.Sequential`` counts its modules) is preceded by ``layer_``.
 
     Args:
         group: Name of the edge group, e.g. ``"inputs"`` or ``"0.units"``.
-        quantity: ``"gate"``, ``"inclusion_probability"``, ``"effect"``, or ``"edge"`` for the dimension.
+        quantity: ``"gate"``, ``"inclusion_probability"``, ``"effect"``, or ``"edge"`` for the
+            dimension.
 
     Returns:
         The name.
@@ -39,7 +40,7 @@ def variable_name(group: str, quantity: str) -> str:
 
 
 def structure(edges: Edges, groups: Sequence[EdgeGroup]) -> dict[str, str]:
-    """Where gates touch the network, and its weights in the order of the network, as JSON attributes."""
+    """Where gates touch the network, and its weights in their order, as JSON attributes."""
 
     def place(slots: Sequence[Slot]) -> list[list[Any]]:
         return [[slot.tensor, slot.dim] for slot in slots]

@@ -1,4 +1,4 @@
-"""Masks of growing density -> size, fit and likelihood of what they keep, with the posterior's uncertainty."""
+"""Masks of growing density -> size, fit and likelihood of what they keep, draw by draw."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def rule_path(
 
     Returns:
         Dataset with ``density`` (fraction of edges kept) and ``num_parameters`` over ``mask``, and
-        ``log_likelihood`` (nats per datum) and ``metric`` over ``(mask, chain, draw)``, sorted by density.
+        ``log_likelihood`` (nats per datum) and ``metric`` over ``(mask, chain, draw)``, sorted by
+        density.
 
     Raises:
         ValueError: If there is no mask, the metric is unknown, or x and y differ in length.

@@ -1,4 +1,4 @@
-"""An effect handler that weighs everything but the likelihood: KL warm-up for any model and any guide."""
+"""Effect handler that weighs all but the likelihood: KL warm-up for any model and guide."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class AnnealMessenger(Messenger):
     r"""Scales the log-probability of all sites but the observed targets by ``weight``.
 
     Wrapped around both model and guide it turns the ELBO into
-    :math:`E_q[\log p(D \mid w, \gamma)] - \beta\,KL(q \| p)`. A scale on the model alone would be ignored by an
-    analytic KL (which reads the guide's), and a scale around the whole model would also weigh the likelihood.
+    :math:`E_q[\log p(D \mid w, \gamma)] - \beta\,KL(q \| p)`. A scale on the model alone would be
+    ignored by an analytic KL (which reads the guide's), and a scale around the whole model would
+    also weigh the likelihood.
 
     Args:
         weight: :math:`\beta > 0`.
@@ -29,7 +30,8 @@ class AnnealMessenger(Messenger):
         super().__init__()
         if not weight > 0:
             raise ValueError(
-                f"Expected a KL weight > 0, but got {weight}. Start a warm-up at a small number, not at zero."
+                f"Expected a KL weight > 0, but got {weight}. Start a warm-up at a small number, "
+                "not at zero."
             )
         self.weight = weight
         self.likelihood_sites = frozenset(likelihood_sites)

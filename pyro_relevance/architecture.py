@@ -1,4 +1,4 @@
-"""A network's architecture as JSON, so that files can be read without running code that was stored in them.
+"""A network's architecture as JSON, so that files are read without running code stored in them.
 
 Only trees of ``nn.Sequential`` over the modules listed here have a description; a description says
 nothing about the values of parameters and buffers, which are stored beside it.
@@ -81,7 +81,9 @@ def describe(module: nn.Module) -> dict[str, Any]:
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
-    """Make the network that :func:`describe` described, with fresh parameters; the random state is left alone.
+    """Make the network that :func:`describe` described, with fresh parameters.
+
+    The random state is left alone.
 
     Args:
         description: What :func:`describe` returned, possibly read from JSON.
@@ -135,6 +137,7 @@ def _argument(module: nn.Module, key: str) -> Any:
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:
+    arguments: dict[str, Any]
     try:
         kind = description["type"]
         if kind == "Sequential":

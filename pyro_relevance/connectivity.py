@@ -48,7 +48,7 @@ def live_edges(structure: Iterable[EdgeGroup], connected: dict[str, Tensor]) -> 
 
 
 def read(group: EdgeGroup, connected: Mapping[str, Tensor]) -> Tensor:
-    """Which edges of a group at least one weight reads, ``(num_edges,)`` booleans."""
+    """Which edges of a group a weight reads, ``(num_edges,)`` booleans."""
     result = torch.zeros(group.num_edges, dtype=torch.bool)
     for slot in group.consumers:
         result |= _used(group, slot, connected[slot.tensor])
@@ -56,7 +56,7 @@ def read(group: EdgeGroup, connected: Mapping[str, Tensor]) -> Tensor:
 
 
 def made(group: EdgeGroup, connected: Mapping[str, Tensor]) -> Tensor:
-    """Which units of a group at least one weight makes, ``(num_edges,)`` booleans; biases do not count."""
+    """Which units of a group a weight makes, ``(num_edges,)`` booleans; biases do not count."""
     result = torch.zeros(group.num_edges, dtype=torch.bool)
     for slot in group.producers:
         if slot.tensor in connected and connected[slot.tensor].ndim > 1:
@@ -96,7 +96,7 @@ def kept_positions(
 def is_constant(
     structure: Iterable[EdgeGroup], live: Mapping[str, Tensor], positions: Mapping[str, int]
 ) -> bool:
-    """Whether the whole network is a constant vector: no input is read, and the outputs are those of one layer."""
+    """Whether the network is a constant vector: no input is read, one layer makes the outputs."""
     outputs = any(group.granularity == "output" for group in structure)
     unread = "inputs" in live and not bool(live["inputs"].any())
     return outputs and unread and max(positions.values(), default=1) == 1

@@ -1,4 +1,4 @@
-"""Units whose value does not depend on the input become part of the biases of the layers that read them."""
+"""Units whose value does not depend on the input become part of the biases of their readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["fold_constants", "nonzero_entries", "owner_of"]
 def fold_constants(
     network: nn.Module, edges: Edges, arguments: tuple[Tensor, ...]
 ) -> tuple[dict[str, str], list[str]]:
-    """Move the value of units that nothing makes into the biases of their readers, until there is none left.
+    """Move the value of units that nothing makes into the biases of their readers.
+
+    That can make a reader's units constant in turn; it is repeated until none is left.
 
     Args:
         network: Network in evaluation mode; its weights and biases are changed in place.
@@ -56,7 +58,7 @@ def fold_constants(
 
 
 def _absorb(reader: nn.Module, value: Tensor, flags: Tensor) -> bool:
-    """Put ``weight[:, flags] @ value[flags]`` into the bias and clear the weights; whether a bias was added."""
+    """Put ``weight[:, flags] @ value[flags]`` into the bias, clear the weights; is a bias new?"""
     assert isinstance(reader, nn.Linear)
     flags = flags.to(reader.weight.device)
     share = reader.weight[:, flags].double() @ value[flags].double()

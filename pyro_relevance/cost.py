@@ -1,6 +1,6 @@
-"""What a network costs: parameters, multiply-accumulates, bytes, seconds; counted, or computed from a mask.
+"""What a network costs in parameters, multiply-accumulates, bytes and seconds.
 
-`masked_cost` is the analytic counterpart of cutting a network and counting what is left.
+Sizes are counted on a network; `masked_cost` computes them from a mask, without cutting.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def num_nonzero(network: nn.Module) -> int:
 
 
 def num_bytes(network: nn.Module) -> int:
-    """Bytes of all parameters and buffers in a file of this library, without its header (a few hundred bytes).
+    """Bytes of all parameters and buffers in a file of this library, without its header.
 
     A tensor of which at most nine tenths are not zero is stored as these entries and one bit per
     position.
@@ -93,7 +93,7 @@ def num_bytes(network: nn.Module) -> int:
 
 
 def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> int:
-    """Multiply-accumulates of linear layers, convolutions and matrix products for one example.
+    """Multiply-accumulates of linear layers, convolutions, matrix products for one example.
 
     Half of the floating point operations that ``torch.utils.flop_counter`` counts; biases,
     activations and normalisations are not counted, nor are zeros left out.
@@ -107,7 +107,7 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
         Multiply-accumulates for one example.
     """
     first = tuple(argument[:1].detach() for argument in _arguments(example_input))
-    # The counter follows gradients of module outputs even under no_grad, so it gets tensors without any.
+    # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
     plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         functional_call(network, plain, first)

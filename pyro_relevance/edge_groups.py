@@ -1,4 +1,4 @@
-"""Groups of edges that are judged at one granularity, and the places where they touch the tensors of a network."""
+"""Groups of edges judged at one granularity, and where they touch the tensors of a network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class EdgeGroup:
-    """Edges of one kind in one place: the units of a layer, the input features, or the weights of a layer.
+    """Edges of one kind in one place: units of a layer, weights of a layer, or input features.
 
     Args:
         name: ``"inputs"``, ``"<layer>.units"`` or the name of a parameter.

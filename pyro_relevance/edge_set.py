@@ -1,4 +1,4 @@
-"""The edges of a network as one set: vectors over all edges, gates folded into weights, a readable table.
+"""The edges of a network as one set: vectors over all edges, and gates folded into weights.
 
 An edge is cut by folding its gate into the tensors that *read* it. A zero gate and a removed unit
 are then the same function, whatever lies between (bias, activation, BatchNorm).
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pyro_relevance.edge_groups import EdgeGroup, Skipped, Slot, group_from_dict, group_to_dict
+from pyro_relevance.edge_groups import EdgeGroup, Skipped, group_from_dict, group_to_dict
 from pyro_relevance.errors import EdgeError
 from pyro_relevance.gate_factor import GateFactor, gate_factor
 
@@ -96,7 +96,7 @@ class Edges:
                 f"Expected vector of shape (..., {self.num_edges}), but got {tuple(vector.shape)}. "
                 "Pass one value per edge."
             )
-        parts = vector.split([group.num_edges for group in self.groups], dim=-1)
+        parts = vector.split_with_sizes([group.num_edges for group in self.groups], dim=-1)
         leading = vector.shape[:-1]
         return {
             g.name: part.reshape(*leading, *g.shape)
@@ -149,7 +149,9 @@ class Edges:
                 )
             value = parameters[name]
             for factor in factors:
-                gate = gates[factor.group].to(value.dtype)
+                gate = gates[factor.group]
+                if gate.dtype != value.dtype:
+                    gate = gate.to(value.dtype)
                 if factor.view is not None:
                     if factor.padded:
                         gate = torch.cat([gate.reshape(-1), gate.new_ones(1)])
@@ -168,7 +170,7 @@ class Edges:
         return tuple(self._plan)
 
     def num_parameters_per_edge(self) -> dict[str, Tensor]:
-        """Parameters that disappear with each single edge: the rows that make it and the columns that read it.
+        """Parameters that disappear with each single edge: rows that make it, columns that read it.
 
         Returns:
             For each group, ``group.shape`` counts (float).

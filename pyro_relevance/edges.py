@@ -55,10 +55,12 @@ def find_edges(
         EdgeError: The network cannot be traced, or nothing can be judged.
 
     Example:
-        >>> print(find_edges(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), granularity=("input", "unit")))
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> print(find_edges(network, granularity=("input", "unit")))
         group    granularity  edges  read by
         inputs   input            4  0.weight
         0.units  unit             8  2.weight
+        skipped 2.units: it makes the outputs, and outputs are never judged
     """
     granularities = _granularities(granularity)
     flow = follow_units(network, example_input)

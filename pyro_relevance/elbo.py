@@ -3,8 +3,10 @@ r"""The lean evidence lower bound: interchangeable with Pyro's, at a fraction of
 .. math::
     ELBO = E_q[\log p(D \mid w, \gamma)] - KL(q(\gamma) \| p(\gamma)) - KL(q(w) \| p(w))
 
-For the same noise it equals ``pyro.infer.TraceMeanField_ELBO``, which in addition computes every log-probability and
-score part that an analytic KL makes unnecessary.
+For the same noise it equals ``pyro.infer.TraceMeanField_ELBO``, which in addition computes every
+log-probability and score part that an analytic KL makes unnecessary. One case differs on purpose:
+Pyro leaves out the density of a ``Delta`` (the change of variables of AutoGuides at constrained
+sites), and is then no bound.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 from pyro.infer.elbo import ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -33,7 +36,7 @@ class _CollectMessenger(Messenger):
 
 
 class _ScoreMessenger(Messenger):
-    """Replays a guide's values in a model and keeps each site's contribution to the negative ELBO."""
+    """Replays a guide's values in a model and keeps what each site adds to the negative ELBO."""
 
     def __init__(self, guide_sites: dict[str, Any]) -> None:
         super().__init__()
@@ -44,8 +47,9 @@ class _ScoreMessenger(Messenger):
         if not msg["is_observed"] and not _is_plate(msg):
             if msg["name"] not in self.guide_sites:
                 raise ValueError(
-                    f"Expected the guide to sample site '{msg['name']}' of the model, but it samples only "
-                    f"{sorted(self.guide_sites)}. Add the site to the guide, or condition the model on it."
+                    f"Expected the guide to sample site '{msg['name']}' of the model, but it "
+                    f"samples only {sorted(self.guide_sites)}. Add the site to the guide, or "
+                    "condition the model on it."
                 )
             msg["value"] = self.guide_sites[msg["name"]]["value"]
             msg["done"] = True
@@ -59,12 +63,19 @@ class _ScoreMessenger(Messenger):
         guide_msg = self.guide_sites[msg["name"]]
         try:
             # As TraceMeanField_ELBO does, an analytic KL is scaled and masked by the guide's site.
-            self.terms[msg["name"]] = _weigh(kl_divergence(guide_msg["fn"], msg["fn"]), guide_msg)
+            self.terms[msg["name"]] = _weigh(_kl(guide_msg["fn"], msg["fn"]), guide_msg)
         except NotImplementedError:
             value = msg["value"]
             self.terms[msg["name"]] = _weigh(guide_msg["fn"].log_prob(value), guide_msg) - _weigh(
                 msg["fn"].log_prob(value), msg
             )
+
+
+def _kl(q: Any, p: Any) -> Tensor:
+    kl: Tensor = kl_divergence(q, p)
+    # Pyro's KL of a Delta leaves out its density, with which AutoGuides account for the change of
+    # variables of a constrained site.
+    return kl + q.log_density if isinstance(q, Delta) else kl
 
 
 def _is_plate(msg: Any) -> bool:
@@ -73,7 +84,9 @@ def _is_plate(msg: Any) -> bool:
 
 def _weigh(term: Tensor, msg: Any) -> Tensor:
     if msg["mask"] is not None:
-        term = torch.where(torch.as_tensor(msg["mask"], device=term.device), term, torch.zeros_like(term))
+        term = torch.where(
+            torch.as_tensor(msg["mask"], device=term.device), term, torch.zeros_like(term)
+        )
     scale = msg["scale"]
     if isinstance(scale, Tensor):
         return (term * scale).sum()
@@ -89,13 +102,20 @@ def _particle_terms(model: Any, guide: Any, args: Any, kwargs: Any) -> dict[str,
         if not getattr(msg["fn"], "has_rsample", False):
             raise ValueError(
                 f"Expected site '{name}' of the guide to be reparameterised (has_rsample), but got "
-                f"{type(msg['fn']).__name__}. Use a relaxed distribution, or train with pyro.infer.TraceGraph_ELBO."
+                f"{type(msg['fn']).__name__}. Use a relaxed distribution, or train with "
+                "pyro.infer.TraceGraph_ELBO."
             )
     with _ScoreMessenger(collected.sites) as scored:
         model(*args, **kwargs)
     terms = scored.terms
     for name, msg in collected.sites.items():
         if name not in terms:  # auxiliary sites and factors of the guide
+            if not msg["infer"].get("is_auxiliary"):
+                raise ValueError(
+                    f"Expected site '{name}' of the guide to be a site of the model, but it has "
+                    f"only {sorted(terms)}. Rename it, or mark it with "
+                    "infer={'is_auxiliary': True}."
+                )
             terms[name] = _weigh(msg["fn"].log_prob(msg["value"]), msg)
     return terms
 
@@ -111,12 +131,16 @@ def site_terms(model: Any, guide: Any, *args: Any, **kwargs: Any) -> dict[str, T
 class LeanELBO(ELBO):
     """Negative ELBO with an analytic KL wherever one is registered and a sampled one elsewhere.
 
+    As with Pyro's, an analytic KL is right where the sites that a site depends on in the model are
+    not sampled from it in the guide; independent sites, as in this library's guides, always are.
+
     Args:
         num_particles: Draws of the guide that are averaged.
 
     Raises:
-        ValueError: At the first call, if a site of the guide is not reparameterised (Pyro would fall back silently to
-            the score function) or a latent site of the model is missing in the guide.
+        ValueError: At the first call, if a site of the guide is not reparameterised (Pyro would
+            fall back silently to the score function), a latent site of the model is missing in the
+            guide, or the guide has a site of its own that is not marked as auxiliary.
 
     Example:
         >>> import torch, pyro.distributions as dist, pyro
@@ -140,7 +164,8 @@ class LeanELBO(ELBO):
         for _ in range(self.num_particles):
             for term in _particle_terms(model, guide, args, kwargs).values():
                 total = total + term
-        return total / self.num_particles if self.num_particles > 1 else total  # type: ignore[no-any-return]
+        mean: Tensor = total / self.num_particles if self.num_particles > 1 else total
+        return mean
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Return the negative ELBO in nats as a number."""
@@ -150,5 +175,5 @@ class LeanELBO(ELBO):
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Return the negative ELBO in nats and add its gradients to the parameters (for ``pyro.infer.SVI``)."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss)

@@ -12,7 +12,7 @@ __all__ = ["Flow", "UnitFlow", "WeightFlow"]
 
 @dataclass(slots=True)
 class UnitFlow:
-    """The units of one producer (or the network's input columns), with a ``reason`` where they cannot be judged."""
+    """Units of one producer, or the input columns; with a ``reason`` where none can be judged."""
 
     module: str
     num_units: int

@@ -1,4 +1,4 @@
-"""How the gates of one group are laid along one tensor, prepared once and used in each training step."""
+"""How the gates of one group lie along one tensor: prepared once, used in each training step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GateFactor:
         index: Gate of each position along the axis; ``None`` where position i belongs to gate i.
         padded: Whether ``index`` also points one past the last gate, where positions are not
             judged.
-        view: Shape in which the gates multiply the tensor; ``None`` where they have its shape.
+        view: Shape in which the gates multiply the tensor; ``None`` where theirs will do.
     """
 
     group: str
@@ -62,6 +62,8 @@ def gate_factor(group: EdgeGroup, slot: Slot, shapes: Mapping[str, tuple[int, ..
             f"{group.name!r} describes {length}."
         )
     view = tuple(length if axis == slot.dim else 1 for axis in range(len(shape)))
+    if slot.index is None and slot.dim in (-1, len(shape) - 1):
+        return GateFactor(group.name, None, False, None)
     if slot.index is None:
         return GateFactor(group.name, None, False, view)
     padded = -1 in slot.index

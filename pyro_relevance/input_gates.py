@@ -1,10 +1,10 @@
-"""Gates with one draw per example: applied to what a layer reads, by hooks on the model's own copy of the network."""
+"""Gates with one draw per example, applied to what a layer reads by hooks on the network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,29 +25,36 @@ class InputGates:
         edges: Groups at granularity ``"input"`` or ``"unit"``.
 
     Raises:
-        EdgeError: If a group's gates act on single weights or on a tensor that is not the weight of a layer.
+        EdgeError: If a group's gates act on single weights or on a tensor that is not the weight of
+            a layer.
     """
 
     def __init__(self, network: nn.Module, edges: Edges) -> None:
         self._gates: dict[str, Tensor] = {}
-        self._slots: dict[str, list[tuple[str, Slot]]] = {}
+        slots: dict[str, list[tuple[str, Slot]]] = {}
         for group in edges:
             for slot in group.consumers:
                 module, _, tensor = slot.tensor.rpartition(".")
                 if slot.dim != 1 or tensor != "weight":
                     raise EdgeError(
-                        f"Expected groups of inputs or units for noise='per_example', but group '{group.name}' acts "
-                        f"on entries of '{slot.tensor}'. Use noise='shared' for single weights."
+                        "Expected groups of inputs or units for noise='per_example', but group "
+                        f"'{group.name}' acts on entries of '{slot.tensor}'. Use noise='shared' "
+                        "for single weights."
                     )
-                self._slots.setdefault(module, []).append((group.name, slot))
+                slots.setdefault(module, []).append((group.name, slot))
+        # Bound methods, unlike closures, follow a deep copy of the network to the copy's gates.
         self._handles = [
-            network.get_submodule(name).register_forward_pre_hook(self._make_hook(slots))
-            for name, slots in self._slots.items()
+            network.get_submodule(name).register_forward_pre_hook(partial(self._multiply, pairs))
+            for name, pairs in slots.items()
         ]
 
     @contextmanager
     def applied(self, gates: Mapping[str, Tensor]) -> Iterator[None]:
-        """Apply ``gates`` (group -> ``(num_examples, *shape)``) to every call of the network inside the block."""
+        """Apply gates to every call of the network inside the block.
+
+        Args:
+            gates: Group -> ``(num_examples, *group.shape)``.
+        """
         self._gates = dict(gates)
         try:
             yield
@@ -59,24 +66,23 @@ class InputGates:
         for handle in self._handles:
             handle.remove()
 
-    def _make_hook(self, slots: list[tuple[str, Slot]]) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            if not self._gates:
-                return None
-            x = inputs[0]
-            for name, slot in slots:
-                gate = _positions(self._gates[name], slot)
-                # Linear layers read their last dimension, convolutions dimension 1.
-                shape = [gate.shape[0], *([1] * (x.ndim - 1))]
-                shape[-1 if isinstance(module, nn.Linear) else 1] = gate.shape[-1]
-                x = x * gate.view(shape)
-            return (x, *inputs[1:])
-
-        return hook
+    def _multiply(
+        self, slots: list[tuple[str, Slot]], module: nn.Module, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...] | None:
+        if not self._gates:
+            return None
+        x = inputs[0]
+        for name, slot in slots:
+            gate = _positions(self._gates[name], slot)
+            # Linear layers read their last dimension, convolutions dimension 1.
+            shape = [gate.shape[0], *([1] * (x.ndim - 1))]
+            shape[-1 if isinstance(module, nn.Linear) else 1] = gate.shape[-1]
+            x = x * gate.view(shape)
+        return (x, *inputs[1:])
 
 
 def _positions(gate: Tensor, slot: Slot) -> Tensor:
-    """Return ``(num_examples, positions)`` gates along the slot's dimension; positions not judged are one."""
+    """Return ``(num_examples, positions)`` gates along a dimension; those not judged are one."""
     if slot.index is None:
         return gate
     index = torch.tensor(slot.index, device=gate.device)

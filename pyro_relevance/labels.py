@@ -1,4 +1,4 @@
-"""Names of the edges of a group, made on demand: a group of all weights of a layer may have hundreds of thousands."""
+"""Names of the edges of a group, made on demand: a layer may have hundreds of thousands."""
 
 from __future__ import annotations
 

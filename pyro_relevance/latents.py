@@ -1,7 +1,7 @@
 """Description of the latent sites of a model other than its gates.
 
-Priors state which sites they sample; explicit guides read the statement and make their parameters at construction, so
-that an optimiser built before the first call sees all of them.
+Priors state which sites they sample; explicit guides read the statement and make their parameters
+at construction, so that an optimiser built before the first call sees all of them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ class Latent:
 
     Args:
         name: Name of the site.
-        kind: ``"real"`` (approximated by a Normal), ``"positive"`` (by a LogNormal), or ``"multiplicative"`` (by a
-            Normal with standard deviation proportional to its mean, for the log-uniform prior).
-        initial: ``(size,)`` value at which a guide starts; its dtype and device are those of the site.
-        initial_scale: Standard deviation at which a guide starts (of the logarithm where ``kind`` is ``"positive"``).
+        kind: ``"real"`` (approximated by a Normal), ``"positive"`` (by a LogNormal), or
+            ``"multiplicative"`` (by a Normal with standard deviation proportional to its mean, for
+            the log-uniform prior).
+        initial: ``(size,)`` value at which a guide starts; its dtype and device are those of the
+            site.
+        initial_scale: Standard deviation at which a guide starts (of the logarithm where ``kind``
+            is ``"positive"``).
     """
 
     name: str

@@ -1,14 +1,15 @@
 r"""Likelihoods: from the raw outputs of a network to the distribution of the target.
 
-A likelihood is an ``nn.Module`` that maps outputs of shape ``(num_data, num_outputs)`` to a Pyro distribution with
-batch shape ``(num_data,)``. Its own unknowns (a noise scale, degrees of freedom) are parameters of the module and are
-learned together with the weights. Targets are assumed to be on the scale that the network was trained on.
+A likelihood is an ``nn.Module`` that maps outputs of shape ``(num_data, num_outputs)`` to a Pyro
+distribution with batch shape ``(num_data,)``. Its own unknowns (a noise scale, degrees of freedom)
+are parameters of the module and are learned together with the weights. Targets are assumed to be on
+the scale that the network was trained on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import pyro.distributions as dist
@@ -16,7 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson", "StudentT", "build", "describe"]
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "Likelihood",
+    "Poisson",
+    "StudentT",
+    "build",
+    "describe",
+]
 
 
 @runtime_checkable
@@ -31,7 +41,7 @@ class Likelihood(Protocol):
         ...
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """Return the expected target; for classes their probabilities ``(num_data, num_classes)``."""
+        """Return the expected target; for classes ``(num_data, num_classes)`` probabilities."""
         ...
 
     def num_outputs(self) -> int | None:
@@ -59,8 +69,8 @@ class _Location(nn.Module):
         super().__init__()
         if not (math.isfinite(noise_scale) and noise_scale > 0):
             raise ValueError(
-                f"Expected noise_scale > 0 (standard deviation of the target's noise, in the target's units), "
-                f"but got {noise_scale}."
+                "Expected noise_scale > 0 (standard deviation of the target's noise, in the "
+                f"target's units), but got {noise_scale}."
             )
         if num_targets < 1:
             raise ValueError(f"Expected num_targets >= 1, but got {num_targets}.")
@@ -80,10 +90,12 @@ class _Location(nn.Module):
             torch.full((num_targets,), math.log(noise_scale)), requires_grad=learn_noise
         )
 
-    def num_outputs(self) -> int | None:
+    def num_outputs(self) -> int:
+        """See `Likelihood`."""
         return self.num_targets * (2 if self.heteroscedastic else 1)
 
     def settings(self) -> dict[str, object]:
+        """See `Likelihood`."""
         return dict(self._settings)
 
     def location_and_scale(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,8 +103,8 @@ class _Location(nn.Module):
         location = outputs[..., : self.num_targets]
         scale = self.log_scale.exp().expand(location.shape)
         if self.heteroscedastic:
-            # The second half of the outputs is the logarithm of a factor on the common scale; it is bounded softly
-            # so that one wild output cannot make a likelihood of zero width.
+            # The second half of the outputs is the logarithm of a factor on the common scale; it is
+            # bounded softly so that one wild output cannot make a likelihood of zero width.
             log_factor = 3.0 * torch.tanh(outputs[..., self.num_targets :] / 3.0)
             scale = scale * log_factor.exp()
         scale = scale + self.minimum_scale
@@ -101,6 +113,7 @@ class _Location(nn.Module):
         return location, scale
 
     def mean(self, outputs: Tensor) -> Tensor:
+        """Return the location, ``(num_data,)`` or ``(num_data, num_targets)``."""
         return self.location_and_scale(outputs)[0]
 
     def _finish(self, distribution: dist.TorchDistribution) -> dist.TorchDistribution:
@@ -115,8 +128,9 @@ class Gaussian(_Location):
     Args:
         noise_scale: Standard deviation at the start (target's units).
         learn_noise: Whether the standard deviation is learned.
-        heteroscedastic: If true, the network has ``2 * num_targets`` outputs, the second half being the logarithm of
-            a factor on the common standard deviation (softly bounded to a factor of e^3 either way).
+        heteroscedastic: If true, the network has ``2 * num_targets`` outputs, the second half being
+            the logarithm of a factor on the common standard deviation (softly bounded to a factor
+            of e^3 either way).
         num_targets: Number of target columns.
         minimum_scale: Added to the standard deviation; keeps the likelihood bounded.
 
@@ -144,7 +158,8 @@ class StudentT(_Location):
     r"""Student-t noise, robust to outliers: :math:`y_n \sim t_\nu(f(x_n), \sigma)`.
 
     Args:
-        degrees_of_freedom: :math:`\nu` (at the start, if learned); must exceed 2 so that the variance exists.
+        degrees_of_freedom: :math:`\nu` (at the start, if learned); must exceed 2 so that the
+            variance exists.
         noise_scale: Scale :math:`\sigma` at the start (target's units).
         learn_noise: Whether the scale is learned.
         learn_degrees_of_freedom: Whether :math:`\nu - 2` is learned (on a log scale).
@@ -153,7 +168,8 @@ class StudentT(_Location):
         minimum_scale: Added to the scale.
 
     Raises:
-        ValueError: If a scale is not positive, there is no target, or ``degrees_of_freedom`` is not above 2.
+        ValueError: If a scale is not positive, there is no target, or ``degrees_of_freedom`` is not
+            above 2 and finite.
     """
 
     def __init__(
@@ -168,10 +184,10 @@ class StudentT(_Location):
         minimum_scale: float = 0.0,
     ) -> None:
         super().__init__(noise_scale, learn_noise, heteroscedastic, num_targets, minimum_scale)
-        if not degrees_of_freedom > 2.0:
+        if not (math.isfinite(degrees_of_freedom) and degrees_of_freedom > 2.0):
             raise ValueError(
-                f"Expected degrees_of_freedom > 2 (the variance is infinite at and below 2), but got "
-                f"{degrees_of_freedom}."
+                "Expected finite degrees_of_freedom > 2 (the variance is infinite at and below 2), "
+                f"but got {degrees_of_freedom}. Use Gaussian for the limit of many."
             )
         self._settings |= {
             "degrees_of_freedom": degrees_of_freedom,
@@ -188,45 +204,50 @@ class StudentT(_Location):
         return self._finish(dist.StudentT(degrees, location, scale, validate_args=False))
 
 
-class Categorical(nn.Module):
-    """Classes 0 .. K-1 with the network's outputs as logits; targets ``(num_data,)`` of integer dtype."""
+class _Discrete(nn.Module):
+    """Shared part of the likelihoods without unknowns of their own."""
+
+    def num_outputs(self) -> int | None:
+        """See `Likelihood`."""
+        return 1
+
+    def settings(self) -> dict[str, object]:
+        """See `Likelihood`."""
+        return {}
+
+
+class Categorical(_Discrete):
+    """Classes 0 .. K-1 with the network's outputs as logits; integer targets ``(num_data,)``."""
 
     task = "classification"
 
-    def num_outputs(self) -> int | None:
-        return None
-
-    def settings(self) -> dict[str, object]:
-        return {}
+    def num_outputs(self) -> None:
+        """Return ``None``: one output for each class."""
 
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
         """Return ``Categorical(logits=outputs)``."""
         return dist.Categorical(logits=outputs, validate_args=False)
 
     def mean(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities of the classes, ``(num_data, num_classes)``."""
         return outputs.softmax(-1)
 
 
-class Bernoulli(nn.Module):
+class Bernoulli(_Discrete):
     """Zero-one targets ``(num_data,)``; the network has one output, the log-odds of a one."""
 
     task = "classification"
-
-    def num_outputs(self) -> int | None:
-        return 1
-
-    def settings(self) -> dict[str, object]:
-        return {}
 
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
         """Return ``Bernoulli(logits=outputs)``."""
         return dist.Bernoulli(logits=outputs.squeeze(-1), validate_args=False)
 
     def mean(self, outputs: Tensor) -> Tensor:
+        """Return the probability of a one, ``(num_data,)``."""
         return outputs.squeeze(-1).sigmoid()
 
 
-class Poisson(nn.Module):
+class Poisson(_Discrete):
     """Counts ``(num_data,)``; the network has one output, the inverse softplus of the rate.
 
     Softplus rather than the exponential keeps the rate of a far-out input from overflowing.
@@ -234,22 +255,21 @@ class Poisson(nn.Module):
 
     task = "count"
 
-    def num_outputs(self) -> int | None:
-        return 1
-
-    def settings(self) -> dict[str, object]:
-        return {}
-
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
         """Return ``Poisson(softplus(outputs))``."""
         return dist.Poisson(self.mean(outputs), validate_args=False)
 
     def mean(self, outputs: Tensor) -> Tensor:
+        """Return the rate, ``(num_data,)``."""
         return F.softplus(outputs.squeeze(-1)) + torch.finfo(outputs.dtype).tiny
 
 
-_KINDS: dict[str, type[nn.Module]] = {
-    kind.__name__: kind for kind in (Gaussian, StudentT, Categorical, Bernoulli, Poisson)
+_KINDS: dict[str, Callable[..., Likelihood]] = {
+    "Bernoulli": Bernoulli,
+    "Categorical": Categorical,
+    "Gaussian": Gaussian,
+    "Poisson": Poisson,
+    "StudentT": StudentT,
 }
 
 
@@ -262,8 +282,8 @@ def describe(likelihood: Likelihood) -> dict[str, object]:
     name = type(likelihood).__name__
     if _KINDS.get(name) is not type(likelihood):
         raise ValueError(
-            f"Expected one of the library's likelihoods {sorted(_KINDS)} to save without code, but got {name}. "
-            "Pass likelihood= again when loading."
+            f"Expected one of the library's likelihoods {sorted(_KINDS)} to save without code, but "
+            f"got {name}. Pass likelihood= again when loading."
         )
     return {"kind": name, **likelihood.settings()}
 
@@ -278,7 +298,4 @@ def build(description: Mapping[str, object]) -> Likelihood:
     name = settings.pop("kind", None)
     if name not in _KINDS:
         raise ValueError(f"Expected a likelihood kind among {sorted(_KINDS)}, but got {name!r}.")
-    likelihood = _KINDS[str(name)](**settings)
-    if not isinstance(likelihood, Likelihood):  # our own classes fulfil the protocol
-        raise TypeError(f"{name} does not fulfil the Likelihood protocol.")
-    return likelihood
+    return _KINDS[str(name)](**settings)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import pyro
 import pyro.distributions as dist
+import torch
 from pyro import poutine
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -33,20 +34,22 @@ Noise = Literal["shared", "per_example"]
 class RelevanceModel(nn.Module):
     r"""A network whose edges have latent gates, as a Pyro model and a plain ``nn.Module``.
 
-    Sample sites: ``gate`` (one fused site, real-valued: the relaxation turns it into gates), the sites of the priors
-    (``inclusion_logit``, ``weights``, ``weight_scale``, ``layer_scale``), the factor ``weight_prior`` of point
-    estimates, and the observed ``y``. Works with the ELBOs of ``pyro.infer``, any guide, and ``Predictive``.
+    Sample sites: ``gate`` (one fused site, real-valued: the relaxation turns it into gates), the
+    sites of the priors (``inclusion_logit``, ``weights``, ``weight_scale``, ``layer_scale``), the
+    factor ``weight_prior`` of point estimates, and the observed ``y``. Works with the ELBOs of
+    ``pyro.infer``, any guide, and ``Predictive``.
 
-    The gates are folded into the parameters that read the edge, so that a gate of zero and the removal of the edge are
-    the same function. The network given is copied and never changed.
+    The gates are folded into the parameters that read the edge, so that a gate of zero and the
+    removal of the edge are the same function. The network given is copied and never changed.
 
     Args:
         network: The deterministic network. Its parameters are where training starts.
         edges: What is judged, from ``find_edges(network, ...)``.
         likelihood: Distribution of the target given the network's outputs.
-        num_data: Size of the training set; a minibatch of B examples is weighed by ``num_data / B``.
-        gate_prior: Prior over the gates, or ``None`` for no gates (dense networks; priors that judge the weights by
-            themselves, such as ``LogUniformWeights``).
+        num_data: Size of the training set; a minibatch of B examples is weighed by
+            ``num_data / B``.
+        gate_prior: Prior over the gates, or ``None`` for no gates (dense networks; priors that
+            judge the weights by themselves, such as ``LogUniformWeights``).
         weight_prior: Prior over the network's parameters.
         relaxation: How a gate is relaxed while training.
 
@@ -80,17 +83,24 @@ class RelevanceModel(nn.Module):
         super().__init__()
         if isinstance(num_data, bool) or not isinstance(num_data, int) or num_data < 1:
             raise ValueError(
-                f"Expected num_data, the number of training examples, as a positive integer, but got {num_data!r}. "
-                "It scales the likelihood of a minibatch against the KL: pass len(train), not the batch size."
+                "Expected num_data, the number of training examples, as a positive integer, but "
+                f"got {num_data!r}. It scales the likelihood of a minibatch against the KL: pass "
+                "len(train), not the batch size."
             )
         _check_edges(network, edges)
-        if not isinstance(likelihood, Likelihood):
-            raise TypeError(
-                f"Expected a likelihood such as likelihoods.Gaussian(), but got {type(likelihood).__name__}."
+        if isinstance(likelihood, type) or not isinstance(likelihood, Likelihood):
+            got = (
+                f"the class {likelihood.__name__}"
+                if isinstance(likelihood, type)
+                else repr(likelihood)
             )
+            raise TypeError(f"Expected a likelihood such as likelihoods.Gaussian(), but got {got}.")
         self.network = copy.deepcopy(network)
         self.edges = edges
+        like = next(iter(self.network.parameters()))
         self.likelihood = copy.deepcopy(likelihood)
+        if isinstance(self.likelihood, nn.Module):
+            self.likelihood.to(like.device, torch.promote_types(like.dtype, torch.float32))
         self.num_data = num_data
         self.gate_prior = gate_prior
         self.weight_prior = weight_prior
@@ -99,9 +109,10 @@ class RelevanceModel(nn.Module):
         self.noise: Noise = "shared"
         self.update_statistics = True
         self._input_gates: InputGates | None = None
-        like = next(iter(self.network.parameters()))
         if gate_prior is not None:
-            self.register_buffer("prior_log_odds", gate_prior.log_odds(edges).to(like), persistent=False)
+            self.register_buffer(
+                "prior_log_odds", gate_prior.log_odds(edges).to(like), persistent=False
+            )
         parameters = dict(self.network.named_parameters())
         weight_prior.latents(parameters)  # checks the prior's settings against the network
         for name in weight_prior.latent_parameters(parameters):
@@ -116,14 +127,14 @@ class RelevanceModel(nn.Module):
         return self.gate_prior is not None
 
     def latents(self) -> tuple[Latent, ...]:
-        """Return the latent sites other than ``gate``, for guides that make their parameters at construction."""
+        """Return the latent sites other than ``gate``: guides make their parameters from them."""
         gates = self.gate_prior.latents(self.edges) if self.gate_prior is not None else ()
         like = next(iter(self.network.parameters()))
         moved = tuple(Latent(i.name, i.kind, i.initial.to(like), i.initial_scale) for i in gates)
         return moved + self.weight_prior.latents(dict(self.network.named_parameters()))
 
     def gate_distribution(self, log_odds: Tensor, num_examples: int = 1) -> dist.TorchDistribution:
-        """Return the distribution of the site ``gate`` at the present temperature, for these log-odds.
+        """Return the distribution of the site ``gate`` at the present temperature.
 
         Args:
             log_odds: ``(num_edges,)`` in nats.
@@ -152,13 +163,16 @@ class RelevanceModel(nn.Module):
             pyro.sample("y", self.likelihood(outputs), obs=y)
         return outputs
 
-    def run(self, x: Tensor, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]) -> Tensor:
+    def run(
+        self, x: Tensor, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]
+    ) -> Tensor:
         """Return the network's outputs for given parameters and gates.
 
         Args:
             x: ``(num_examples, ...)`` inputs.
             parameters: The network's parameters by qualified name.
-            gates: Gates by group, of the group's shape (or ``(num_examples, *shape)`` within per-example training).
+            gates: Gates by group, of the group's shape (or ``(num_examples, *shape)`` within
+                per-example training).
         """
         tensors = dict(parameters)
         if not self.update_statistics:
@@ -174,8 +188,9 @@ class RelevanceModel(nn.Module):
     def set_noise(self, noise: Noise) -> None:
         """Choose whether one draw of the gates serves the whole batch or each example has its own.
 
-        A draw per example estimates the same ELBO with less variance (the expected log likelihood is a sum over
-        examples), but gates must then be applied to what a layer reads instead of folded into its weights.
+        A draw per example estimates the same ELBO with less variance (the expected log likelihood
+        is a sum over examples), but gates must then be applied to what a layer reads instead of
+        folded into its weights.
 
         Raises:
             ValueError: If ``noise`` is unknown.
@@ -199,16 +214,20 @@ class RelevanceModel(nn.Module):
 
 
 def _check_edges(network: nn.Module, edges: Edges) -> None:
-    tensors = {n: tuple(t.shape) for n, t in [*network.named_parameters(), *network.named_buffers()]}
+    tensors = {
+        n: tuple(t.shape) for n, t in [*network.named_parameters(), *network.named_buffers()]
+    }
     for group in edges:
         for slot in group.consumers:
             if slot.tensor not in tensors:
                 raise EdgeError(
-                    f"Expected edges of this network, but group '{group.name}' is read by '{slot.tensor}', which the "
-                    f"network does not have. Call find_edges on the network that is passed."
+                    f"Expected edges of this network, but group '{group.name}' is read by "
+                    f"'{slot.tensor}', which the network does not have. Call find_edges on the "
+                    "network that is passed."
                 )
             if tensors[slot.tensor] != tuple(edges.shapes[slot.tensor]):
                 raise EdgeError(
-                    f"Expected '{slot.tensor}' of shape {tuple(edges.shapes[slot.tensor])} as when the edges were "
-                    f"found, but the network has {tensors[slot.tensor]}. Call find_edges on the network that is passed."
+                    f"Expected '{slot.tensor}' of shape {tuple(edges.shapes[slot.tensor])} as when "
+                    f"the edges were found, but the network has {tensors[slot.tensor]}. Call "
+                    "find_edges on the network that is passed."
                 )

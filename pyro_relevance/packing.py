@@ -1,4 +1,4 @@
-"""Tensors in few bytes: a tensor with zeros becomes its other entries and a bit for each position."""
+"""Tensors in few bytes: one with many zeros becomes its other entries and a bit per position."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import json
 import os
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -42,7 +41,9 @@ class PrunedNetwork(nn.Module):
         return self.network(*inputs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture, tensors and receipt to one safetensors file; an old file stays until the new is whole.
+        """Write architecture, tensors and receipt to one safetensors file.
+
+        An old file of that name stays until the new one is whole.
 
         Args:
             path: File to write, usually ``*.safetensors``.

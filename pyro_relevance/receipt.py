@@ -83,14 +83,8 @@ class Receipt:
         ):
             before, after = getattr(self.before, name), getattr(self.after, name)
             rows.append((label, f"{before:,}", f"{after:,}", f"{_ratio(before, after):.1f}x"))
-        times = (self.latency_before, self.latency_after)
-        rows.append(
-            (
-                f"ms per pass of {self.batch_size:,}",
-                *map(_milliseconds, times),
-                f"{self.speedup:.1f}x",
-            )
-        )
+        times = (_milliseconds(self.latency_before), _milliseconds(self.latency_after))
+        rows.append((f"ms per pass of {self.batch_size:,}", *times, f"{self.speedup:.1f}x"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{row[0]:<{widths[0]}}  " + "  ".join(f"{row[c]:>{widths[c]}}" for c in (1, 2, 3))

@@ -1,7 +1,7 @@
 """Posterior -> ArviZ: the only file that knows ArviZ's data format, in both of its generations.
 
-It stands between ``posterior`` and ``plots`` / ``az.*`` on the path of the design: everything that a figure or a
-table needs is computed here once, so that those only select and draw.
+It stands between ``posterior`` and ``plots`` / ``az.*`` on the path of the design: everything that
+a figure or a table needs is computed here once, so that those only select and draw.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import importlib.metadata
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeAlias
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from pyro_relevance._report_memory import check_memory
 from pyro_relevance._report_structure import structure, variable_name
 from pyro_relevance._rule_path import rule_path
 from pyro_relevance.draws import Draws
+from pyro_relevance.errors import CheckpointError
 from pyro_relevance.relevance import effect
 
 if TYPE_CHECKING:
@@ -56,23 +57,28 @@ def to_arviz(
 ) -> ArvizData:
     """The posterior as an ArviZ object: ``InferenceData`` (ArviZ 0.x) or ``DataTree`` (ArviZ 1.x).
 
-    Groups: ``posterior`` and ``prior``; ``sample_stats`` with the training history over ``(chain, step)``; with
-    ``data`` also ``posterior_predictive``, ``log_likelihood`` (nats, pointwise) and ``observed_data``, whose variable
-    is ``y``. For each edge group, over ``(chain, draw, <group>_edge)`` with the labels of the edges as coordinates:
+    It has the groups ``posterior`` and ``prior``; ``sample_stats`` with the training history over
+    ``(chain, step)``; and with ``data`` also ``posterior_predictive``, ``log_likelihood`` (nats,
+    pointwise) and ``observed_data``, whose variable is ``y``. For each edge group, over ``(chain,
+    draw, <group>_edge)`` with the labels of the edges as coordinates:
 
     - ``<group>_gate``: 0 or 1;
-    - ``<group>_inclusion_probability``: probability of gate 1 in that draw (constant within a chain for a
-      mean-field guide: its spread over draws is then zero and its ``r_hat`` has no meaning);
-    - ``<group>_effect``: norm of the gated weights that read the edge (posterior only; larger = more relevant).
+    - ``<group>_inclusion_probability``: probability of gate 1 in that draw (constant within a
+      chain for a mean-field guide: its spread over draws is then zero and its ``r_hat`` has no
+      meaning);
+    - ``<group>_effect``: norm of the gated weights that read the edge (posterior only; larger =
+      more relevant).
 
-    A model without gates has effects only, and no ``prior``. ``inclusion_probability`` over ``(chain, draw, edge)`` joins all groups, with coordinates ``"group[label]"``.
-    ``<group>`` is spelled as by :func:`variable_name`; gates with a shape (granularity ``"weight"``) are flattened.
-    The attributes ``pyro_relevance_groups`` and ``pyro_relevance_layers`` of ``posterior`` hold, as JSON, where the
-    gates touch the network and the shapes of its weights.
+    A model without gates has effects only, and no ``prior``. ``inclusion_probability`` over
+    ``(chain, draw, edge)`` joins all groups, with coordinates ``"group[label]"``. ``<group>`` is
+    spelled as by :func:`variable_name`; gates with a shape (granularity ``"weight"``) are
+    flattened. The attributes ``pyro_relevance_groups`` and ``pyro_relevance_layers`` of
+    ``posterior`` hold, as JSON, where the gates touch the network and the shapes of its weights.
 
     Args:
         posterior: The fitted result.
-        data: ``(num_data, ...)`` inputs and ``(num_data, ...)`` targets, or ``None`` for no groups about data.
+        data: ``(num_data, ...)`` inputs and ``(num_data, ...)`` targets, or ``None`` for no groups
+            about data.
         num_samples: Draws per chain.
         seed: Seed of all draws; the same seed gives the same gates in every group.
         groups: Names of the edge groups to write, or ``None`` for all.
@@ -105,7 +111,8 @@ def to_arviz(
 def save(idata: ArvizData, path: str | os.PathLike[str]) -> None:
     """Write an ArviZ object to a netCDF file that both generations of ArviZ read.
 
-    The file is written under a temporary name and renamed: a failure leaves the previous file as it was.
+    The file is written under a temporary name and renamed: a failure leaves the previous file as
+    it was.
 
     Args:
         idata: What :func:`to_arviz` returned.
@@ -116,7 +123,7 @@ def save(idata: ArvizData, path: str | os.PathLike[str]) -> None:
     """
     import xarray as xr
 
-    nodes = idata.groups() if hasattr(idata, "_groups_all") else idata.children
+    nodes = idata.children if hasattr(idata, "children") else idata.groups()
     datasets = {name: _as_dataset(idata[name]) for name in nodes}
     with replacing(path) as temporary:
         xr.DataTree.from_dict(datasets).to_netcdf(temporary, engine="h5netcdf")
@@ -133,6 +140,7 @@ def load(path: str | os.PathLike[str]) -> ArvizData:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is damaged or no netCDF file.
     """
     import xarray as xr
 
@@ -141,15 +149,26 @@ def load(path: str | os.PathLike[str]) -> ArvizData:
             f"Expected a netCDF file at {os.fspath(path)}, but got none. "
             "Write one with report.save first."
         )
-    with xr.open_datatree(path, engine="h5netcdf") as tree:
-        return _from_datasets({n: c.to_dataset().load() for n, c in tree.children.items()})
+    try:
+        # xarray adds a warning filter whenever it decodes
+        with (
+            warnings.catch_warnings(),
+            xr.open_datatree(path, engine="h5netcdf") as tree,
+        ):
+            datasets = {name: node.to_dataset().load() for name, node in tree.children.items()}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"Expected a netCDF file written by report.save at {os.fspath(path)}, but got one "
+            f"that cannot be read ({error}). Write it again."
+        ) from error
+    return _from_datasets(datasets)
 
 
 def _from_datasets(datasets: dict[str, xr.Dataset]) -> ArvizData:
-    """The datasets as the container of the installed ArviZ: the one place where its generations differ."""
+    """The container of the installed ArviZ: the one place where its generations differ."""
     import xarray as xr
 
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     for dataset in datasets.values():
         dataset.attrs.setdefault("inference_library", "pyro_relevance")
         dataset.attrs.setdefault("inference_library_version", _version("pyro_relevance"))
@@ -160,7 +179,7 @@ def _from_datasets(datasets: dict[str, xr.Dataset]) -> ArvizData:
         # ArviZ 0.23 announces its own refactoring at the first import.
         warnings.simplefilter("ignore", FutureWarning)
         import arviz as az
-    return az.InferenceData(**datasets)
+    return az.InferenceData(**cast("dict[str, Any]", datasets))
 
 
 def _as_dataset(node: Any) -> xr.Dataset:
@@ -181,22 +200,24 @@ def _choose(edges: Edges, groups: Sequence[str] | None) -> tuple[EdgeGroup, ...]
     unknown = [] if groups is None else [name for name in groups if name not in known]
     if unknown or (groups is not None and not groups) or isinstance(groups, str):
         raise ValueError(
-            f"Expected groups from {known}, but got {groups!r}. Pass a sequence of those names, or None for all."
+            f"Expected groups from {known}, but got {groups!r}. Pass a sequence of those names, "
+            "or None for all."
         )
     chosen = tuple(group for group in edges.groups if groups is None or group.name in groups)
     names = [variable_name(group.name, "edge") for group in chosen]
     doubled = [group.name for group in chosen if names.count(variable_name(group.name, "edge")) > 1]
     if doubled:
         raise ValueError(
-            f"Expected edge groups with distinct ArviZ names, but got {doubled}, which are spelled alike. "
+            f"Expected edge groups with distinct ArviZ names, but got {doubled}, which are "
+            "spelled alike. "
             "Convert them one at a time with groups=[...], or rename a module."
         )
     return chosen
 
 
 def _numpy(tensor: Tensor) -> _Array:
-    array: _Array = tensor.detach().cpu().numpy()
-    return array
+    # draws may be one value expanded: written to, it would change in every draw
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
 
 
 def _edge_datasets(
@@ -248,7 +269,7 @@ def _draws_dataset(
 def _data_datasets(
     posterior: Posterior, x: Tensor, y: Tensor, num_samples: int, seed: int
 ) -> dict[str, xr.Dataset]:
-    """Replicated, pointwise scored and observed ``y``; targets with several outputs get a dim ``output``."""
+    """Replicated, scored and observed ``y``; several outputs get a dim ``output``."""
     import xarray as xr
 
     sample = _numpy(posterior.predict(x, num_samples=num_samples, seed=seed).sample)

@@ -19,6 +19,7 @@ __all__ = [
     "exponential",
     "linear",
     "warmup",
+    "within",
 ]
 
 Schedule = Callable[[float], float]
@@ -137,6 +138,32 @@ def warmup(fraction: float, start: float = 1e-3, end: float = 1.0) -> Schedule:
     return partial(_warmup, fraction=fraction, start=start, end=end)
 
 
+def within(schedule: Schedule, start: float = 0.0, end: float = 1.0) -> Schedule:
+    """Return a schedule that runs its course between two moments and rests before and after.
+
+    Args:
+        schedule: The schedule.
+        start: Progress at which it is at its own 0.
+        end: Progress at which it is at its own 1.
+
+    Returns:
+        Function of the progress in [0, 1].
+
+    Raises:
+        ValueError: If not 0 <= start < end <= 1.
+
+    Example:
+        >>> schedule = within(linear(1.0, 0.0), start=0.5)
+        >>> schedule(0.25), schedule(0.75)
+        (1.0, 0.5)
+    """
+    if not 0 <= start < end <= 1:
+        raise ValueError(
+            f"Expected 0 <= start < end <= 1, but got {start} and {end}. They are shares of the steps."
+        )
+    return partial(_within, schedule=schedule, start=start, end=end)
+
+
 @dataclass(frozen=True, slots=True)
 class Schedules:
     """The three schedules of a fit.
@@ -197,6 +224,11 @@ def _cosine(progress: float, *, start: float, end: float) -> float:
 def _warmup(progress: float, *, fraction: float, start: float, end: float) -> float:
     _check_progress(progress)
     return end if progress >= fraction else _linear(progress / fraction, start=start, end=end)
+
+
+def _within(progress: float, *, schedule: Schedule, start: float, end: float) -> float:
+    _check_progress(progress)
+    return schedule(min(1.0, max(0.0, (progress - start) / (end - start))))
 
 
 def _check_progress(progress: float) -> None:

@@ -127,7 +127,7 @@ def _check(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> None
     shapes = {
         name: tuple(t.shape) for name, t in (*network.named_parameters(), *network.named_buffers())
     }
-    wrong = sorted(name for name, shape in edges.shapes.items() if shapes.get(name) != shape)
+    wrong = [name for name, shape in edges.shapes.items() if shapes.get(name) != shape]
     if wrong:
         name = wrong[0]
         raise ValueError(
@@ -175,15 +175,14 @@ def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
         if bool(flags.all()):
             continue
         module, key = owner_of(network, name), name.rpartition(".")[2]
-        store = module._parameters if key in module._parameters else module._buffers
-        tensor = store[key]
+        tensor = module._parameters.get(key, module._buffers.get(key))
         assert tensor is not None
         index = flags.nonzero()[:, 0].to(tensor.device)
         small = tensor.detach().index_select(dim, index)
         if isinstance(tensor, nn.Parameter):
-            store[key] = nn.Parameter(small, requires_grad=tensor.requires_grad)
+            module._parameters[key] = nn.Parameter(small, requires_grad=tensor.requires_grad)
         else:
-            store[key] = small
+            module._buffers[key] = small
         touched.add(module)
     for module in touched:
         if isinstance(module, nn.Linear):

@@ -17,6 +17,7 @@ from pyro_relevance.errors import EdgeError
 __all__ = [
     "CALLED_TWICE",
     "LAYERS",
+    "function_name",
     "is_flatten",
     "join_name",
     "keeps_last_axis",
@@ -32,7 +33,7 @@ CALLED_TWICE = "is called more than once"
 def trace_graph(
     network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None
 ) -> tuple[fx.Graph, dict[str, nn.Module]]:
-    """Graph of a copy in evaluation mode, with shapes where there is an example, and the copy's modules by name."""
+    """Graph of a copy in evaluation mode, with shapes if there is an example; its modules."""
     try:
         tracer = fx.Tracer()
         copied = copy.deepcopy(network).eval()
@@ -65,7 +66,7 @@ def trace_graph(
 
 
 def layer_faults(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[str, str]:
-    """Why a layer's tensors cannot be changed on their own, as the end of a sentence; layers without fault are absent."""
+    """Why the tensors of a layer cannot be changed on their own, as the end of a sentence."""
     calls: dict[str, int] = {}
     direct = set()
     for node in graph.nodes:
@@ -100,6 +101,16 @@ def layer_faults(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[str, st
     return faults
 
 
+def function_name(node: fx.Node) -> str:
+    """Name of a called function or method; functions from outside of torch keep their module."""
+    if isinstance(node.target, str):
+        return node.target
+    module = getattr(node.target, "__module__", None) or "torch"
+    name = getattr(node.target, "__name__", str(node.target))
+    known = module in ("_operator", "builtins") or module.partition(".")[0] == "torch"
+    return name if known else f"{module}.{name}"
+
+
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """Shape of a traced tensor; empty where it is unknown."""
     meta = node.meta.get("tensor_meta")
@@ -123,7 +134,7 @@ def is_flatten(node: fx.Node, name: str, shapes_known: bool) -> bool:
         before, after = shape_of(node.all_input_nodes[0]), shape_of(node)
         return len(after) == 2 and len(before) >= 2 and after[0] == before[0]
     sizes = node.args[1:] if len(node.args) != 2 else node.args[1]
-    return (
+    return bool(
         isinstance(sizes, (tuple, list))
         and len(sizes) == 2
         and isinstance(sizes[0], fx.Node)
@@ -137,7 +148,7 @@ def keeps_last_axis(node: fx.Node, name: str, shapes_known: bool) -> bool:
     if name not in RESHAPE_NAMES or not shapes_known:
         return False
     before, after = shape_of(node.all_input_nodes[0]), shape_of(node)
-    return len(after) >= 2 and bool(before) and before[-1] == after[-1]
+    return len(after) >= 2 and before[-1:] == after[-1:]
 
 
 def _is_batch_size(node: fx.Node, value: object) -> bool:

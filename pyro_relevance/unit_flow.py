@@ -29,6 +29,7 @@ from pyro_relevance.flow import Flow, UnitFlow, WeightFlow
 from pyro_relevance.tracing import (
     CALLED_TWICE,
     LAYERS,
+    function_name,
     is_flatten,
     join_name,
     keeps_last_axis,
@@ -44,7 +45,7 @@ INPUT = "\0input"
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A traced tensor: ``source`` made it, its last axis has ``num_units`` units (``flat``: several columns each)."""
+    """A traced tensor made by ``source``; ``flat``: several columns of the last axis per unit."""
 
     source: str
     num_units: int
@@ -134,7 +135,7 @@ class _Follower:
         value = self._argument(node)
         if isinstance(module, LAYERS):
             self._read(node, name, module)
-            self._count(node, name, module)
+            self._count(node, name, len(module.weight))
             if type(module) is nn.Linear:
                 self._produce(node, name, module)
             else:
@@ -161,19 +162,15 @@ class _Follower:
             if isinstance(module, SHAPE_KEEPING_MODULES):
                 self.values[node] = _Value("", value.num_units, value.flat)
 
-    def _count(self, node: fx.Node, name: str, module: nn.Module) -> None:
+    def _count(self, node: fx.Node, name: str, width: int) -> None:
         shape = shape_of(node)
         if shape:
             tensor = join_name(name, "weight")
-            repeats = math.prod(shape[1:]) // max(module.weight.shape[0], 1)
+            repeats = math.prod(shape[1:]) // max(width, 1)
             self.positions[tensor] = self.positions.get(tensor, 0) + repeats
 
     def _call_function(self, node: fx.Node) -> None:
-        name = (
-            node.target
-            if isinstance(node.target, str)
-            else getattr(node.target, "__name__", str(node.target))
-        )
+        name = function_name(node)
         value = self._argument(node)
         scalars = not any(isinstance(a, fx.Node) for a in (*node.args[1:], *node.kwargs.values()))
         if name in QUERY_NAMES or node.target is operator.getitem and value is None:
@@ -207,13 +204,11 @@ class _Follower:
             return
         flow = self._flow(value.source)
         fault = self.faults.get(name, "")
-        if type(module) is not nn.Linear:
-            flow.block(
-                f"{type(module).__name__} {name!r} reads them; only linear layers can be cut "
-                "exactly here"
-            )
-        elif fault:
+        if fault:
             flow.block(f"its reader {name!r} {fault}")
+        elif type(module) is not nn.Linear:
+            kind = type(module).__name__
+            flow.block(f"{kind} {name!r} reads them; only linear layers can be cut exactly here")
         elif value.source == INPUT:
             if flow.num_units not in (0, module.in_features):
                 flow.block("the layers that read the input see different numbers of columns")

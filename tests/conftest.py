@@ -6,15 +6,22 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
 
+import hypothesis
 import pyro
 import pytest
 import torch
 
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tests")
+
 # Third-party packages that install warning filters or styles when they are first imported.
-LATE = frozenset({"arviz", "arviz_plots", "matplotlib", "pandas", "sklearn", "torchvision", "xarray"})
+LATE = frozenset(
+    {"arviz", "arviz_plots", "matplotlib", "pandas", "sklearn", "torchvision", "xarray"}
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,16 +36,15 @@ def _seed(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _leaves_no_trace(_seed: None) -> Iterator[None]:
-    before = _global_state()
+    before = global_state()
     loaded = LATE & sys.modules.keys()
     yield
-    after = _global_state()
-    _restore(before)
+    after = global_state()
+    restore(before)
+    changed = changed_names(before, after)
     if LATE & sys.modules.keys() != loaded:
         # The first import of a plotting package is not the doing of our code.
-        for name in ("warning filters", "matplotlib style"):
-            before.pop(name), after.pop(name)
-    changed = [name for name in before if before[name] != after[name]]
+        changed = [name for name in changed if name not in ("warning filters", "matplotlib style")]
     if changed:
         name = changed[0]
         pytest.fail(
@@ -47,7 +53,7 @@ def _leaves_no_trace(_seed: None) -> Iterator[None]:
         )
 
 
-def _global_state() -> dict[str, object]:
+def global_state() -> dict[str, Any]:
     """Return what a user's process shares with the library, apart from random numbers."""
     matplotlib = sys.modules.get("matplotlib")
     style = dict(matplotlib.rcParams.copy()) if matplotlib else {}
@@ -69,8 +75,13 @@ def _global_state() -> dict[str, object]:
     }
 
 
-def _restore(state: dict[str, object]) -> None:
-    """Put back what would make later tests fail for the same reason."""
+def changed_names(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return the names of what differs between two states."""
+    return [name for name in before if before[name] != after[name]]
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Put a state back, so that one leak does not fail every later test."""
     torch.set_default_dtype(state["default dtype"])
     torch.set_grad_enabled(state["grad mode"])
     torch.set_num_threads(state["number of threads"])
@@ -78,4 +89,8 @@ def _restore(state: dict[str, object]) -> None:
     pyro.settings.set(**state["pyro settings"])
     if not state["pyro parameters"]:
         pyro.clear_param_store()
+    warnings.filters[:] = state["warning filters"]
+    warnings._filters_mutated()  # the cache of what was shown already
+    if state["matplotlib style"]:
+        sys.modules["matplotlib"].rcParams.update(state["matplotlib style"])
     os.chdir(state["working directory"])

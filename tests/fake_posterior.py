@@ -1,4 +1,4 @@
-"""A posterior that was never fitted: what `report` and `plots` need of one, with draws of a known mean-field."""
+"""A posterior that was never fitted: what `report` and `plots` need of one."""
 
 from __future__ import annotations
 
@@ -7,17 +7,32 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
+import sympy  # noqa: F401  torch loads it at the first trace, and it adds a warning filter
 import torch
 from torch import Tensor, nn
 
 from pyro_relevance.edges import Edges, find_edges
 
-FEATURES = ("CRIM", "ZN", "INDUS", "CHAS", "NOX", "RM", "AGE", "DIS", "RAD", "TAX", "PTRATIO", "B", "LSTAT")
+FEATURES = (
+    "CRIM",
+    "ZN",
+    "INDUS",
+    "CHAS",
+    "NOX",
+    "RM",
+    "AGE",
+    "DIS",
+    "RAD",
+    "TAX",
+    "PTRATIO",
+    "B",
+    "LSTAT",
+)
 
 
 @dataclass
 class FakePosterior:
-    """Mean-field gates with constant probabilities per chain; weights are points; y is Gaussian with scale 1."""
+    """Mean-field gates, constant probabilities per chain, point weights, Gaussian y of scale 1."""
 
     network: nn.Sequential
     edges: Edges
@@ -58,9 +73,13 @@ class FakePosterior:
         normal = torch.distributions.Normal(outputs, 1.0)
         return normal.log_prob(y.reshape(len(y), -1)).sum(-1)
 
-    def _draws(self, num_samples: int, seed: int, probability: dict[str, Tensor]) -> SimpleNamespace:
+    def _draws(
+        self, num_samples: int, seed: int, probability: dict[str, Tensor]
+    ) -> SimpleNamespace:
         generator = torch.Generator().manual_seed(seed)
-        spread = {n: p[:, None].expand(-1, num_samples, *p.shape[1:]) for n, p in probability.items()}
+        spread = {
+            n: p[:, None].expand(-1, num_samples, *p.shape[1:]) for n, p in probability.items()
+        }
         gates = {n: torch.bernoulli(p, generator=generator) for n, p in spread.items()}
         weights = {
             name: weight.detach().expand(self.num_chains, 1, *weight.shape)
@@ -74,7 +93,9 @@ class FakePosterior:
         rows = []
         for chain in range(self.num_chains):
             for draw in range(num_samples):
-                own = {n: g[chain, draw] * (1 if mask is None else mask[n]) for n, g in gates.items()}
+                own = {
+                    n: g[chain, draw] * (1 if mask is None else mask[n]) for n, g in gates.items()
+                }
                 folded = {**parameters, **self.edges.fold(parameters, own)}
                 rows.append(torch.func.functional_call(self.network, folded, (x,)).detach())
         return torch.stack(rows).reshape(self.num_chains, num_samples, *rows[0].shape)
@@ -102,7 +123,7 @@ def fake_posterior(
     classes: bool = False,
     input_index: Sequence[int] | None = None,
 ) -> FakePosterior:
-    """A feed-forward ReLU network of `sizes` and its fake posterior, with Boston's feature names where they fit."""
+    """A fake posterior of a ReLU network of `sizes`, with Boston's feature names where they fit."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for num_in, num_out in zip(sizes, sizes[1:], strict=False):

@@ -202,4 +202,4 @@ def test_friedman_like_refuses_sizes(options: dict[str, int]) -> None:
 @pytest.mark.parametrize("options", [{"correlation": 1.0}, {"noise": -1.0}])
 def test_friedman_like_refuses_parameters(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"Expected correlation in \(-1, 1\) and noise >= 0"):
-        friedman_like(**options)
+        friedman_like(**options)  # type: ignore[arg-type]

@@ -135,6 +135,7 @@ class TestStability:
     def test_worst_case_of_two(self):
         assert diagnostics.stability(rows("1100", "0011")).index == -1
 
+    @settings(deadline=None)
     @given(st.lists(st.booleans(), min_size=1, max_size=8), st.integers(2, 5))
     def test_identical_masks(self, bits, num_masks):
         masks = [Mask({"a": torch.tensor(bits)})] * num_masks
@@ -143,6 +144,7 @@ class TestStability:
         assert result.variance == pytest.approx(0, abs=1e-12)
         assert result.lower == pytest.approx(1)
 
+    @settings(deadline=None)
     @given(st.integers(2, 5), st.integers(1, 8), st.integers(0, 2**40 - 1))
     def test_range(self, num_masks, num_edges, bits):
         masks = rows(*(f"{bits:040b}"[i * 8 :][:num_edges] for i in range(num_masks)))
@@ -152,6 +154,7 @@ class TestStability:
         reordered = diagnostics.stability(masks[::-1])
         assert reordered.index == pytest.approx(result.index)
 
+    @settings(deadline=None)
     @given(st.integers(0, 2**24 - 1))
     def test_kept_and_cut_are_symmetric(self, bits):
         masks = rows(*(f"{bits:024b}"[i * 8 :][:8] for i in range(3)))
@@ -219,7 +222,7 @@ class TestChains:
 
 
 class TestUndecided:
-    @settings(max_examples=20)
+    @settings(deadline=None, max_examples=20)
     @given(st.lists(st.floats(0, 1, width=32), min_size=1))
     def test_counts(self, values):
         expected = sum(0.25 < p < 0.75 for p in values) / len(values)

@@ -25,16 +25,25 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ),
     (
         "edges, priors, likelihoods, guides, elbo",
-        frozenset({"edges", "edge_groups", "edge_set", "flow", "unit_flow", "input_gates"})
-        | {"priors", "likelihoods", "guides", "elbo", "programs"},
+        frozenset(
+            {"edges", "edge_groups", "edge_set", "flow", "unit_flow", "input_gates", "gate_factor"}
+        )
+        | {"priors", "likelihoods", "guides", "elbo", "programs", "noise"},
     ),
     (
         "model and surgery",
         frozenset({"model", "guide_draws"})
-        | {"surgery", "architecture", "receipt", "pruned_network"},
+        | {
+            "surgery",
+            "architecture",
+            "receipt",
+            "pruned_network",
+            "constant_folding",
+            "equivalence",
+        },
     ),
     ("posterior", frozenset({"posterior"})),
-    ("training", frozenset({"svi", "callbacks"})),
+    ("training", frozenset({"svi", "training", "callbacks"})),
     ("diagnostics, io, export", frozenset({"diagnostics", "io", "export"})),
     ("report", frozenset({"report", "_report_memory", "_report_structure", "_rule_path"})),
     ("programs of the user", frozenset({"tables", "datasets", "baselines", "cli", "__main__"})),
@@ -43,7 +52,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
 # Mathematics: takes tensors, returns tensors. These never sample a model, train or touch a disk.
 PURE = frozenset({"distributions", "relaxations", "schedules", "relevance", "masks", "cost"})
 PURE_MAY_NOT_IMPORT = frozenset(
-    {"io", "json", "logging", "os", "pathlib", "pickle", "shutil", "sys", "tempfile"}
+    {"io", "logging", "os", "pathlib", "pickle", "shutil", "tempfile"}
     | {"pyro.infer", "pyro.optim", "torch.optim", "torch.utils.data", f"{PACKAGE}._files"}
 )
 PLOTS_MAY_NOT_IMPORT = frozenset({"torch", "pyro"})

@@ -274,6 +274,7 @@ class TestExpectedSize:
         one = relevance.expected_size({name: v[1, 2] for name, v in p.items()}, NESTED)
         assert one.num_parameters.shape == ()
         assert torch.allclose(size.num_parameters[1, 2], one.num_parameters)
+        assert torch.allclose(size.num_edges[1, 2], one.num_edges)
 
     def test_errors(self):
         with pytest.raises(ValueError, match="but got 'x'"):

@@ -31,7 +31,9 @@ class LatentPosteriors(nn.Module):
             initial = latent.initial.detach().clone()
             location = initial.log() if latent.kind == "positive" else initial
             self.loc[latent.name] = nn.Parameter(location)
-            self.log_scale[latent.name] = nn.Parameter(torch.full_like(initial, latent.initial_scale).log())
+            self.log_scale[latent.name] = nn.Parameter(
+                torch.full_like(initial, latent.initial_scale).log()
+            )
 
     def posterior(self, name: str) -> dist.TorchDistribution:
         """Return the posterior of one site, before it is declared an event."""
@@ -40,8 +42,8 @@ class LatentPosteriors(nn.Module):
         if kind == "positive":
             return dist.LogNormal(loc, scale, validate_args=False)
         if kind == "multiplicative":
-            # Kept as a mean and a standard deviation rather than a ratio: the gradient of a weight with much noise
-            # does not depend on its mean then (Molchanov et al. 2017, section 4.3).
+            # Kept as a mean and a standard deviation rather than a ratio: the gradient of a weight
+            # with much noise does not depend on its mean then (Molchanov et al. 2017, section 4.3).
             log_alpha = 2.0 * self.log_scale[name] - loc.square().clamp(min=1e-16).log()
             return MultiplicativeNormal(loc, log_alpha)
         return dist.Normal(loc, scale, validate_args=False)
@@ -55,5 +57,7 @@ class LatentPosteriors(nn.Module):
         means = {}
         for name, kind in self.kinds.items():
             loc = self.loc[name].detach()
-            means[name] = (loc + 0.5 * (2.0 * self.log_scale[name].detach()).exp()).exp() if kind == "positive" else loc
+            if kind == "positive":
+                loc = (loc + 0.5 * (2.0 * self.log_scale[name].detach()).exp()).exp()
+            means[name] = loc
         return means

@@ -1,21 +1,22 @@
 r"""Correlated gates: a low-rank Gaussian over the gates' log-odds.
 
 .. math::
-    \epsilon \sim N(0, I_r), \qquad \ell = m + F \epsilon, \qquad q(\gamma) = E_\epsilon \prod_e Bernoulli(\gamma_e; \sigma(\ell_e))
+    \epsilon \sim N(0, I_r), \qquad \ell = m + F \epsilon, \qquad
+    q(\gamma) = E_\epsilon \prod_e Bernoulli(\gamma_e; \sigma(\ell_e))
 
 The marginal is a mixture with no closed-form entropy. It is bounded with an auxiliary reverse model
-:math:`r(\epsilon \mid \gamma) = N(A\gamma + b, diag(s^2))` (Ranganath, Tran and Blei, Hierarchical variational models,
-ICML 2016):
+:math:`r(\epsilon \mid \gamma) = N(A\gamma + b, diag(s^2))` (Ranganath, Tran and Blei, Hierarchical
+variational models, ICML 2016):
 
 .. math::
-    KL(q(\gamma) \| p(\gamma)) \le E_q[KL(q(\gamma \mid \epsilon) \| p(\gamma)) + \log q(\epsilon) - \log r(\epsilon \mid \gamma)]
+    KL(q(\gamma) \| p(\gamma)) \le
+    E_q[KL(q(\gamma \mid \epsilon) \| p(\gamma)) + \log q(\epsilon) - \log r(\epsilon \mid \gamma)]
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import math
+from typing import TYPE_CHECKING
 
 import pyro
 import pyro.distributions as dist
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.guides._weights import LatentPosteriors
+
 if TYPE_CHECKING:
     from pyro_relevance.model import RelevanceModel
 
@@ -32,8 +34,9 @@ __all__ = ["LowRankGuide"]
 class LowRankGuide(nn.Module):
     r"""Gates that may exclude or need each other; weights independent.
 
-    Two copies of the same input are the plain case: independent gates must keep both or none with certainty, or be
-    undecided about each; correlated gates can say that exactly one of them is needed.
+    Two copies of the same input are the plain case: independent gates must keep both or none with
+    certainty, or be undecided about each; correlated gates can say that exactly one of them is
+    needed.
 
     Args:
         model: The model whose sites are approximated.
@@ -50,14 +53,23 @@ class LowRankGuide(nn.Module):
     gate_parameters = ("gate_log_odds", "gate_factor_loadings")
 
     def __init__(
-        self, model: RelevanceModel, *, rank: int = 4, initial_log_odds: float = 2.0, initial_factor: float = 0.1
+        self,
+        model: RelevanceModel,
+        *,
+        rank: int = 4,
+        initial_log_odds: float = 2.0,
+        initial_factor: float = 0.1,
     ) -> None:
         super().__init__()
         if not model.has_gates:
-            raise ValueError("Expected a model with gates, but its gate_prior is None. Use MeanFieldGuide.")
+            raise ValueError(
+                "Expected a model with gates, but its gate_prior is None. Use MeanFieldGuide."
+            )
         num_edges = model.edges.num_edges
         if not 1 <= rank <= num_edges:
-            raise ValueError(f"Expected 1 <= rank <= {num_edges} (the number of edges), but got {rank}.")
+            raise ValueError(
+                f"Expected 1 <= rank <= {num_edges} (the number of edges), but got {rank}."
+            )
         self._model = (model,)
         self.rank = rank
         self.latent_posteriors = LatentPosteriors(model.latents())
@@ -78,15 +90,19 @@ class LowRankGuide(nn.Module):
         standard = dist.Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
         factor = pyro.sample("gate_factor", standard, infer={"is_auxiliary": True})
         log_odds = self.gate_log_odds + self.gate_factor_loadings @ factor
-        values["gate"] = pyro.sample("gate", model.gate_distribution(log_odds, 1 if x is None else x.shape[0]))
-        pyro.factor("gate_factor_reverse", -self._reverse(factor, values["gate"]), has_rsample=True)
+        values["gate"] = pyro.sample(
+            "gate", model.gate_distribution(log_odds, 1 if x is None else x.shape[0])
+        )
+        log_reverse = self._reverse(factor, values["gate"])
+        pyro.factor("gate_factor_reverse", -log_reverse, has_rsample=True)
         return values  # type: ignore[no-any-return]
 
     def inclusion_log_odds(self) -> Tensor:
         r"""Return the log-odds of each gate with the common factors averaged out, ``(num_edges,)`` in nats.
 
-        :math:`E_\epsilon[\sigma(m + F\epsilon)] \approx \sigma(m / \sqrt{1 + \pi v / 8})` with the variance :math:`v` of
-        :math:`F\epsilon` (MacKay, The evidence framework applied to classification networks, 1992, eq. 9).
+        :math:`E_\epsilon[\sigma(m + F\epsilon)] \approx \sigma(m / \sqrt{1 + \pi v / 8})` with the
+        variance :math:`v` of :math:`F\epsilon` (MacKay, The evidence framework applied to
+        classification networks, 1992, eq. 9).
         """
         variance = self.gate_factor_loadings.detach().square().sum(-1)
         return self.gate_log_odds.detach() / (1.0 + math.pi * variance / 8.0).sqrt()
@@ -94,8 +110,9 @@ class LowRankGuide(nn.Module):
     def _reverse(self, factor: Tensor, value: Tensor) -> Tensor:
         """Return log r(factor | gates), a scalar."""
         gates = self._model[0].relaxation.gate(value)
-        if gates.ndim > 1:  # one draw per example: each is as good a witness of the factor as any other
+        if gates.ndim > 1:  # one draw per example, each as good a witness as any other
             gates = gates.mean(0)
         location = self.reverse_weight @ gates + self.reverse_bias
         standard = (factor - location) * (-self.reverse_log_scale).exp()
-        return (-0.5 * standard.square() - self.reverse_log_scale - 0.5 * math.log(2.0 * math.pi)).sum()
+        log_density = -0.5 * (standard.square() + math.log(2.0 * math.pi)) - self.reverse_log_scale
+        return log_density.sum()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.guides._weights import LatentPosteriors
+
 if TYPE_CHECKING:
     from pyro_relevance.model import RelevanceModel
 
@@ -24,7 +25,8 @@ class MeanFieldGuide(nn.Module):
 
     Args:
         model: The model whose sites are approximated.
-        initial_log_odds: :math:`\ell_e` at the start, in nats; 2 starts each edge at an inclusion probability of 0.88.
+        initial_log_odds: :math:`\ell_e` at the start, in nats; 2 starts each edge at an inclusion
+            probability of 0.88.
     """
 
     vectorised = True
@@ -49,7 +51,9 @@ class MeanFieldGuide(nn.Module):
         values = self.latent_posteriors()
         model = self._model[0]
         if model.has_gates:
-            values["gate"] = pyro.sample("gate", model.gate_distribution(self.gate_log_odds, 1 if x is None else x.shape[0]))
+            values["gate"] = pyro.sample(
+                "gate", model.gate_distribution(self.gate_log_odds, 1 if x is None else x.shape[0])
+            )
         return values  # type: ignore[no-any-return]
 
     def inclusion_log_odds(self) -> Tensor:

@@ -73,7 +73,12 @@ class Risk:
 
     def __str__(self) -> str:
         return (
-            f"{self.expected_false_discoveries:.3g} of the kept edges are expected to be "
-            f"irrelevant ({self.false_discovery_rate:.1%}), {self.expected_false_omissions:.3g} "
-            f"of the cut edges relevant ({self.false_omission_rate:.1%})"
+            f"{_count(self.expected_false_discoveries)} of the kept edges are expected to be "
+            f"irrelevant ({self.false_discovery_rate:.1%}), "
+            f"{_count(self.expected_false_omissions)} of the cut edges relevant "
+            f"({self.false_omission_rate:.1%})"
         )
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

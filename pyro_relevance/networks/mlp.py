@@ -53,7 +53,9 @@ def _layers(
 
 
 class LeNet300100(nn.Sequential):
-    """LeNet-300-100: 28 x 28 images, flattened, two hidden layers of ReLU units, 10 classes (266,610 parameters).
+    """LeNet-300-100: 28 x 28 images, two hidden layers of ReLU units, 10 classes.
+
+    It has 266,610 parameters and takes ``(num_data, 1, 28, 28)`` or ``(num_data, 784)`` inputs.
 
     References:
         LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition,

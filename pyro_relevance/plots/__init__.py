@@ -1,7 +1,7 @@
-"""Figures of a posterior, one per file: each takes an ArviZ object and returns a matplotlib ``Figure``.
+"""Figures of a posterior, one per file: an ArviZ object in, a matplotlib ``Figure`` out.
 
-A plot selects and draws; everything drawn was computed by ``report``. No plot changes matplotlib's settings or opens
-a window; :func:`save` writes what a paper needs.
+A plot selects and draws; everything drawn was computed by ``report``. No plot changes matplotlib's
+settings or opens a window; :func:`save` writes what a paper needs.
 """
 
 from __future__ import annotations

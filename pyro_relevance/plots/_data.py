@@ -1,4 +1,4 @@
-"""Selecting from an ArviZ object of either generation; nothing here computes a posterior quantity."""
+"""Selecting from an ArviZ object of either generation; nothing is computed but summaries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-__all__ = ["INTERVAL", "Array", "described", "group_named", "one_chain", "pooled", "quantiles", "select"]
+__all__ = [
+    "INTERVAL",
+    "Array",
+    "described",
+    "group_named",
+    "one_chain",
+    "pooled",
+    "quantiles",
+    "select",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -43,7 +52,8 @@ def described(dataset: xr.Dataset, what: str) -> list[dict[str, Any]]:
     text = dataset.attrs.get(f"pyro_relevance_{what}")
     if text is None:
         raise ValueError(
-            f"Expected a posterior with attribute 'pyro_relevance_{what}', but got {sorted(dataset.attrs)}. "
+            f"Expected a posterior with attribute 'pyro_relevance_{what}', but got "
+            f"{sorted(dataset.attrs)}. "
             "Pass what to_arviz returned."
         )
     found: list[dict[str, Any]] = json.loads(text)

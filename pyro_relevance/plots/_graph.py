@@ -35,7 +35,8 @@ class Graph:
 
     Attributes:
         layers: From the inputs to the outputs.
-        alive: ``(num_nodes,)`` per column: on a path of kept connections from an input to an output.
+        alive: ``(num_nodes,)`` per column: on a path of kept connections from an input to an
+            output.
         labels: ``(num_inputs,)`` names of the input columns, or an empty tuple.
     """
 
@@ -45,10 +46,11 @@ class Graph:
 
 
 def graph_of(dataset: xr.Dataset, mask: Mapping[str, Any] | None, threshold: float) -> Graph:
-    """The graph of a posterior, cut by ``mask``, or without one where the probability is at most ``threshold``.
+    """The graph of a posterior, cut by ``mask`` or, without one, by ``threshold``.
 
-    A connection is included when every gate that touches its weight is: the gates of the unit it reads, of the unit
-    it makes, and of the weight itself. Their probabilities are multiplied within each draw and then averaged.
+    A connection is included when every gate that touches its weight is: the gates of the unit it
+    reads, of the unit it makes, and of the weight itself. Their probabilities are multiplied
+    within each draw and then averaged.
 
     Args:
         dataset: The ``posterior`` group.
@@ -59,13 +61,15 @@ def graph_of(dataset: xr.Dataset, mask: Mapping[str, Any] | None, threshold: flo
         The graph.
 
     Raises:
-        ValueError: If the network is not a chain of linear layers, the model has no gates, or the mask does not fit.
+        ValueError: If the network is not a chain of linear layers, the model has no gates, or the
+            mask does not fit.
     """
     groups = described(dataset, "groups")
     if "inclusion_probability" not in dataset:
         raise ValueError(
             "Expected a posterior of gates with 'inclusion_probability', but got "
-            f"{sorted(map(str, dataset.data_vars))}. Draw effects with plots.relevance(var_name='effect')."
+            f"{sorted(map(str, dataset.data_vars))}. Draw effects with "
+            "plots.relevance(var_name='effect')."
         )
     tensors = _chain(described(dataset, "layers"))
     draws = {
@@ -88,13 +92,20 @@ def _chain(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[int, in
     """Names and shapes of the weights, where each layer reads what the one before makes."""
     shapes = [tuple(layer["shape"]) for layer in layers]
     linear = all(len(shape) == 2 for shape in shapes)
-    if not shapes or not linear or any(a[0] != b[1] for a, b in zip(shapes, shapes[1:], strict=False)):
+    if (
+        not shapes
+        or not linear
+        or any(a[0] != b[1] for a, b in zip(shapes, shapes[1:], strict=False))
+    ):
         raise ValueError(
-            "Expected a feed-forward network of linear layers, each reading the one before, but got weights "
+            "Expected a feed-forward network of linear layers, each reading the one before, but "
+            "got weights "
             f"{ {layer['tensor']: tuple(layer['shape']) for layer in layers} }. "
             "Draw other networks group by group with plots.relevance."
         )
-    return [(layer["tensor"], (shape[0], shape[1])) for layer, shape in zip(layers, shapes, strict=True)]
+    return [
+        (layer["tensor"], (shape[0], shape[1])) for layer, shape in zip(layers, shapes, strict=True)
+    ]
 
 
 def _kept(groups: Sequence[Mapping[str, Any]], mask: Mapping[str, Any]) -> dict[str, Array]:
@@ -109,7 +120,8 @@ def _kept(groups: Sequence[Mapping[str, Any]], mask: Mapping[str, Any]) -> dict[
         values = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
         if values.shape != tuple(group["shape"]):
             raise ValueError(
-                f"Expected mask[{group['name']!r}] of shape {tuple(group['shape'])}, but got {values.shape}. "
+                f"Expected mask[{group['name']!r}] of shape {tuple(group['shape'])}, but got "
+                f"{values.shape}. "
                 "Pass a mask of the same edges."
             )
         kept[group["name"]] = values.reshape(1, size).astype(float)
@@ -148,7 +160,7 @@ def _product(
 
 
 def _along(values: Array, index: Sequence[int] | None) -> Array:
-    """``(draws, positions)`` gates of the positions along a dimension; 1 where nothing is judged."""
+    """``(draws, positions)`` gates along a dimension; 1 where nothing is judged."""
     if index is None:
         return values
     positions = np.asarray(index)
@@ -157,12 +169,12 @@ def _along(values: Array, index: Sequence[int] | None) -> Array:
 
 def _alive(layers: Sequence[Layer]) -> tuple[Array, ...]:
     """Nodes that an input reaches and that reach an output, column by column."""
-    forward = [np.ones(layers[0].kept.shape[1], dtype=bool)]
+    forward: list[Array] = [np.ones(layers[0].kept.shape[1], dtype=bool)]
     for layer in layers:
-        forward.append((layer.kept & forward[-1]).any(axis=1))
-    backward = [np.ones(layers[-1].kept.shape[0], dtype=bool)]
+        forward.append(np.any(layer.kept & forward[-1], axis=1))
+    backward: list[Array] = [np.ones(layers[-1].kept.shape[0], dtype=bool)]
     for layer in reversed(layers):
-        backward.insert(0, (layer.kept & backward[0][:, None]).any(axis=0))
+        backward.insert(0, np.any(layer.kept & backward[0][:, None], axis=0))
     return tuple(a & b for a, b in zip(forward, backward, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The look shared by all plots: sizes of a paper's columns, colours, and how a figure becomes files."""
+"""The look shared by all plots: widths of a paper's columns, colours, and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from matplotlib.figure import Figure
 
 from pyro_relevance._files import replacing
 
-__all__ = ["COLOURS", "DOUBLE_COLUMN", "GREY", "SINGLE_COLUMN", "figure_of", "root_figure", "save", "styled"]
+__all__ = [
+    "COLOURS",
+    "DOUBLE_COLUMN",
+    "GREY",
+    "SINGLE_COLUMN",
+    "figure_of",
+    "root_figure",
+    "save",
+    "styled",
+]
 
 SINGLE_COLUMN = 3.35
 """Width of a figure in one column of a paper, inches."""
@@ -23,7 +32,7 @@ DOUBLE_COLUMN = 6.9
 """Width of a figure over both columns of a paper, inches."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito, Color universal design, 2008: distinct under all common colour vision deficiencies."""
+"""Distinct under the common colour vision deficiencies (Okabe and Ito, 2008)."""
 GREY = "#8C8C8C"
 
 _STYLE = {
@@ -53,7 +62,7 @@ _R = TypeVar("_R")
 
 
 def styled(plot: Callable[_P, _R]) -> Callable[_P, _R]:
-    """``plot``, run under the look of this library; matplotlib's settings are the caller's again afterwards."""
+    """``plot`` under the look of this library; matplotlib's settings are restored."""
 
     @wraps(plot)
     def inner(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -66,7 +75,8 @@ def styled(plot: Callable[_P, _R]) -> Callable[_P, _R]:
 def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write a figure as PDF (text stays text) and PNG (300 dots per inch).
 
-    Each file is written under a temporary name and renamed, so a failure leaves the previous one as it was.
+    Each file is written under a temporary name and renamed, so a failure leaves the previous one
+    as it was.
 
     Args:
         figure: What a plot returned.
@@ -85,7 +95,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     stem = os.fspath(path)
     if stem.endswith((".pdf", ".png")):
         raise ValueError(
-            f"Expected a path without suffix, but got {stem}. Drop the suffix: both files are written."
+            f"Expected a path without suffix, but got {stem}. Drop the suffix: both files are "
+            "written."
         )
     pdf, png = Path(f"{stem}.pdf"), Path(f"{stem}.png")
     with _style(), replacing(pdf) as temporary_pdf, replacing(png) as temporary_png:
@@ -108,7 +119,9 @@ def root_figure(ax: Axes) -> Figure:
     """
     figure = ax.get_figure(root=True)
     if figure is None:
-        raise ValueError("Expected ax on a figure, but got axes of none. Pass axes of a live figure.")
+        raise ValueError(
+            "Expected ax on a figure, but got axes of none. Pass axes of a live figure."
+        )
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The network as a graph: which connections the posterior includes, how surely, and which are cut."""
+"""The network as a graph: which connections are included, how surely, and which are cut."""
 
 from __future__ import annotations
 
@@ -41,39 +41,46 @@ def network(
 ) -> Figure:
     """The feed-forward network of one chain as a graph, inputs on the left, outputs on the right.
 
-    A connection is coloured by the probability p that it is included: the product, within each draw, of the
-    probabilities of all gates on it (of the unit that it reads, of the unit that it makes, of its weight). It is
-    faded by its uncertainty: opacity 0.2 + 0.8 (1 - 4 p (1 - p)), least at p = 1/2. Cut connections are dashed and
-    thin. A node is hollow where no kept connections lead from an input through it to an output.
+    A connection is coloured by the probability p that it is included: the product, within each
+    draw, of the probabilities of all gates on it (of the unit that it reads, of the unit that it
+    makes, of its weight). It is faded by its uncertainty: opacity 0.2 + 0.8 (1 - 4 p (1 - p)),
+    least at p = 1/2. Cut connections are dashed and thin. A node is hollow where no kept
+    connections lead from an input through it to an output.
 
-    A layer of more than ``max_units`` nodes is thinned to evenly spaced ones, which is stated on the figure; the
-    counts below the layers are always those of the whole layer.
+    A layer of more than ``max_units`` nodes is thinned to evenly spaced ones, which is stated on
+    the figure; the counts below the layers are always those of the whole layer.
 
     Args:
         idata: What :func:`~pyro_relevance.report.to_arviz` returned.
         mask: The mask that cuts (True = kept); ``None`` cuts connections with p <= ``threshold``.
-        chain: The chain to draw, counted from 0: hidden units of different chains are not the same units.
+        chain: The chain to draw, counted from 0: hidden units of different chains are not the same
+            units.
         threshold: Probability, used where ``mask`` is ``None``.
-        input_labels: Names of the input columns; ``None`` takes those of the edge group that judges inputs.
+        input_labels: Names of the input columns; ``None`` takes those of the edge group that
+            judges inputs.
         max_units: Nodes drawn per layer at most.
-        figsize: Width and height, inches; ``None`` for the width of both columns and a height by the nodes.
+        figsize: Width and height, inches; ``None`` for the width of both columns and a height by
+            the nodes.
         ax: Draw into these axes.
 
     Returns:
         The figure; that of ``ax`` where it was given.
 
     Raises:
-        ValueError: If the network is not a chain of linear layers, or mask, chain or labels do not fit it.
+        ValueError: If the network is not a chain of linear layers, or mask, chain or labels do not
+            fit it.
     """
     if max_units < 1:
         raise ValueError(
-            f"Expected max_units >= 1, but got {max_units}. Pass the number of nodes to draw per layer."
+            f"Expected max_units >= 1, but got {max_units}. Pass the number of nodes to draw per "
+            "layer."
         )
     graph = graph_of(one_chain(select(idata, "posterior"), chain), mask, threshold)
     labels = graph.labels if input_labels is None else tuple(input_labels)
     if labels and len(labels) != len(graph.alive[0]):
         raise ValueError(
-            f"Expected {len(graph.alive[0])} input_labels, but got {len(labels)}. Name every input column."
+            f"Expected {len(graph.alive[0])} input_labels, but got {len(labels)}. Name every "
+            "input column."
         )
     shown = [_shown(len(alive), max_units) for alive in graph.alive]
     tallest = max(map(len, shown))
@@ -84,7 +91,9 @@ def network(
         figure = root_figure(ax)
     heights = [_heights(len(nodes), tallest) for nodes in shown]
     for column, layer in enumerate(graph.layers):
-        _draw_connections(ax, layer, column, shown[column : column + 2], heights[column : column + 2])
+        _draw_connections(
+            ax, layer, column, shown[column : column + 2], heights[column : column + 2]
+        )
     _draw_nodes(ax, graph, shown, heights)
     _label_inputs(ax, labels, shown[0], heights[0])
     _caption_columns(ax, graph, shown)
@@ -105,7 +114,7 @@ def _height(tallest: int) -> float:
 
 
 def _heights(num_nodes: int, tallest: int) -> Array:
-    """Vertical places, the first node on top; short layers are stretched towards the tallest, within reason."""
+    """Vertical places, the first node on top; short layers are stretched, within reason."""
     pitch = min((tallest - 1) / max(num_nodes - 1, 1), 2.5) if tallest > 1 else 1.0
     return -pitch * (np.arange(num_nodes) - (num_nodes - 1) / 2)
 
@@ -116,7 +125,9 @@ def _draw_connections(
     """Two collections: cut connections below, kept ones above, the most probable on top."""
     probability = layer.probability[np.ix_(shown[1], shown[0])].ravel()
     kept = layer.kept[np.ix_(shown[1], shown[0])].ravel()
-    ends = np.stack(np.broadcast_arrays(heights[1][:, None], heights[0][None, :]), -1).reshape(-1, 2)
+    ends = np.stack(np.broadcast_arrays(heights[1][:, None], heights[0][None, :]), -1).reshape(
+        -1, 2
+    )
     opacity = _FAINTEST + (1 - _FAINTEST) * (1 - 4 * probability * (1 - probability))
     # a crowd of lines hides itself unless each is thinner
     crowd = min(1.0, 12.0 / np.sqrt(len(probability)))
@@ -136,7 +147,8 @@ def _draw_connections(
             label=f"{'kept' if keep else 'cut'} {layer.name}",
         )
         collection.set_array(probability[chosen])
-        collection.set_alpha(opacity[chosen] * (1.0 if keep else 0.6 * crowd))
+        if len(chosen):  # matplotlib looks for the range of the opacities
+            collection.set_alpha(opacity[chosen] * (1.0 if keep else 0.6 * crowd))
         ax.add_collection(collection)
 
 
@@ -174,7 +186,7 @@ def _label_inputs(ax: Axes, labels: Sequence[str], nodes: Array, places: Array) 
 
 
 def _caption_columns(ax: Axes, graph: Graph, shown: Sequence[Array]) -> None:
-    """Below each column what it is and how many of its nodes are alive; below all, what was left out."""
+    """Below each column what it is and how many of its nodes stay; on top, what is not drawn."""
     last = len(graph.alive) - 1
     titles = [{0: "inputs", last: "outputs"}.get(i, f"hidden {i}") for i in range(last + 1)]
     for column, (title, alive) in enumerate(zip(titles, graph.alive, strict=True)):
@@ -193,7 +205,9 @@ def _caption_columns(ax: Axes, graph: Graph, shown: Sequence[Array]) -> None:
         if len(nodes) < len(alive)
     ]
     if thinned:
-        note = f"Drawn: {', '.join(thinned)} nodes, evenly spaced;\nthe counts below are of all nodes."
+        note = (
+            f"Drawn: {', '.join(thinned)} nodes, evenly spaced;\nthe counts below are of all nodes."
+        )
         ax.set_title(note, fontsize=7, color=COLOURS[1])
 
 
@@ -206,12 +220,21 @@ def _finish(ax: Axes, figure: Figure, columns: int, *, cut_by_mask: bool, thresh
     scale = ScalarMappable(norm=Normalize(0, 1), cmap=colormaps[_COLOURMAP])
     bar = figure.colorbar(scale, ax=ax, shrink=0.8, aspect=25, pad=0.02)
     bar.set_label("Inclusion probability")
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.5)
     cut = "cut by the mask" if cut_by_mask else f"cut: probability at most {threshold:g}"
     handles = [
         Line2D([], [], color=_NODE, linewidth=1.3, label="kept"),
         Line2D([], [], color=_NODE, linewidth=1.3, alpha=0.3, label="faint: uncertain"),
         Line2D([], [], color=_NODE, linewidth=0.5, linestyle=(0, (4, 4)), label=cut),
-        Line2D([], [], color=GREY, marker="o", markersize=4, markerfacecolor="white", linestyle="", label="cut node"),
+        Line2D(
+            [],
+            [],
+            color=GREY,
+            marker="o",
+            markersize=4,
+            markerfacecolor="white",
+            linestyle="",
+            label="cut node",
+        ),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)

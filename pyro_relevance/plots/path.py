@@ -22,8 +22,9 @@ _LOGARITHMIC_FROM = 30.0
 def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> Figure:
     """Accuracy or RMSE, and log likelihood, against the density along a rule's path.
 
-    The line is the mean over chains and draws, the band holds 90 % of them (5 % to 95 %). Densities that span a
-    factor of 30 or more stand on a logarithmic axis; the axis on top gives the parameters left, where known.
+    The line is the mean over chains and draws, the band holds 90 % of them (5 % to 95 %).
+    Densities that span a factor of 30 or more stand on a logarithmic axis; the axis on top gives
+    the parameters left, where known.
 
     Args:
         dataset: What :func:`~pyro_relevance.report.rule_path` returned.
@@ -63,7 +64,9 @@ def _band(ax: Axes, density: Array, values: Array) -> None:
     ax.fill_between(
         density, low, high, color=COLOURS[0], alpha=0.25, linewidth=0, label="5 % to 95 % of draws"
     )
-    ax.plot(density, values.mean(axis=0), color=COLOURS[0], marker="o", markersize=2.5, label="mean")
+    ax.plot(
+        density, values.mean(axis=0), color=COLOURS[0], marker="o", markersize=2.5, label="mean"
+    )
 
 
 def _parameters(ax: Axes, dataset: xr.Dataset) -> None:

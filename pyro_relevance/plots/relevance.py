@@ -1,4 +1,4 @@
-"""How relevant the edges of one group are, as a forest: probability of inclusion, and size of effect beside it."""
+"""How relevant the edges of one group are, as a forest: inclusion probability and effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_relevance.plots._data import INTERVAL, Array, group_named, pooled, quantiles, select
-from pyro_relevance.plots._style import COLOURS, DOUBLE_COLUMN, GREY, SINGLE_COLUMN, figure_of, root_figure, styled
+from pyro_relevance.plots._style import (
+    COLOURS,
+    DOUBLE_COLUMN,
+    GREY,
+    SINGLE_COLUMN,
+    figure_of,
+    root_figure,
+    styled,
+)
 
 __all__ = ["relevance"]
 
@@ -33,19 +41,23 @@ def relevance(
 ) -> Figure:
     """A forest plot of one edge group, one row per edge.
 
-    The dot is the mean over chains and draws, filled where it is above ``threshold``; the bar is the equal-tailed
-    89 % interval over all chains and draws; the small dots are the means of the single chains. The panel beside it
-    shows the edge's effect (norm of the gated weights that read it) in the same way.
+    The dot is the mean over chains and draws, filled where it is above ``threshold``; the bar is
+    the equal-tailed 89 % interval over all chains and draws; the small dots are the means of the
+    single chains. The panel beside it shows the edge's effect (norm of the gated weights that read
+    it) in the same way.
 
     Args:
         idata: What :func:`~pyro_relevance.report.to_arviz` returned.
-        group: Name of the edge group, as ``find_edges`` gave it, e.g. ``"inputs"`` or ``"0.units"``.
-        var_name: ``"inclusion_probability"`` or ``"gate"``: what the first panel shows; ``"effect"`` shows that alone.
-        coords: Labels to show, e.g. ``{"inputs_edge": ["RM", "LSTAT"], "chain": 0}``; ``None`` shows all. Groups
-            other than inputs need one chain.
+        group: Name of the edge group, as ``find_edges`` gave it, e.g. ``"inputs"`` or
+            ``"0.units"``.
+        var_name: ``"inclusion_probability"`` or ``"gate"``: what the first panel shows;
+            ``"effect"`` shows that alone.
+        coords: Labels to show, e.g. ``{"inputs_edge": ["RM", "LSTAT"], "chain": 0}``; ``None``
+            shows all. Groups other than inputs need one chain.
         sort: Most relevant edge at the top; otherwise the order of the network.
         threshold: Probability at which the line is drawn.
-        figsize: Width and height, inches; ``None`` for the width of both columns and a height by the rows.
+        figsize: Width and height, inches; ``None`` for the width of both columns and a height by
+            the rows.
         ax: Draw the first panel alone into these axes.
 
     Returns:
@@ -56,7 +68,8 @@ def relevance(
             units of several chains would be pooled.
 
     References:
-        Barbieri and Berger, Optimal predictive model selection, Annals of Statistics 2004 (the median probability
+        Barbieri and Berger, Optimal predictive model selection, Annals of Statistics 2004 (the
+        median probability
         model: threshold 1/2).
     """
     dataset = select(idata, "posterior")
@@ -65,7 +78,8 @@ def relevance(
     first = _variable(dataset, f"{stem}_{var_name}", coords)
     if judged["granularity"] != "input" and first.sizes["chain"] > 1:
         raise ValueError(
-            f"Expected one chain for group {group!r}, but got {first.sizes['chain']}: units and weights of "
+            f"Expected one chain for group {group!r}, but got {first.sizes['chain']}: units and "
+            "weights of "
             "different chains are not the same ones. Pass coords={'chain': 0}, say."
         )
     with_effect = ax is None and var_name != "effect" and f"{stem}_effect" in dataset
@@ -79,7 +93,7 @@ def relevance(
         height = min(0.75 + _ROW * len(order), _MAX_HEIGHT)
         width = DOUBLE_COLUMN if with_effect else SINGLE_COLUMN
         figure = figure_of(width, max(height, 1.2), figsize)
-        axes = list(np.atleast_1d(figure.subplots(1, 2 if with_effect else 1, sharey=True)))
+        axes = figure.subplots(1, 2 if with_effect else 1, sharey=True, squeeze=False)[0].tolist()
     kept = mean[order] > threshold if var_name != "effect" else np.ones(len(order), dtype=bool)
     _rows(axes[0], first, order, kept)
     _finish(axes[0], var_name, threshold)
@@ -119,12 +133,26 @@ def _rows(ax: Axes, array: xr.DataArray, order: Array, kept: Array) -> None:
     values = pooled(array)[:, order]
     rows = np.arange(len(order))
     low, high = quantiles(values)
-    ax.hlines(rows, low, high, color=COLOURS[0], linewidth=1.2, alpha=0.6, label=f"{100 * INTERVAL:.0f} % interval")
+    ax.hlines(
+        rows,
+        low,
+        high,
+        color=COLOURS[0],
+        linewidth=1.2,
+        alpha=0.6,
+        label=f"{100 * INTERVAL:.0f} % interval",
+    )
     chains = array.mean("draw").transpose("chain", ...).to_numpy()[:, order]
     if len(chains) > 1:
         repeated = np.broadcast_to(rows, chains.shape)
         ax.scatter(
-            chains.ravel(), repeated.ravel(), s=3, color=COLOURS[1], linewidths=0, zorder=3, label="mean of one chain"
+            chains.ravel(),
+            repeated.ravel(),
+            s=3,
+            color=COLOURS[1],
+            linewidths=0,
+            zorder=3,
+            label="mean of one chain",
         )
     ax.scatter(
         values.mean(axis=0),

@@ -25,8 +25,8 @@ _LOGARITHMIC_FROM = 8.0
 def training(idata: Any, *, figsize: tuple[float, float] | None = None) -> Figure:
     """Three panels against the training step: negative ELBO, temperature, expected size.
 
-    Each chain is a thin line, their mean a thick one. A panel whose values are positive and span a factor of 8 or
-    more has a logarithmic axis.
+    Each chain is a thin line, their mean a thick one. A panel whose values are positive and span a
+    factor of 8 or more has a logarithmic axis.
 
     Args:
         idata: What :func:`~pyro_relevance.report.to_arviz` returned for a posterior with a history.

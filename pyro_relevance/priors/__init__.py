@@ -1,4 +1,4 @@
-"""Priors over gates and over weights, one per file; any object with the same methods can take their place."""
+"""Priors over gates and over weights, one per file; any object with the same methods will do."""
 
 from pyro_relevance.priors.ard import ArdWeights
 from pyro_relevance.priors.description_length import DescriptionLengthPrior

@@ -1,8 +1,7 @@
-"""Gaussian weights with automatic relevance determination: a learned prior scale per input column of each layer."""
+"""Gaussian weights with automatic relevance determination: a learned prior scale per column."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_relevance.latents import Latent
-from pyro_relevance.priors._packing import columns, expand_columns, pack, unpack
+from pyro_relevance.priors._packing import check_positive, columns, expand_columns, pack, unpack
 
 __all__ = ["ArdWeights"]
 
@@ -24,10 +23,11 @@ class ArdWeights:
     .. math::
         s_c^2 \sim InverseGamma(a, b), \qquad w_{oc} \mid s \sim N(0, s_c^2)
 
-    A column is what reads one input or unit, so a scale near zero says that the edge is not needed (MacKay, Probable
-    networks and plausible predictions, 1995; Neal, Bayesian Learning for Neural Networks, 1996). Sites: ``weight_scale``
-    :math:`(s_c^2)` of shape ``(num_columns,)`` and ``weights`` of shape ``(num_parameters,)``. Parameters without
-    columns (biases) have the prior :math:`N(0, s_0^2)`.
+    A column is what reads one input or unit, so a scale near zero says that the edge is not needed
+    (MacKay, Probable networks and plausible predictions, 1995; Neal, Bayesian Learning for Neural
+    Networks, 1996). Sites: ``weight_scale`` :math:`(s_c^2)` of shape ``(num_columns,)`` and
+    ``weights`` of shape ``(num_parameters,)``. Parameters without columns (biases) have the prior
+    :math:`N(0, s_0^2)`.
 
     Args:
         concentration: :math:`a > 0`.
@@ -46,15 +46,19 @@ class ArdWeights:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        for name in ("concentration", "rate", "bias_scale", "initial_scale"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"Expected {name} > 0, but got {value}.")
+        check_positive(
+            concentration=self.concentration,
+            rate=self.rate,
+            bias_scale=self.bias_scale,
+            initial_scale=self.initial_scale,
+        )
 
     def latents(self, parameters: Mapping[str, Tensor]) -> tuple[Latent, ...]:
         """Return the sites of the squared scales and of the weights."""
         weights = pack(parameters)
-        start = weights.new_full((sum(columns(parameters).values()),), self.rate / (self.concentration + 0.5))
+        start = weights.new_full(
+            (sum(columns(parameters).values()),), self.rate / (self.concentration + 0.5)
+        )
         return (
             Latent("weight_scale", "positive", start, 0.3),
             Latent("weights", "real", weights, self.initial_scale),
@@ -68,8 +72,12 @@ class ArdWeights:
         """Draw scales and weights, and return the weights as parameters."""
         first = next(iter(parameters.values()))
         ones = first.new_ones((sum(columns(parameters).values()),))
-        prior = dist.InverseGamma(self.concentration * ones, self.rate * ones, validate_args=False).to_event(1)
+        prior = dist.InverseGamma(
+            self.concentration * ones, self.rate * ones, validate_args=False
+        ).to_event(1)
         variance = pyro.sample("weight_scale", prior)
         scale = expand_columns(variance.sqrt(), parameters, self.bias_scale)
-        weights = pyro.sample("weights", dist.Normal(torch.zeros_like(scale), scale, validate_args=False).to_event(1))
+        weights = pyro.sample(
+            "weights", dist.Normal(torch.zeros_like(scale), scale, validate_args=False).to_event(1)
+        )
         return unpack(weights, parameters)

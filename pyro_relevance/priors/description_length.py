@@ -17,20 +17,26 @@ __all__ = ["DescriptionLengthPrior"]
 
 @dataclass(frozen=True)
 class DescriptionLengthPrior:
-    r"""Odds that fall with the cost of the edge: :math:`\log\frac{p(\gamma_e=1)}{p(\gamma_e=0)} = -\lambda\, c_e`.
+    r"""Odds that fall with the cost of the edge.
 
-    :math:`c_e` is what disappears from the network when this single edge is cut: for a unit its incoming weights, bias
-    and outgoing weights; for a weight one parameter. The KL then counts nats of description length, as in Hinton and
-    van Camp, Keeping the neural networks simple by minimizing the description length of the weights, COLT 1993.
+    .. math::
+        \log\frac{p(\gamma_e=1)}{p(\gamma_e=0)} = -\lambda\, c_e
+
+    :math:`c_e` is what disappears from the network when this single edge is cut: for a unit its
+    incoming weights, bias and outgoing weights; for a weight one parameter. The KL then counts nats
+    of description length, as in Hinton and van Camp, Keeping the neural networks simple by
+    minimizing the description length of the weights, COLT 1993.
 
     Args:
-        nats: :math:`\lambda`, nats per parameter or per byte. Half the logarithm of the number of examples per
-            parameter is the asymptotic cost of a real parameter (Rissanen 1986; the BIC penalty).
+        nats: :math:`\lambda`, nats per parameter or per byte. Half the logarithm of the number of
+            examples per parameter is the asymptotic cost of a real parameter (Rissanen 1986; the
+            BIC penalty).
         per: ``"parameter"`` or ``"byte"``.
         num_bytes: Bytes in which a parameter is stored (used where ``per="byte"``).
 
     Raises:
-        ValueError: If ``nats`` is negative or not finite, ``per`` is unknown, or ``num_bytes`` is not positive.
+        ValueError: If ``nats`` is negative or not finite, ``per`` is unknown, or ``num_bytes`` is
+            not positive.
     """
 
     nats: float = 1.0

@@ -11,28 +11,38 @@ import torch
 from torch import Tensor
 
 from pyro_relevance.latents import Latent
-from pyro_relevance.priors._packing import pack, prior_scale, unpack
+from pyro_relevance.priors._packing import check_positive, pack, prior_scale, unpack
 
 __all__ = ["GaussianWeights"]
 
 
 @dataclass(frozen=True)
 class GaussianWeights:
-    r"""All parameters are latent, :math:`w \sim N(0, s^2)`, in one site ``weights`` of shape ``(num_parameters,)``.
+    r"""All parameters are latent, :math:`w \sim N(0, s^2)`.
+
+    They are in one site, ``weights``, of shape ``(num_parameters,)``.
 
     Args:
         scale: Prior standard deviation :math:`s`: a number, or one per qualified parameter name.
         initial_scale: Standard deviation of the posterior at the start.
+
+    Raises:
+        ValueError: If ``initial_scale`` is not positive.
     """
 
     scale: float | Mapping[str, float] = 1.0
     initial_scale: float = 0.05
 
+    def __post_init__(self) -> None:
+        """Check what can be checked without the network."""
+        check_positive(initial_scale=self.initial_scale)
+
     def latents(self, parameters: Mapping[str, Tensor]) -> tuple[Latent, ...]:
         """Return the site of the weights, started at the network's own.
 
         Raises:
-            ValueError: If a scale is not positive or a parameter is missing in the mapping of scales.
+            ValueError: If a scale is not positive or a parameter is missing in the mapping of
+                scales.
         """
         prior_scale(self.scale, parameters)
         return (Latent("weights", "real", pack(parameters), self.initial_scale),)

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_relevance.distributions import LogitBeta
 from pyro_relevance.edges import Edges
 from pyro_relevance.latents import Latent
+from pyro_relevance.priors._packing import check_positive
 
 __all__ = ["HierarchicalPrior"]
 
@@ -23,9 +24,10 @@ class HierarchicalPrior:
     .. math::
         \pi_g \sim Beta(a, b), \qquad \gamma_e \mid \pi \sim Bernoulli(\pi_{g(e)})
 
-    The rate adapts to the data, which corrects for the number of edges that are judged (Scott and Berger, Bayes and
-    empirical-Bayes multiplicity adjustment in the variable-selection problem, Annals of Statistics 2010). The latent
-    site is ``inclusion_logit``, the log-odds of :math:`\pi_g`, of shape ``(num_groups,)``.
+    The rate adapts to the data, which corrects for the number of edges that are judged (Scott and
+    Berger, Bayes and empirical-Bayes multiplicity adjustment in the variable-selection problem,
+    Annals of Statistics 2010). The latent site is ``inclusion_logit``, the log-odds of
+    :math:`\pi_g`, of shape ``(num_groups,)``.
 
     Args:
         concentration1: :math:`a > 0`, prior count of relevant edges.
@@ -40,10 +42,7 @@ class HierarchicalPrior:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        for name in ("concentration1", "concentration0"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"Expected {name} > 0, but got {value}.")
+        check_positive(concentration1=self.concentration1, concentration0=self.concentration0)
 
     def log_odds(self, edges: Edges) -> Tensor:
         """Return zeros: the odds are those of the rate."""
@@ -52,11 +51,15 @@ class HierarchicalPrior:
     def latents(self, edges: Edges) -> tuple[Latent, ...]:
         """Return the site of the rates, started at the prior's mean."""
         mean = math.log(self.concentration1 / self.concentration0)
-        return (Latent("inclusion_logit", "real", torch.full((len(edges),), mean), initial_scale=0.3),)
+        return (
+            Latent("inclusion_logit", "real", torch.full((len(edges),), mean), initial_scale=0.3),
+        )
 
     def sample(self, log_odds: Tensor, edges: Edges) -> Tensor:
         """Draw the rates and return the log-odds of each edge."""
         ones = torch.ones(len(edges), dtype=log_odds.dtype, device=log_odds.device)
         prior = LogitBeta(self.concentration1 * ones, self.concentration0 * ones).to_event(1)
         rates = pyro.sample("inclusion_logit", prior)
-        return log_odds + torch.cat([rates[i].expand(group.num_edges) for i, group in enumerate(edges)])
+        return log_odds + torch.cat(
+            [rates[i].expand(group.num_edges) for i, group in enumerate(edges)]
+        )

@@ -20,22 +20,24 @@ class IndependentPrior:
     r"""Each gate is on with its own given odds: :math:`\gamma_e \sim Bernoulli(\sigma(a_e))`.
 
     Args:
-        prior_log_odds: :math:`a_e` in nats: one number for all edges, or a mapping from the name of a group to a number or
-            to a tensor of the group's shape. 0 is the flat prior; -2 means that an edge is expected to be relevant
-            with probability 0.12.
+        prior_log_odds: :math:`a_e` in nats: one number for all edges, or a mapping from the name of
+            a group to a number or to a tensor of the group's shape. 0 is the flat prior; -2 means
+            that an edge is expected to be relevant with probability 0.12.
     """
 
     prior_log_odds: float | Mapping[str, float | Tensor] = 0.0
 
     @classmethod
     def from_probability(cls, probability: float) -> IndependentPrior:
-        """Return the prior under which each edge is relevant with ``probability`` (between 0 and 1, exclusive).
+        """Return the prior under which each edge is relevant with ``probability``, inside (0, 1).
 
         Raises:
             ValueError: If ``probability`` is not strictly between 0 and 1.
         """
         if not 0.0 < probability < 1.0:
-            raise ValueError(f"Expected a prior inclusion probability in (0, 1), but got {probability}.")
+            raise ValueError(
+                f"Expected a prior inclusion probability in (0, 1), but got {probability}."
+            )
         return cls(math.log(probability) - math.log1p(-probability))
 
     def log_odds(self, edges: Edges) -> Tensor:
@@ -49,18 +51,22 @@ class IndependentPrior:
             return torch.full((edges.num_edges,), _finite(float(given), "prior_log_odds"))
         if set(given) != set(edges.names):
             raise ValueError(
-                f"Expected prior_log_odds for exactly the groups {list(edges.names)}, but got {sorted(given)}."
+                f"Expected prior_log_odds for exactly the groups {list(edges.names)}, but got "
+                f"{sorted(given)}."
             )
         parts = []
         for group in edges:
             value = torch.as_tensor(given[group.name], dtype=torch.get_default_dtype())
             if value.ndim and tuple(value.shape) != group.shape:
                 raise ValueError(
-                    f"Expected prior_log_odds['{group.name}'] of shape {group.shape} or a number, but got "
-                    f"{tuple(value.shape)}."
+                    f"Expected prior_log_odds['{group.name}'] of shape {group.shape} or a number, "
+                    f"but got {tuple(value.shape)}."
                 )
             if not bool(torch.isfinite(value).all()):
-                raise ValueError(f"Expected finite prior_log_odds['{group.name}'], but got a NaN or infinite entry.")
+                raise ValueError(
+                    f"Expected finite prior_log_odds['{group.name}'], but got a NaN or infinite "
+                    "entry."
+                )
             parts.append(value.expand(group.shape).reshape(-1))
         return torch.cat(parts)
 

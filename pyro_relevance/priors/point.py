@@ -17,11 +17,11 @@ __all__ = ["PointWeights"]
 
 @dataclass(frozen=True)
 class PointWeights:
-    r"""The weights are parameters; their prior :math:`N(0, s^2)` enters the model as the factor ``weight_prior``.
+    r"""The weights are parameters with the prior :math:`N(0, s^2)`, the factor ``weight_prior``.
 
     Args:
-        scale: Prior standard deviation :math:`s`: a number for all parameters or one per qualified parameter name;
-            ``None`` for no prior (maximum likelihood).
+        scale: Prior standard deviation :math:`s`: a number for all parameters or one per qualified
+            parameter name; ``None`` for no prior (maximum likelihood).
     """
 
     scale: float | Mapping[str, float] | None = 1.0
@@ -30,7 +30,8 @@ class PointWeights:
         """Return no latent sites.
 
         Raises:
-            ValueError: If a scale is not positive or a parameter is missing in the mapping of scales.
+            ValueError: If a scale is not positive or a parameter is missing in the mapping of
+                scales.
         """
         if self.scale is not None:
             prior_scale(self.scale, parameters)

@@ -26,7 +26,7 @@ class GatePrior(Protocol):
         ...
 
     def sample(self, log_odds: Tensor, edges: Edges) -> Tensor:
-        """Draw the prior's own sites and return the log-odds of the gates, ``(num_edges,)`` in nats."""
+        """Draw the prior's own sites and return the gates' log-odds, ``(num_edges,)`` in nats."""
         ...
 
 
@@ -39,12 +39,13 @@ class WeightPrior(Protocol):
         ...
 
     def latent_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """Return the names of the parameters that are made from latent sites; the others are point estimates."""
+        """Return the names of the parameters made from latent sites; others are point estimates."""
         ...
 
     def sample(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Draw the prior's sites and return the network's parameters, in the shapes given.
 
-        ``parameters`` are the network's own: point estimates use their values, all others only their shapes.
+        ``parameters`` are the network's own: point estimates use their values, all others only
+        their shapes.
         """
         ...

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from pyro_relevance import masks, plots, report
+from tests.fake_posterior import FEATURES, fake_posterior
+
+
+def idata_of(posterior, num_samples=20):
+    return report.to_arviz(posterior, num_samples=num_samples)
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    return fake_posterior((13, 6, 4, 1), ("input", "unit", "weight"))
+
+
+@pytest.fixture(scope="module")
+def idata(posterior):
+    return idata_of(posterior)
+
+
+@pytest.fixture
+def mask(posterior):
+    return masks.threshold({name: p[0] for name, p in posterior.probability.items()}, 0.4)
+
+
+def drawn(figure, label):
+    found = [artist for artist in figure.axes[0].collections if artist.get_label() == label]
+    assert len(found) == 1
+    return found[0]
+
+
+def joint(posterior, chain=0):
+    """Products of the probabilities of all gates on each connection, written out."""
+    p = {name: values[chain].numpy() for name, values in posterior.probability.items()}
+    first, second = p["0.units"], p["2.units"]
+    return {
+        "0.weight": p["0.weight"] * p["inputs"] * first[:, None],
+        "2.weight": p["2.weight"] * first * second[:, None],
+        "4.weight": p["4.weight"] * second,
+    }
+
+
+def filled(collection):
+    return ~(collection.get_facecolors()[:, :3] == 1).all(axis=1)
+
+
+@pytest.mark.parametrize("chain", [0, 1])
+def test_connections_are_the_products_of_nested_gates(idata, posterior, chain):
+    figure = plots.network(idata, chain=chain)
+    for name, wanted in joint(posterior, chain).items():
+        kept, cut = drawn(figure, f"kept {name}"), drawn(figure, f"cut {name}")
+        np.testing.assert_allclose(kept.get_array(), np.sort(wanted[wanted > 0.5]), rtol=1e-5)
+        np.testing.assert_allclose(cut.get_array(), np.sort(wanted[wanted <= 0.5]), rtol=1e-5)
+
+
+def test_connections_end_at_their_nodes(idata, posterior):
+    figure = plots.network(idata, threshold=-1.0)
+    wanted = joint(posterior)["0.weight"]
+    lines, values = (
+        drawn(figure, "kept 0.weight").get_segments(),
+        drawn(figure, "kept 0.weight").get_array(),
+    )
+    sources, targets = (drawn(figure, f"nodes {i}").get_offsets() for i in (0, 1))
+    for segment, value in zip(lines, values, strict=True):
+        source = np.flatnonzero((sources == segment[0]).all(1))[0]
+        target = np.flatnonzero((targets == segment[1]).all(1))[0]
+        assert wanted[target, source] == pytest.approx(value, rel=1e-5)
+
+
+def test_uncertain_connections_fade(idata):
+    kept = drawn(plots.network(idata, threshold=-1.0), "kept 0.weight")
+    p = kept.get_array()
+    np.testing.assert_allclose(kept.get_alpha(), 0.2 + 0.8 * (1 - 4 * p * (1 - p)), rtol=1e-5)
+
+
+def test_cut_connections_are_dashed_and_thin(idata):
+    figure = plots.network(idata)
+    kept, cut = drawn(figure, "kept 0.weight"), drawn(figure, "cut 0.weight")
+    assert cut.get_linewidth()[0] < kept.get_linewidth()[0]
+    assert kept.get_linestyle()[0][1] is None
+    assert cut.get_linestyle()[0][1] is not None
+
+
+def test_mask_decides_what_is_cut(idata, posterior, mask):
+    figure = plots.network(idata, mask=mask)
+    stays = (
+        mask["0.weight"] & mask["inputs"] & mask["0.units"][:, None],
+        mask["2.weight"] & mask["0.units"] & mask["2.units"][:, None],
+        mask["4.weight"] & mask["2.units"],
+    )
+    for name, kept in zip(("0.weight", "2.weight", "4.weight"), stays, strict=True):
+        assert len(drawn(figure, f"kept {name}").get_array()) == int(kept.sum())
+        assert len(drawn(figure, f"cut {name}").get_array()) == int((~kept).sum())
+    assert "cut by the mask" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_nodes_off_every_path_are_hollow():
+    posterior = fake_posterior((3, 3, 1), ("unit", "input"), num_chains=1)
+    idata = idata_of(posterior)
+    units = torch.tensor([True, True, False])
+    inputs = torch.tensor([False, True, True])
+    figure = plots.network(idata, mask={"0.units": units, "inputs": inputs})
+    np.testing.assert_array_equal(filled(drawn(figure, "nodes 0")), inputs)
+    np.testing.assert_array_equal(filled(drawn(figure, "nodes 1")), units)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "inputs\n2 of 3 kept" in texts
+    assert "hidden 1\n2 of 3 kept" in texts
+    assert "outputs\n1 of 1 kept" in texts
+
+
+def test_everything_cut_leaves_every_node_hollow(idata):
+    figure = plots.network(idata, threshold=1.0)
+    assert not any(filled(drawn(figure, f"nodes {i}")).any() for i in range(4))
+    figure.draw_without_rendering()
+
+
+def test_groups_that_the_mask_lacks_are_kept():
+    idata = idata_of(fake_posterior((3, 3, 1), ("unit", "input")))
+    figure = plots.network(idata, mask={"inputs": np.array([True, True, False])})
+    assert filled(drawn(figure, "nodes 1")).all()
+
+
+def test_inputs_carry_their_names(idata):
+    texts = [text.get_text() for text in plots.network(idata).axes[0].texts]
+    assert texts[:13] == list(FEATURES)
+    named = plots.network(idata, input_labels=[f"x{i}" for i in range(13)])
+    assert "x12" in [text.get_text() for text in named.axes[0].texts]
+
+
+def test_columns_of_one_feature_share_its_name():
+    index = [0, 1, 1, 1, 2]
+    posterior = fake_posterior((5, 4, 1), ("input",), input_index=index)
+    figure = plots.network(idata_of(posterior), threshold=-1.0)
+    texts = [text for text in figure.axes[0].texts if text.get_text() in FEATURES]
+    assert [text.get_text() for text in texts] == list(FEATURES[:3])
+    places = drawn(figure, "nodes 0").get_offsets()
+    assert texts[1].xy == (0, pytest.approx(places[1:4, 1].mean()))
+    p = posterior.probability["inputs"][0].numpy()[index]
+    wanted = np.sort(np.tile(p, 4))
+    np.testing.assert_allclose(drawn(figure, "kept 0.weight").get_array(), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("granularity", [("input",), ("unit",), ("weight",)])
+def test_every_granularity_is_drawn(granularity):
+    figure = plots.network(idata_of(fake_posterior((4, 3, 2), granularity)))
+    sizes = [len(drawn(figure, f"nodes {i}").get_offsets()) for i in range(3)]
+    assert sizes == [4, 3, 2]
+    total = sum(len(drawn(figure, f"{k} 0.weight").get_array()) for k in ("kept", "cut"))
+    assert total == 12
+
+
+def test_large_layers_are_thinned_and_say_so():
+    figure = plots.network(idata_of(fake_posterior((100, 70, 2), ("unit",)), 3))
+    assert len(drawn(figure, "nodes 0").get_offsets()) == 60
+    note = figure.axes[0].get_title()
+    assert "60 of 100 inputs, 60 of 70 hidden 1" in note
+    assert "evenly spaced" in note
+    assert "of 70 kept" in " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert plots.network(idata_of(fake_posterior((9, 3, 1), ("unit",)))).axes[0].get_title() == ""
+
+
+def test_nothing_reaches_beyond_the_figure():
+    for sizes in ((13, 50, 1), (100, 70, 70, 2)):
+        figure = plots.network(idata_of(fake_posterior(sizes), 2))
+        figure.draw_without_rendering()
+        box = figure.get_tightbbox()
+        width, height = figure.get_size_inches()
+        assert box.x0 > -0.02
+        assert box.y0 > -0.02
+        assert box.x1 < width + 0.02
+        assert box.y1 < height + 0.02
+
+
+def test_colour_bar_is_labelled_with_the_probability(idata):
+    figure = plots.network(idata)
+    assert figure.axes[1].get_ylabel() == "Inclusion probability"
+    kept = drawn(figure, "kept 0.weight")
+    assert kept.norm(0) == 0
+    assert kept.norm(1) == 1
+    # what is included is darker than what is not
+    assert sum(to_rgb(kept.cmap(1.0))) < sum(to_rgb(kept.cmap(0.0)))
+
+
+def test_own_axes(idata):
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    ax = figure.subplots()
+    assert plots.network(idata, ax=ax) is figure
+    assert figure.axes[0] is ax
+
+
+def test_correlated_draws_are_multiplied_draw_by_draw():
+    posterior = fake_posterior((2, 2, 1), ("input", "unit"), num_chains=1)
+    idata = idata_of(posterior, 2)
+    dataset = idata["posterior"]
+    # input 0 is on in the first draw, unit 0 in the second: never both
+    dataset["inputs_inclusion_probability"][:] = [[[1.0, 1.0], [0.0, 1.0]]]
+    dataset["layer_0_units_inclusion_probability"][:] = [[[0.0, 1.0], [1.0, 1.0]]]
+    figure = plots.network(idata)
+    values = np.concatenate(
+        [drawn(figure, f"{kind} 0.weight").get_array() for kind in ("cut", "kept")]
+    )
+    np.testing.assert_allclose(np.sort(values), [0.0, 0.5, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chain": 2}, r"Expected chain in \[0, 1\], but got 2"),
+        ({"max_units": 0}, "Expected max_units >= 1, but got 0"),
+        ({"input_labels": ["a"]}, "Expected 13 input_labels, but got 1"),
+        (
+            {"mask": {"inputs": np.ones(3, dtype=bool)}},
+            r"Expected mask\['inputs'\] of shape \(13,\), but got \(3,\)",
+        ),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(idata, options, message):
+    with pytest.raises(ValueError, match=message):
+        plots.network(idata, **options)
+
+
+def test_other_networks_are_refused(idata):
+    dataset = report.to_arviz(fake_posterior(), num_samples=2)["posterior"]
+    for layers in ("[]", '[{"tensor": "0.weight", "shape": [6, 1, 5, 5]}]'):
+        dataset.attrs["pyro_relevance_layers"] = layers
+        with pytest.raises(ValueError, match="Expected a feed-forward network of linear layers"):
+            plots.network(_Holder(dataset))
+    del dataset.attrs["pyro_relevance_groups"]
+    with pytest.raises(ValueError, match="attribute 'pyro_relevance_groups'"):
+        plots.network(_Holder(dataset))
+
+
+def test_posterior_without_gates_is_refused():
+    dataset = report.to_arviz(fake_posterior(), num_samples=2)["posterior"]
+    names = [name for name in dataset.data_vars if "probability" in name]
+    bare = (dataset.to_dataset() if hasattr(dataset, "to_dataset") else dataset).drop_vars(names)
+    with pytest.raises(ValueError, match=r"Expected a posterior of gates"):
+        plots.network(_Holder(bare))
+
+
+def test_settings_stay_and_no_window_opens(idata):
+    before = mpl.rcParams.copy()
+    plots.network(idata).draw_without_rendering()
+    assert mpl.rcParams == before
+    if "matplotlib.pyplot" in sys.modules:
+        assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+class _Holder(dict):
+    """The least that plots need of an ArviZ object: groups by name."""
+
+    def __init__(self, dataset):
+        super().__init__(posterior=dataset)
+        self.children = self

@@ -1,1 +1,1 @@
-"""Experiments: ``run_*.py`` compute and write records, ``fig_*.py`` and ``table_*.py`` only read them."""
+"""Experiments: ``run_*.py`` write records, ``fig_*.py`` and ``table_*.py`` only read them."""

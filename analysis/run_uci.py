@@ -119,9 +119,7 @@ def rule_of(settings: Settings) -> Any:
         limit = settings.max_parameters - sum(p.numel() for p in NOISE.parameters())
         if masked_cost(posterior.edges, mask).num_nonzero <= limit:
             return mask
-        return mask & masks.within_cost(
-            posterior, limit, cost=lambda m: masked_cost(posterior.edges, m).num_nonzero
-        )
+        return mask & masks.budget(posterior, num_parameters=limit)
 
     return rule
 
@@ -271,11 +269,13 @@ def run(name: str, root: str | None, settings: Settings, folder: Path, *, comman
 def report(entry: dict[str, Any]) -> None:
     """Print one row."""
     metrics = entry["metrics"]
+    rmse, likelihood, left = (
+        metrics[name] for name in ("rmse", "test_log_likelihood", "num_parameters")
+    )
     print(
-        f"{entry['method']:32s} RMSE {metrics['rmse']['mean']:.3f} +- {metrics['rmse']['se']:.3f}   "
-        f"log likelihood {metrics['test_log_likelihood']['mean']:.3f} +- "
-        f"{metrics['test_log_likelihood']['se']:.3f}   parameters "
-        f"{metrics['num_parameters']['mean']:.0f} (at most {max(metrics['num_parameters']['values']):.0f})   "
+        f"{entry['method']:32s} RMSE {rmse['mean']:.3f} +- {rmse['se']:.3f}   "
+        f"log likelihood {likelihood['mean']:.3f} +- {likelihood['se']:.3f}   "
+        f"parameters {left['mean']:.0f} (at most {max(left['values']):.0f})   "
         f"{entry['total_seconds']:.0f} s",
         flush=True,
     )

@@ -1,9 +1,10 @@
-"""Which parts of a neural network matter: relevance of its edges as latent variables of a Pyro model.
+"""Which parts of a neural network matter: relevance of its edges as latent Pyro variables.
 
 The public names, in the order in which data flow through them:
 
     network --find_edges--> Edges --RelevanceModel--> model --fit--> Fit.posterior
-    posterior --masks.*--> Mask --prune--> a smaller network; posterior --to_arviz--> ArviZ --plots.*--> figures
+    posterior --masks.*--> Mask --prune--> a smaller network
+    posterior --to_arviz--> ArviZ --plots.*--> figures
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: importing the library costs nothing and changes nothing."""
+    """Import a public name when it is first used, so that importing the library costs nothing."""
     if name in _HOMES:
         value = getattr(importlib.import_module(f"pyro_relevance.{_HOMES[name]}"), name)
     elif name in __all__:

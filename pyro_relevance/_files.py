@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "synchronise"]
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; it becomes ``path`` when the block ends well.
 
     On an error or an interrupt in the block the temporary file is removed and ``path`` stays what
-    it was.
+    it was; a loss of power leaves either the old or the complete new file.
 
     Args:
         path: The file to write; its folder must exist.
@@ -39,6 +39,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield temporary
+        synchronise(temporary)
         os.replace(temporary, target)
+        synchronise(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def synchronise(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    File systems that cannot do so for a folder are left alone.
+
+    Args:
+        path: The file or folder.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
+            os.fsync(handle)
+    finally:
+        os.close(handle)

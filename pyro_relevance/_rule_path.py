@@ -76,7 +76,7 @@ def rule_path(
         options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "mask": mask}
         values.append(score(posterior.predict(x, **options).mean, y).cpu().numpy())
         fits.append(posterior.log_likelihood(x, y, **options).mean(-1).cpu().numpy())
-    sizes = [masked_cost(posterior.edges, mask).num_parameters for mask in ordered]
+    sizes = [masked_cost(posterior.edges, mask).num_nonzero for mask in ordered]
     dims = ("mask", "chain", "draw")
     units = {"rmse": "unit of y", "accuracy": "fraction"}
     return xr.Dataset(

@@ -1,9 +1,11 @@
-"""The state of an unfinished run on disk: tensors only, written atomically, with the previous one kept."""
+"""The state of an unfinished run on disk: tensors only, the state before it kept beside it."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +20,14 @@ from torch import Tensor
 from pyro_relevance._files import replacing
 from pyro_relevance.errors import CheckpointError
 
-__all__ = ["Checkpoint", "fingerprint", "read_checkpoint", "read_tensors", "write_checkpoint", "write_tensors"]
+__all__ = [
+    "Checkpoint",
+    "fingerprint",
+    "read_checkpoint",
+    "read_tensors",
+    "write_checkpoint",
+    "write_tensors",
+]
 
 FORMAT = "pyro_relevance checkpoint 1"
 
@@ -28,40 +37,78 @@ class Checkpoint:
     """Where and how often ``fit`` writes its state; a run with the same path goes on from it.
 
     Args:
-        path: The file. The previous state stays beside it under the same name with ``.previous`` added.
-        interval: Seconds between two writes, at least.
+        path: The file. The state before it stays beside it, with ``.previous`` added to its name.
+        interval: Seconds between two writes, at least; 0 writes at each record of the history.
+
+    Raises:
+        ValueError: If ``interval`` is negative.
     """
 
     path: str | os.PathLike[str]
     interval: float = 60.0
 
+    def __post_init__(self) -> None:
+        """Check the interval."""
+        if not (math.isfinite(self.interval) and self.interval >= 0):
+            raise ValueError(
+                f"Expected interval >= 0 seconds between two writes, but got {self.interval}."
+            )
+
 
 def fingerprint(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Return a digest of a run's settings and data, by which a checkpoint knows the run that it belongs to."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    """Return a digest of a run's settings and data, by which a checkpoint knows its run.
+
+    Args:
+        settings: JSON-able settings.
+        tensors: Data and initial state by name.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        if value.numel():
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able description to one safetensors file, completely or not at all.
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write tensors and a description to one safetensors file, completely or not at all.
+
+    Args:
+        path: The file.
+        tensors: Tensors by name.
+        description: JSON-able description.
 
     Raises:
-        OSError: If the disk is full or the folder cannot be written; the previous file stays as it was.
+        OSError: If the disk is full or the folder cannot be written; the previous file stays as it
+            was.
     """
-    unshared = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        try:
-            save_file(unshared, temporary, metadata={"description": json.dumps(description)})
-        except SafetensorError as error:  # what the library makes of a full disk
-            raise OSError(f"Expected to write {path}, but got: {error}. Free some space and try again.") from error
+        _save(path, temporary, tensors, description)
+
+
+def _save(
+    path: Path,
+    temporary: Path,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+) -> None:
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(own, temporary, metadata={"description": json.dumps(description)})
+    except SafetensorError as error:  # what the library makes of a full disk
+        raise OSError(
+            f"Expected to write {path}, but got: {error}. Free some space and try again."
+        ) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the description of a file of `write_tensors`.
+
+    Args:
+        path: The file.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
@@ -71,11 +118,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {}).get("description", ""))
+            if not isinstance(description, dict):
+                raise ValueError("its description is not a mapping")
             return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
-            f"Expected a complete file of this library at {path}, but it is damaged or of another kind ({error}). "
-            "Use another copy, or delete it to start again."
+            f"Expected a complete file of this library at {path}, but it is damaged or of another "
+            f"kind ({error}). Use another copy, or delete it to start again."
         ) from error
 
 
@@ -83,23 +132,56 @@ def _previous(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> None:
     """Write the state of a run; the state before it stays beside it.
+
+    There is a complete state at ``path`` at every moment, so that an interrupt, a full disk or a
+    loss of power costs at most the state that was being written.
+
+    Args:
+        path: The checkpoint.
+        tensors: The state.
+        description: JSON-able description.
 
     Raises:
         OSError: As `write_tensors`; the last state stays in place.
     """
-    fresh = path.with_name(path.name + ".new")
-    write_tensors(fresh, tensors, {**description, "format": FORMAT})
-    if path.exists():
-        os.replace(path, _previous(path))
-    os.replace(fresh, path)
+    with replacing(path) as temporary:
+        _save(path, temporary, tensors, {**description, "format": FORMAT})
+        if _is_complete(path):
+            _keep_previous(path)
+
+
+def _is_complete(path: Path) -> bool:
+    """Tell by its header and its length whether a file is whole; a damaged one is not kept."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
+def _keep_previous(path: Path) -> None:
+    """Give the last state a second name; where a file system has no links, rename it."""
+    link = path.with_name(path.name + ".link")
+    link.unlink(missing_ok=True)
+    try:
+        with contextlib.suppress(OSError):
+            os.link(path, link)
+        os.replace(link if link.exists() else path, _previous(path))
+    finally:
+        link.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, run: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Return the state of a run, or ``None`` if there is none yet.
 
-    A damaged file is passed over for the previous one, which costs one interval and loses nothing else.
+    A damaged file is passed over for the previous one, which costs one interval and loses nothing
+    else.
 
     Args:
         path: The checkpoint.
@@ -108,19 +190,31 @@ def read_checkpoint(path: Path, run: str) -> tuple[dict[str, Tensor], dict[str, 
     Raises:
         CheckpointError: If both files are damaged, or they belong to another run.
     """
-    if not path.exists() and not _previous(path).exists():
+    source, previous = path, _previous(path)
+    if not path.exists() and not previous.exists():
         return None
     try:
         tensors, description = read_tensors(path)
-    except CheckpointError:
-        if not _previous(path).exists():
+    except CheckpointError as error:
+        if not previous.exists():
             raise
-        tensors, description = read_tensors(_previous(path))
+        source = previous
+        try:
+            tensors, description = read_tensors(previous)
+        except CheckpointError as second:
+            raise CheckpointError(
+                f"Expected a complete checkpoint at {path} or {previous}, but both are damaged "
+                f"({error}; {second}). Delete them to start again."
+            ) from error
     if description.get("format") != FORMAT:
-        raise CheckpointError(f"Expected a checkpoint at {path}, but the file is of another kind. Choose another path.")
+        raise CheckpointError(
+            f"Expected a checkpoint at {source}, but the file is of another kind. Choose another "
+            "path."
+        )
     if description.get("run") != run:
         raise CheckpointError(
-            f"Expected the checkpoint at {path} to belong to this run, but it was written with other data, settings or "
-            "seed. Delete it to start again, or give each run a path of its own."
+            f"Expected the checkpoint at {source} to belong to this run, but it was written with "
+            "other data, settings or seed. Delete it to start again, or give each run a path of "
+            "its own."
         )
     return tensors, description

@@ -15,11 +15,12 @@ class Draws:
 
     Args:
         gates: Group -> ``(num_chains, num_samples, *group.shape)`` hard gates, 0 or 1.
-        inclusion_probability: Group -> the same shape: probability of the gate given what else was drawn (common
-            factors, inclusion rates). Its mean over draws estimates the inclusion probability with less noise than
-            the mean of the gates. Constant over draws for independent gates.
-        weights: Parameter -> ``(num_chains, num_samples or 1, *shape)`` parameters of the network before gating; the
-            second dimension is 1 for point estimates.
+        inclusion_probability: Group -> the same shape: probability of the gate given what else was
+            drawn (common factors, inclusion rates). Its mean over draws estimates the inclusion
+            probability with less noise than the mean of the gates. Constant over draws for
+            independent gates.
+        weights: Parameter -> ``(num_chains, num_samples or 1, *shape)`` parameters of the network
+            before gating; the second dimension is 1 for point estimates.
     """
 
     gates: dict[str, Tensor]
@@ -43,8 +44,10 @@ class Prediction:
 
     Args:
         outputs: ``(num_chains, num_samples, num_data, num_outputs)`` raw outputs of the network.
-        mean: ``(num_chains, num_samples, num_data, ...)`` expected target; class probabilities for classes.
-        sample: ``(num_chains, num_samples, num_data, ...)`` one target drawn from the likelihood for each draw.
+        mean: ``(num_chains, num_samples, num_data, ...)`` expected target; class probabilities for
+            classes.
+        sample: ``(num_chains, num_samples, num_data, ...)`` one target drawn from the likelihood
+            for each draw.
     """
 
     outputs: Tensor

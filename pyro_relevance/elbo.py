@@ -173,7 +173,7 @@ class LeanELBO(ELBO):
             return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """Return the negative ELBO in nats and add its gradients to the parameters (for ``pyro.infer.SVI``)."""
+        """Return the negative ELBO in nats and add its gradients (for ``pyro.infer.SVI``)."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return float(loss)

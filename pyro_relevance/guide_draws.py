@@ -1,9 +1,9 @@
-"""One draw of a guide as plain tensors: hard gates, their probabilities, and the network's parameters."""
+"""Draws of a guide as plain tensors: hard gates, their probabilities, network parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -11,9 +11,25 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from pyro_relevance.distributions import LogitConcrete
+from pyro_relevance.draws import Draws
+from pyro_relevance.edges import Edges
 from pyro_relevance.model import RelevanceModel
 
-__all__ = ["DrawModule", "draw_chain", "mean_parameters"]
+__all__ = ["ChainDraws", "DrawModule", "collect", "draw_chain", "mean_parameters"]
+
+
+class ChainDraws(NamedTuple):
+    """Draws of one chain.
+
+    Args:
+        gates: ``(num_samples, num_edges)`` zeros and ones; ``None`` where there are no gates.
+        probability: ``(num_samples, num_edges)``; ``None`` where the guide does not tell it.
+        parameters: Parameter -> ``(num_samples or 1, *shape)``.
+    """
+
+    gates: Tensor | None
+    probability: Tensor | None
+    parameters: dict[str, Tensor]
 
 
 class _KeepMessenger(Messenger):
@@ -56,22 +72,26 @@ class DrawModule(nn.Module):
         self.model = model
         self.guide = guide
 
-    def forward(self, *, from_prior: bool = False, site_means: Mapping[str, Tensor] | None = None) -> Any:
-        """Return ``(gate, gate_probability or None, parameters)`` of one draw.
+    def forward(
+        self, *, from_prior: bool = False, site_means: Mapping[str, Tensor] | None = None
+    ) -> Any:
+        """Return ``(gate, gate_probability, parameters)`` of one draw; the first two may be None.
 
         Args:
-            from_prior: Draw the gates from the prior instead of the guide (the weights are not drawn then).
+            from_prior: Draw the gates from the prior instead of the guide (the weights are not
+                drawn then).
             site_means: Values to use for the latent sites of the weights instead of a draw.
         """
         model = self.model
-        parameters = dict(model.network.named_parameters())
+        parameters: dict[str, Tensor] = dict(model.network.named_parameters())
         with _KeepMessenger() as kept:
             if not from_prior:
                 self.guide()
             elif model.gate_prior is not None:
                 log_odds = model.gate_prior.sample(model.prior_log_odds, model.edges)
-                kept.values["gate"] = model.gate_distribution(log_odds).sample()
-                kept.distributions["gate"] = model.gate_distribution(log_odds)
+                distribution = model.gate_distribution(log_odds)
+                kept.values["gate"] = distribution.sample()
+                kept.distributions["gate"] = distribution
         gate = probability = None
         if model.has_gates:
             gate = model.relaxation.hard(kept.values["gate"])
@@ -83,7 +103,7 @@ class DrawModule(nn.Module):
 
 
 def _gate_probability(model: RelevanceModel, distribution: Any) -> Tensor | None:
-    """Return P(hard gate = 1) of a relaxed gate, or ``None`` for a distribution of another kind."""
+    """Return P(hard gate = 1) of a relaxed gate, or ``None`` for another distribution."""
     base = getattr(distribution, "base_dist", distribution)
     if not isinstance(base, LogitConcrete):
         return None
@@ -91,69 +111,94 @@ def _gate_probability(model: RelevanceModel, distribution: Any) -> Tensor | None
 
 
 def draw_chain(
-    module: DrawModule, state: Mapping[str, Tensor], num_samples: int, *, from_prior: bool, vectorised: bool
-) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
-    """Draw from one chain.
+    module: DrawModule, state: Mapping[str, Tensor], num_samples: int, from_prior: bool
+) -> ChainDraws:
+    """Draw from one chain, in one call under ``vmap`` where the guide allows it.
 
     Args:
         module: Model and guide.
         state: Parameters and buffers of the chain, by the names of an ELBO module.
         num_samples: Number of draws.
         from_prior: Draw the gates from the prior.
-        vectorised: Make all draws in one call under ``vmap``.
-
-    Returns:
-        Gates ``(num_samples, num_edges)``, their probabilities (the same shape; ``None`` where the guide is of
-        another kind), and parameters ``(num_samples or 1, *shape)``.
     """
-    own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
-    tensors = {name: value for name, value in state.items() if name in own}
+    tensors = _own(module, state)
+    point = {n: state[f"model.network.{n}"] for n, _ in module.model.network.named_parameters()}
 
     def draw(_: Tensor) -> Any:
-        gate, probability, parameters = functional_call(module, tensors, (), {"from_prior": from_prior})
-        fixed = {name: t for name, t in parameters.items() if t is tensors.get(f"model.network.{name}")}
-        drawn = {name: t for name, t in parameters.items() if name not in fixed}
-        names["drawn"] = list(drawn)
+        gate, probability, parameters = functional_call(
+            module, tensors, (), {"from_prior": from_prior}
+        )
+        drawn = {name: t for name, t in parameters.items() if t is not point[name]}
         return [t for t in (gate, probability) if t is not None], drawn
 
-    names: dict[str, list[str]] = {}
     with torch.no_grad():
-        if vectorised:
+        if getattr(module.guide, "vectorised", False) and not from_prior:
             gates, drawn = vmap(draw, randomness="different")(torch.zeros(num_samples))
         else:
             pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
-            gates = [torch.stack(parts) for parts in zip(*(pair[0] for pair in pairs), strict=True)]
-            drawn = {name: torch.stack([pair[1][name] for pair in pairs]) for name in names["drawn"]}
-    parameters = {}
-    for name, _ in module.model.network.named_parameters():
-        point = state[f"model.network.{name}"].detach().unsqueeze(0)
-        parameters[name] = drawn.get(name, point)
-    gate = gates[0] if gates else None
-    return gate, gates[1] if len(gates) > 1 else None, parameters
+            gates = [torch.stack(parts) for parts in zip(*(p[0] for p in pairs), strict=True)]
+            drawn = {name: torch.stack([p[1][name] for p in pairs]) for name in pairs[0][1]}
+    parameters = {n: drawn.get(n, value.detach().unsqueeze(0)) for n, value in point.items()}
+    gates = [*gates, None, None]
+    return ChainDraws(gates[0], gates[1], parameters)
 
 
-def mean_parameters(module: DrawModule, state: Mapping[str, Tensor], num_samples: int = 500) -> dict[str, Tensor]:
+def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
+    """Return the draws of all chains, by group.
+
+    Args:
+        chains: Draws of each chain, of the same guide.
+        edges: The judged edges.
+    """
+    weights = {
+        name: torch.stack([chain.parameters[name] for chain in chains])
+        for name in chains[0].parameters
+    }
+    given = [chain.gates for chain in chains if chain.gates is not None]
+    if not given:
+        return Draws({}, {}, weights)
+    gates = torch.stack(given)
+    told = [chain.probability for chain in chains if chain.probability is not None]
+    # A guide of another kind tells no probabilities: the share of draws is what there is.
+    probability = torch.stack(told) if told else gates.mean(1, keepdim=True).expand_as(gates)
+    return Draws(edges.split(gates), edges.split(probability), weights)
+
+
+def mean_parameters(
+    module: DrawModule, state: Mapping[str, Tensor], num_samples: int = 500
+) -> dict[str, Tensor]:
     """Return the posterior mean of the network's parameters in one chain.
 
-    Exact for the library's guides, whose sites are independent; the mean of ``num_samples`` draws for others.
+    Exact for the library's guides, whose sites are independent; the mean of draws for others.
+
+    Args:
+        module: Model and guide.
+        state: Parameters and buffers of the chain, by the names of an ELBO module.
+        num_samples: Number of draws where draws are needed.
     """
-    latent_posteriors = getattr(module.guide, "latent_posteriors", None)
-    if latent_posteriors is None:
-        drawn = draw_chain(module, state, num_samples, from_prior=False, vectorised=False)[2]
+    if getattr(module.guide, "latent_posteriors", None) is None:
+        drawn = draw_chain(module, state, num_samples, False).parameters
         return {name: tensor.mean(0) for name, tensor in drawn.items()}
-    own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
-    tensors = {name: value for name, value in state.items() if name in own}
+    tensors = _own(module, state)
     with torch.no_grad():
         means = functional_call(_Means(module), {f"module.{n}": t for n, t in tensors.items()}, ())
         _, _, parameters = functional_call(module, tensors, (), {"site_means": means})
     return {name: tensor.detach() for name, tensor in parameters.items()}
 
 
+def _own(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
+    return {name: value for name, value in state.items() if name in own}
+
+
 class _Means(nn.Module):
+    """The means of a guide's sites under the names of an ELBO module."""
+
     def __init__(self, module: DrawModule) -> None:
         super().__init__()
         self.module = module
 
     def forward(self) -> dict[str, Tensor]:
         guide: Any = self.module.guide
-        return guide.latent_posteriors.mean()  # type: ignore[no-any-return]
+        means: dict[str, Tensor] = guide.latent_posteriors.mean()
+        return means

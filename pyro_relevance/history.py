@@ -15,15 +15,17 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """Records of a run at evenly spaced steps.
+    """Records of a run at evenly spaced steps, and at the last one.
 
     Args:
         step: ``(num_records,)`` step at which each record was made (the number of steps taken).
-        loss: ``(num_chains, num_records)`` negative ELBO in nats, summed over the data set and averaged over the
-            steps since the last record. While a gate is relaxed this is not a bound: see ``Posterior.elbo``.
+        loss: ``(num_chains, num_records)`` negative ELBO in nats, summed over the data set and
+            averaged over the steps since the last record. While a gate is relaxed this is not a
+            bound: see ``Posterior.elbo``.
         temperature: ``(num_records,)`` temperature of the relaxation.
         kl_weight: ``(num_records,)`` weight of the KL in the loss.
-        expected_size: ``(num_chains, num_records)`` expected number of parameters left.
+        expected_size: ``(num_chains, num_records)`` expected number of parameters left; NaN where
+            the guide does not tell the gates' probabilities.
     """
 
     step: npt.NDArray[np.int64]
@@ -35,8 +37,8 @@ class History:
     @classmethod
     def empty(cls, num_chains: int) -> History:
         """Return a history without records."""
-        none = np.zeros((0,))
-        return cls(none.astype(np.int64), np.zeros((num_chains, 0)), none, none, np.zeros((num_chains, 0)))
+        none, rows = np.zeros((0,)), np.zeros((num_chains, 0))
+        return cls(none.astype(np.int64), rows, none, none, rows)
 
     @property
     def num_chains(self) -> int:
@@ -44,35 +46,79 @@ class History:
         return int(self.loss.shape[0])
 
     def append(
-        self, *, step: int, loss: Array, temperature: float, kl_weight: float, expected_size: Array
+        self,
+        *,
+        step: int,
+        loss: Array,
+        temperature: float,
+        kl_weight: float,
+        expected_size: Array,
     ) -> History:
-        """Return the history with one more record; ``loss`` and ``expected_size`` are ``(num_chains,)``."""
+        """Return the history with one more record.
+
+        Args:
+            step: Steps taken.
+            loss: ``(num_chains,)`` in nats.
+            temperature: Temperature of the last step.
+            kl_weight: KL weight of the last step.
+            expected_size: ``(num_chains,)`` expected number of parameters.
+        """
         return History(
             np.append(self.step, np.int64(step)),
-            np.concatenate([self.loss, np.asarray(loss, dtype=np.float64)[:, None]], axis=1),
+            _with_column(self.loss, loss),
             np.append(self.temperature, temperature),
             np.append(self.kl_weight, kl_weight),
-            np.concatenate([self.expected_size, np.asarray(expected_size, dtype=np.float64)[:, None]], axis=1),
+            _with_column(self.expected_size, expected_size),
         )
 
     def chain(self, index: int) -> History:
-        """Return the history of one chain."""
+        """Return the history of one chain.
+
+        Raises:
+            IndexError: If there is no such chain.
+        """
+        if not 0 <= index < self.num_chains:
+            raise IndexError(f"Expected a chain in 0 .. {self.num_chains - 1}, but got {index}.")
         rows = slice(index, index + 1)
         return History(
             self.step, self.loss[rows], self.temperature, self.kl_weight, self.expected_size[rows]
         )
 
     def final_loss(self, fraction: float = 0.05) -> Array:
-        """Return the mean loss of each chain over the last ``fraction`` of the records, ``(num_chains,)``."""
+        """Return the mean loss of each chain over the last records, ``(num_chains,)`` in nats.
+
+        Args:
+            fraction: Share of the records, in (0, 1]; at least one is used.
+
+        Raises:
+            ValueError: If there is no record, or ``fraction`` is out of range.
+        """
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(f"Expected fraction in (0, 1], but got {fraction}.")
+        if not len(self.step):
+            raise ValueError("Expected at least one record, but the history is empty. Train first.")
         count = max(1, round(fraction * len(self.step)))
         return np.asarray(self.loss[:, -count:].mean(axis=1))
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the fields as float64 arrays by name."""
-        return {name: np.asarray(getattr(self, name), dtype=np.float64) for name in self.__dataclass_fields__}
+        return {
+            name: np.asarray(getattr(self, name), dtype=np.float64)
+            for name in self.__dataclass_fields__
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> History:
         """Return the history that `to_arrays` described."""
-        fields = {name: np.asarray(arrays[name], dtype=np.float64) for name in cls.__dataclass_fields__}
-        return cls(**{**fields, "step": fields["step"].astype(np.int64)})  # type: ignore[arg-type]
+        copies = {name: np.array(arrays[name], np.float64) for name in cls.__dataclass_fields__}
+        return cls(
+            copies["step"].astype(np.int64),
+            copies["loss"],
+            copies["temperature"],
+            copies["kl_weight"],
+            copies["expected_size"],
+        )
+
+
+def _with_column(rows: Array, column: Array) -> Array:
+    return np.concatenate([rows, np.asarray(column, dtype=np.float64)[:, None]], axis=1)

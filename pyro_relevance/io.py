@@ -15,10 +15,12 @@ from pyro_relevance import architecture, guides, likelihoods, priors, relaxation
 from pyro_relevance.checkpoint import read_tensors, write_tensors
 from pyro_relevance.edges import Edges
 from pyro_relevance.errors import CheckpointError
+from pyro_relevance.evaluation import quiet
 from pyro_relevance.history import History
 from pyro_relevance.likelihoods import Likelihood
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.posterior import Posterior
+from pyro_relevance.random_state import seeded
 
 __all__ = ["load_posterior", "save_posterior"]
 
@@ -28,8 +30,9 @@ FORMAT = "pyro_relevance posterior 1"
 def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     """Write a posterior to one file, completely or not at all.
 
-    The file holds tensors and a JSON description. What cannot be described without code (a network of the user's own
-    class, a foreign guide or prior) is left out and must be given to `load_posterior`.
+    The file holds tensors and a JSON description. What cannot be described without code (a network
+    of the user's own class, a foreign guide or prior) is left out and must be given to
+    `load_posterior`.
 
     Args:
         posterior: The posterior.
@@ -40,14 +43,14 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     """
     model = posterior.model
     tensors = {f"state/{name}": tensor for name, tensor in posterior.state.items()}
-    if model.has_gates:
-        tensors["prior_log_odds"] = model.prior_log_odds
     if posterior.history is not None:
         arrays = posterior.history.to_arrays()
-        tensors |= {f"history/{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        tensors |= {f"history/{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
     description = {
         "format": FORMAT,
         "num_data": model.num_data,
+        "first_chain": posterior.first_chain,
+        "temperature": float(model.temperature),
         "edges": model.edges.to_json(),
         "network": _tried(architecture.describe, model.network),
         "likelihood": _tried(likelihoods.describe, model.likelihood),
@@ -68,32 +71,47 @@ def load_posterior(
     guide: Callable[[RelevanceModel], nn.Module] | None = None,
     gate_prior: priors.GatePrior | None = None,
     weight_prior: priors.WeightPrior | None = None,
+    relaxation: relaxations.Relaxation | None = None,
+    example_input: Tensor | None = None,
 ) -> Posterior:
     """Return the posterior that `save_posterior` wrote; no data are needed.
 
     Args:
         path: The file.
-        network: A network of the same architecture, where the file could not describe it; never changed.
+        network: A network of the same architecture, where the file could not describe it; never
+            changed.
         likelihood: The likelihood, where it is of the user's own class.
         guide: What makes the guide from the model, where it is not one of the library's.
         gate_prior: The prior over gates, where it is of the user's own class.
         weight_prior: The prior over weights, where it is of the user's own class.
+        relaxation: The relaxation, where it is of the user's own class.
+        example_input: ``(1, ...)`` any input, where the guide makes its parameters only when it is
+            first called (AutoGuides of Pyro).
 
     Raises:
-        CheckpointError: If the file is missing or damaged, or something that it could not describe was not given.
+        CheckpointError: If the file is missing or damaged, or something that it could not describe
+            was not given.
+        TypeError: If ``guide`` is a guide instead of what makes one.
     """
     file = Path(path)
     tensors, description = read_tensors(file)
     if description.get("format") != FORMAT:
-        raise CheckpointError(f"Expected a posterior at {file}, but the file is of another kind. Check the path.")
+        raise CheckpointError(
+            f"Expected a posterior at {file}, but the file is of another kind. Check the path."
+        )
+    if isinstance(guide, nn.Module):
+        raise TypeError(
+            f"Expected guide= to make a guide from the model, but got a {type(guide).__name__}. "
+            f"Pass the class, or guide=lambda model: {type(guide).__name__}(model, ...)."
+        )
 
     def given_or_built(name: str, given: Any, build: Callable[[Any], Any]) -> Any:
         if given is not None:
             return given
         if description[name] is None:
             raise CheckpointError(
-                f"Expected {name}= for {file}, because it is of a class that cannot be stored without code. "
-                f"Pass load_posterior(path, {name}=...)."
+                f"Expected {name}= for {file}, because it is of a class that cannot be stored "
+                f"without code. Pass load_posterior(path, {name}=...)."
             )
         return build(description[name])
 
@@ -107,29 +125,48 @@ def load_posterior(
         num_data=int(description["num_data"]),
         gate_prior=gates,
         weight_prior=given_or_built("weight_prior", weight_prior, lambda d: _build(d, priors)),
-        relaxation=given_or_built("relaxation", None, lambda d: _build(d, relaxations)),
+        relaxation=given_or_built("relaxation", relaxation, lambda d: _build(d, relaxations)),
     )
+    model.temperature = float(description["temperature"])
     state = {n.removeprefix("state/"): t for n, t in tensors.items() if n.startswith("state/")}
-    made = given_or_built("guide", guide, _guide_builder)(model)
-    if not isinstance(made, nn.Module):
-        raise CheckpointError(f"Expected guide= to make an nn.Module, but it made a {type(made).__name__}.")
-    arrays = {n.removeprefix("history/"): t.numpy() for n, t in tensors.items() if n.startswith("history/")}
-    history = History.from_arrays(arrays) if arrays else None
-    _check_state(model, made, state, file)
-    dtype = next(t.dtype for n, t in state.items() if n.startswith("model.network.") and t.is_floating_point())
-    return Posterior(model.to(dtype), made.to(dtype), state, history=history)
-
-
-def _check_state(model: RelevanceModel, guide: nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
-    expected = {f"model.{n}": tuple(t.shape) for n, t in model.named_parameters()}
-    expected |= {f"guide.{n}": tuple(t.shape) for n, t in guide.named_parameters()}
-    for name, shape in expected.items():
-        found = tuple(state[name].shape[1:]) if name in state else None
-        if found != shape:
+    _adopt(model, "model", state, file)
+    make_guide = given_or_built("guide", guide, _guide_builder)
+    with seeded(0), quiet(model):  # a guide may draw where it starts
+        made = make_guide(model)
+        if not isinstance(made, nn.Module):
             raise CheckpointError(
-                f"Expected '{name}' of shape {shape} in {file}, but found {found}. Pass the network and guide that "
-                "the posterior was fitted with."
+                f"Expected guide= to make an nn.Module, but it made a {type(made).__name__}."
             )
+        if example_input is not None:
+            with torch.no_grad():
+                outputs = model(example_input)
+                made(example_input, model.likelihood(outputs).sample())
+    _adopt(made, "guide", state, file)
+    arrays = {n[8:]: t.numpy() for n, t in tensors.items() if n.startswith("history/")}
+    return Posterior(
+        model,
+        made,
+        state,
+        history=History.from_arrays(arrays) if arrays else None,
+        first_chain=int(description["first_chain"]),
+    )
+
+
+def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Path) -> None:
+    """Give a module the values and types of the first chain, after checking that they fit."""
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    saved = {n.removeprefix(f"{prefix}."): t for n, t in state.items() if n.startswith(prefix)}
+    for name in sorted(own.keys() | saved.keys()):
+        expected = tuple(own[name].shape) if name in own else None
+        found = tuple(saved[name].shape[1:]) if name in saved else None
+        if expected != found:
+            raise CheckpointError(
+                f"Expected '{prefix}.{name}' of shape {expected} in {file}, but found {found}. "
+                "Pass the network and guide that the posterior was fitted with, and example_input= "
+                "where the guide makes its parameters at its first call."
+            )
+    for name, tensor in own.items():
+        tensor.data = saved[name][0].clone()
 
 
 def _tried(describe: Callable[[Any], Any], thing: Any) -> Any:
@@ -140,7 +177,7 @@ def _tried(describe: Callable[[Any], Any], thing: Any) -> Any:
 
 
 def _describe(thing: Any, module: Any) -> dict[str, Any] | None:
-    """Return class name and fields of a frozen dataclass of ``module``, or ``None`` for any other object."""
+    """Return class and fields of a dataclass of ``module``, or ``None`` for any other object."""
     name = type(thing).__name__
     if getattr(module, name, None) is not type(thing):
         return None
@@ -148,16 +185,16 @@ def _describe(thing: Any, module: Any) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return {"tensor": value.tolist()}
+    if isinstance(value, Tensor) and value.ndim:
+        return {"tensor": value.tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
     if isinstance(value, Mapping):
         return {"mapping": {name: _plain(item) for name, item in value.items()}}
-    return value
+    return value.item() if hasattr(value, "item") else value
 
 
 def _unplain(value: Any) -> Any:
     if isinstance(value, dict) and "tensor" in value:
-        return torch.tensor(value["tensor"])
+        return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
     if isinstance(value, dict) and "mapping" in value:
         return {name: _unplain(item) for name, item in value["mapping"].items()}
     return value

@@ -240,7 +240,9 @@ class Bernoulli(_Discrete):
 
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
         """Return ``Bernoulli(logits=outputs)``."""
-        return dist.Bernoulli(logits=outputs.squeeze(-1), validate_args=False)
+        distribution: dist.TorchDistribution
+        distribution = dist.Bernoulli(logits=outputs.squeeze(-1), validate_args=False)
+        return distribution
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the probability of a one, ``(num_data,)``."""

@@ -156,12 +156,23 @@ class RelevanceModel(nn.Module):
             ``(num_examples, num_outputs)`` raw outputs of the network.
         """
         num_examples = x.shape[0]
-        gates = self._sample_gates(num_examples)
-        parameters = self.weight_prior.sample(dict(self.network.named_parameters()))
+        parameters, gates = self.sample_latents(num_examples)
         outputs = self.run(x, parameters, gates)
         with poutine.scale(scale=self.num_data / num_examples), pyro.plate("data", num_examples):
             pyro.sample("y", self.likelihood(outputs), obs=y)
         return outputs
+
+    def sample_latents(self, num_examples: int = 1) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Run the program up to the network: sample gates and weights.
+
+        Args:
+            num_examples: Size of the batch; used only where ``noise`` is ``"per_example"``.
+
+        Returns:
+            The network's parameters before gating by qualified name, and the gates by group.
+        """
+        gates = self._sample_gates(num_examples)
+        return self.weight_prior.sample(dict(self.network.named_parameters())), gates
 
     def run(
         self, x: Tensor, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]

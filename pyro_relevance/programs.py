@@ -1,8 +1,9 @@
-"""Chains as one program: several independent fits whose losses and gradients are computed together.
+"""Chains as one program: several independent fits whose gradients are computed together.
 
-``LoopProgram`` holds one module per chain and calls them one after another; it works for every network, guide and
-ELBO. ``VectorisedProgram`` stacks the parameters of all chains and runs the Pyro model once under ``torch.func.vmap``:
-for small networks the cost of a step is that of Python, and it is then paid once for all chains.
+``LoopProgram`` holds one module per chain and calls them one after another; it works for every
+network, guide and ELBO. ``VectorisedProgram`` stacks the parameters of all chains and runs the Pyro
+model once under ``torch.func.vmap``: for small networks the cost of a step is that of Python, and
+it is then paid once for all chains.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from pyro_relevance.annealing import AnnealMessenger
-from pyro_relevance.elbo import site_terms
 
-__all__ = ["LoopProgram", "Program", "VectorisedProgram", "first_bad_site"]
+__all__ = ["LoopProgram", "Program", "VectorisedProgram"]
 
 
 class Program(Protocol):
     """What the training loop asks of a set of chains."""
 
-    modules: Sequence[ELBOModule]
+    @property
+    def modules(self) -> Sequence[ELBOModule]:
+        """The modules that are called: one per chain, or one for all."""
+        ...
 
     def losses(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """Return the negative ELBO of each chain, ``(num_chains,)`` in nats."""
+        ...
+
+    def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
+        """Add the gradients of the losses, and return the losses without a graph."""
         ...
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
@@ -43,20 +50,8 @@ class Program(Protocol):
         ...
 
     def gate_probability(self) -> Tensor | None:
-        """Return the probability of each gate, ``(num_chains, num_edges)``, where the guides tell it."""
+        """Return each gate's probability, ``(num_chains, num_edges)``, where guides tell it."""
         ...
-
-
-def _objective(module: ELBOModule, x: Tensor, y: Tensor, kl_weight: float, num_particles: int) -> Tensor:
-    """Return the annealed negative ELBO, averaged over particles; only the first one moves BatchNorm statistics."""
-    model: Any = module.model
-    total: Any = 0.0
-    with AnnealMessenger(kl_weight):
-        for particle in range(num_particles):
-            model.update_statistics = particle == 0
-            total = total + module(x, y)
-    model.update_statistics = True
-    return total / num_particles if num_particles > 1 else total  # type: ignore[no-any-return]
 
 
 class LoopProgram:
@@ -73,15 +68,32 @@ class LoopProgram:
 
     def losses(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """Return the negative ELBO of each chain."""
+        return torch.stack(
+            [self._loss(i, x, y, per_chain, kl_weight) for i in range(len(self.modules))]
+        )
+
+    def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
+        """Add the gradients chain by chain, so that one graph lives at a time."""
         losses = []
-        for i, module in enumerate(self.modules):
-            pair = (x[i], y[i]) if per_chain else (x, y)
-            losses.append(_objective(module, *pair, kl_weight, self.num_particles))
+        for index in range(len(self.modules)):
+            loss = self._loss(index, x, y, per_chain, kl_weight)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
         return torch.stack(losses)
+
+    def _loss(self, index: int, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
+        if per_chain:
+            x, y = x[index], y[index]
+        return _objective(self.modules[index], x, y, kl_weight, self.num_particles)
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Return the parameters of all chains that require gradients."""
-        return [(n, p) for module in self.modules for n, p in module.named_parameters() if p.requires_grad]
+        return [
+            (name, parameter)
+            for module in self.modules
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        ]
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all parameters and buffers, stacked over chains."""
@@ -91,9 +103,9 @@ class LoopProgram:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore parameters and buffers."""
         with torch.no_grad():
-            for i, module in enumerate(self.modules):
+            for index, module in enumerate(self.modules):
                 for name, tensor in _tensors(module).items():
-                    tensor.copy_(state[name][i])
+                    tensor.copy_(state[name][index])
 
     def gate_probability(self) -> Tensor | None:
         """Return the probability of each gate."""
@@ -113,40 +125,51 @@ class VectorisedProgram:
 
     def __init__(self, modules: Sequence[ELBOModule], num_particles: int) -> None:
         self.modules = [modules[0]]
-        self._objective = _Objective(modules[0])
         self.num_particles = num_particles
+        self._objective = _Objective(modules[0])
         parameters = [dict(module.named_parameters()) for module in modules]
         buffers = [dict(module.named_buffers()) for module in modules]
         self._parameters = {
-            name: torch.stack([p[name].detach() for p in parameters]).requires_grad_(value.requires_grad)
+            name: torch.stack([p[name].detach() for p in parameters]).requires_grad_(
+                value.requires_grad
+            )
             for name, value in parameters[0].items()
         }
         self._buffers = {name: torch.stack([b[name] for b in buffers]) for name in buffers[0]}
+        self._tensors = self._parameters | self._buffers
+        self._arguments = {f"module.{name}": tensor for name, tensor in self._tensors.items()}
 
     def losses(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """Return the negative ELBO of each chain."""
 
         def loss(tensors: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             arguments = (x, y, kl_weight, self.num_particles)
-            return functional_call(self._objective, tensors, arguments)  # type: ignore[no-any-return]
+            value: Tensor = functional_call(self._objective, tensors, arguments)
+            return value
 
         data = 0 if per_chain else None
         batched = vmap(loss, in_dims=(0, data, data), randomness="different")
-        tensors = {f"module.{n}": t for n, t in (self._parameters | self._buffers).items()}
-        return batched(tensors, x, y)  # type: ignore[no-any-return]
+        values: Tensor = batched(self._arguments, x, y)
+        return values
+
+    def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
+        """Add the gradients of all chains at once: no loss depends on another chain's tensors."""
+        losses = self.losses(x, y, per_chain, kl_weight)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Return the stacked parameters that require gradients."""
-        return [(n, p) for n, p in self._parameters.items() if p.requires_grad]
+        return [(name, p) for name, p in self._parameters.items() if p.requires_grad]
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of the stacked parameters and buffers."""
-        return {n: t.detach().clone() for n, t in (self._parameters | self._buffers).items()}
+        return {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore parameters and buffers."""
         with torch.no_grad():
-            for name, tensor in (self._parameters | self._buffers).items():
+            for name, tensor in self._tensors.items():
                 tensor.copy_(state[name])
 
     def gate_probability(self) -> Tensor | None:
@@ -155,11 +178,31 @@ class VectorisedProgram:
             return None
         log_odds = _LogOdds(self.modules[0].guide)
         stacked = {n: t.detach() for n, t in self._parameters.items() if n.startswith("guide.")}
-        return torch.sigmoid(vmap(lambda t: functional_call(log_odds, t, ()))(stacked))
+        values: Tensor = vmap(lambda tensors: functional_call(log_odds, tensors, ()))(stacked)
+        return torch.sigmoid(values)
+
+
+def _objective(
+    module: ELBOModule, x: Tensor, y: Tensor, kl_weight: float, num_particles: int
+) -> Tensor:
+    """Return the annealed negative ELBO; only the first particle moves BatchNorm statistics."""
+    if kl_weight == 1.0 and num_particles == 1:
+        value: Tensor = module(x, y)
+        return value
+    model: Any = module.model
+    total: Any = 0.0
+    moving = model.update_statistics
+    with AnnealMessenger(kl_weight):
+        for particle in range(num_particles):
+            model.update_statistics = moving and particle == 0
+            total = total + module(x, y)
+    model.update_statistics = moving
+    mean: Tensor = total / num_particles if num_particles > 1 else total
+    return mean
 
 
 class _Objective(torch.nn.Module):
-    """`_objective` as a module, so that ``functional_call`` can swap the tensors of the ELBO module under it."""
+    """`_objective` as a module, so that ``functional_call`` can swap the tensors under it."""
 
     def __init__(self, module: ELBOModule) -> None:
         super().__init__()
@@ -170,12 +213,15 @@ class _Objective(torch.nn.Module):
 
 
 class _LogOdds(torch.nn.Module):
+    """The log-odds of a guide under the names of an ELBO module."""
+
     def __init__(self, guide: Any) -> None:
         super().__init__()
         self.guide = guide
 
     def forward(self) -> Tensor:
-        return self.guide.inclusion_log_odds()  # type: ignore[no-any-return]
+        log_odds: Tensor = self.guide.inclusion_log_odds()
+        return log_odds
 
 
 def _tells_log_odds(module: ELBOModule) -> bool:
@@ -185,36 +231,3 @@ def _tells_log_odds(module: ELBOModule) -> bool:
 
 def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def first_bad_site(
-    module: ELBOModule, state: Mapping[str, Tensor], x: Tensor, y: Tensor, kl_weight: float
-) -> str | None:
-    """Return the parameter or site whose value or contribution to the loss is not finite, or ``None``.
-
-    Args:
-        module: The module of any chain.
-        state: Parameters and buffers of one chain (no chain dimension).
-        x: Inputs of the minibatch.
-        y: Targets of the minibatch.
-        kl_weight: Present KL weight.
-    """
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            return f"parameter '{name}'"
-    terms = _SiteTerms(module)
-    tensors = {f"module.{name}": tensor for name, tensor in state.items()}
-    with torch.no_grad(), AnnealMessenger(kl_weight):
-        for name, term in functional_call(terms, tensors, (x, y)).items():
-            if not bool(torch.isfinite(term).all()):
-                return f"site '{name}'"
-    return None
-
-
-class _SiteTerms(torch.nn.Module):
-    def __init__(self, module: ELBOModule) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        return site_terms(self.module.model, self.module.guide, x, y)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
-__all__ = ["seeded"]
+__all__ = ["seeded", "substream"]
 
 
 @contextmanager
@@ -17,16 +19,47 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     Only torch is seeded: neither Pyro nor this library draws from ``random`` or ``numpy.random``.
 
     Args:
-        seed: Any integer.
+        seed: Integer between -2**63 and 2**64 - 1.
         device: The generator of a CUDA device is seeded and restored too.
 
     Raises:
-        ValueError: If ``seed`` is not an integer.
+        ValueError: If ``seed`` is not such an integer.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"Expected seed to be an integer, but got {seed!r}.")
+    number = _checked(seed)
     place = torch.device(device)
-    devices = [place] if place.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        # Not torch.manual_seed: it would reseed every accelerator of the process for good.
+        torch.default_generator.manual_seed(number)
+        if place.type == "cuda":
+            with torch.cuda.device(place):
+                torch.cuda.manual_seed(number)
         yield
+
+
+def substream(seed: int, *path: int | str) -> int:
+    """Return the seed of an independent stream of random numbers.
+
+    Args:
+        seed: As for `seeded`.
+        path: What the stream is for.
+
+    Returns:
+        Integer between 0 and 2**63 - 1, the same in every process.
+
+    Raises:
+        ValueError: If ``seed`` is not an integer that fits.
+    """
+    text = "/".join(map(str, (_checked(seed), *path)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _checked(seed: int) -> int:
+    if (
+        isinstance(seed, bool)
+        or not isinstance(seed, int | np.integer)
+        or not -(2**63) <= seed < 2**64
+    ):
+        raise ValueError(
+            f"Expected seed to be an integer between -2**63 and 2**64 - 1, but got {seed!r}."
+        )
+    return int(seed)

@@ -39,12 +39,7 @@ __all__ = ["ArvizData", "load", "rule_path", "save", "to_arviz", "variable_name"
 ArvizData: TypeAlias = Any
 
 _Array: TypeAlias = npt.NDArray[Any]
-_UNITS = {
-    "loss": "nats",
-    "temperature": "1",
-    "kl_weight": "1",
-    "expected_size": "parameters",
-}
+_UNITS = {"loss": "nats", "temperature": "1", "kl_weight": "1", "expected_size": "parameters"}
 
 
 def to_arviz(
@@ -151,10 +146,7 @@ def load(path: str | os.PathLike[str]) -> ArvizData:
         )
     try:
         # xarray adds a warning filter whenever it decodes
-        with (
-            warnings.catch_warnings(),
-            xr.open_datatree(path, engine="h5netcdf") as tree,
-        ):
+        with warnings.catch_warnings(), xr.open_datatree(path, engine="h5netcdf") as tree:
             datasets = {name: node.to_dataset().load() for name, node in tree.children.items()}
     except (OSError, ValueError) as error:
         raise CheckpointError(

@@ -27,7 +27,7 @@ from pyro_relevance.networks import MLP
 from pyro_relevance.noise import fit_noise, predictive_log_likelihood
 from pyro_relevance.posterior import Posterior
 from pyro_relevance.surgery import apply_mask
-from pyro_relevance.svi import Fit, fit
+from pyro_relevance.svi import Checkpoint, Fit, fit
 
 __all__ = [
     "HeldOut",
@@ -150,6 +150,7 @@ def train(
     num_chains: int,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Fit the model of a recipe.
 
@@ -160,6 +161,7 @@ def train(
         num_chains: Number of chains.
         seed: Seed of the run.
         callbacks: Called after each step.
+        checkpoint: Where to write the state and to resume from.
     """
     steps_per_epoch = -(-model.num_data // min(recipe.batch_size, model.num_data))
     return fit(
@@ -173,6 +175,7 @@ def train(
         num_chains=num_chains,
         seed=seed,
         callbacks=callbacks,
+        checkpoint=checkpoint,
     )
 
 

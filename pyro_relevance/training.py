@@ -1,14 +1,15 @@
-"""One run of the training loop: steps, records, checkpoints, and what happens when a loss is not finite."""
+"""One run of the training loop: steps, records, checkpoints, and what happens when a loss fails."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,18 +18,27 @@ from pyro_relevance import relevance
 from pyro_relevance.batches import Batches
 from pyro_relevance.callbacks import Callback, TrainingState
 from pyro_relevance.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pyro_relevance.divergence import first_bad_site, first_bad_tensor
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.history import History
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.posterior import Posterior
-from pyro_relevance.programs import Program, first_bad_site
+from pyro_relevance.programs import Program
 from pyro_relevance.schedules import Schedules
+from pyro_relevance.snapshots import (
+    generator_state,
+    load_optimizer,
+    optimizer_state,
+    part,
+    set_generator_state,
+    to_host,
+)
 
 __all__ = ["TrainingRun"]
 
 NUM_RECORDS = 200
 DIVERGED = 1e3
-"""A run has diverged when the loss exceeds this multiple of the largest loss of its first record."""
+"""A run has diverged when a record's loss exceeds the first record's by this factor."""
 
 
 @dataclass(eq=False)
@@ -51,9 +61,9 @@ class TrainingRun:
     batches: Batches
     schedules: Schedules
     num_steps: int
-    callbacks: Sequence[Callback]
-    checkpoint: Checkpoint | None
-    run: str
+    callbacks: Sequence[Callback] = ()
+    checkpoint: Checkpoint | None = None
+    run: str = ""
     step: int = 0
     history: History = field(init=False)
     seconds: float = 0.0
@@ -62,146 +72,79 @@ class TrainingRun:
     def __post_init__(self) -> None:
         """Start with empty records."""
         self.device = self.batches.x.device
-        self.num_chains = self.batches.num_chains
-        self.history = History.empty(self.num_chains)
+        self.history = History.empty(self.batches.num_chains)
+        self._models: list[Any] = [module.model for module in self.program.modules]
         self._interval = max(1, self.num_steps // NUM_RECORDS)
-        self._losses = torch.zeros((self.num_chains, self._interval), device=self.device)
+        self._losses: list[Tensor] = []
         self._last_write = time.monotonic()
-
-    @property
-    def models(self) -> list[RelevanceModel]:
-        """The models whose temperature is set: one per chain, or one for all."""
-        models: list[Any] = [module.model for module in self.program.modules]
-        return models
 
     def execute(self) -> None:
         """Take the remaining steps.
 
         Raises:
-            DivergenceError: If a loss is not finite or explodes; the run is then back at its last good record.
+            DivergenceError: If a loss or a parameter is not finite, or a loss explodes; the run is
+                then back at its last good record.
+            CheckpointError: If the checkpoint is damaged or belongs to another run.
+            OSError: If the checkpoint cannot be written; the one before it stays.
         """
         self._resume()
         started, before = time.monotonic(), self.seconds
         good = self.snapshot()
         while self.step < self.num_steps and not self.stopped:
-            losses = self._take_step()
-            column = self.step % self._interval
-            self._losses[:, column] = losses
+            losses = self.take_step()
             self.step += 1
-            if column == self._interval - 1 or self.step == self.num_steps:
-                block = self._losses[:, : column + 1].double().cpu().numpy()
-                if not self._is_sound(block):
-                    self._fail(good)
-                self._record(block)
+            self._losses.append(losses)
+            due = len(self._losses) == self._interval or self.step == self.num_steps
+            if due:
+                self._record(good)
+            # Every callback sees every step, even when one of them asks to stop.
+            state = self._state(losses)
+            self.stopped = any([bool(callback(state)) for callback in self.callbacks])
+            if self.stopped and not due:
+                self._record(good)
+            if due or self.stopped:
                 self.seconds = before + time.monotonic() - started
                 good = self.snapshot()
                 self._write(good)
-            # Every callback sees every step, even when one of them asks to stop.
-            self.stopped = any([bool(callback(self._state(losses))) for callback in self.callbacks])
         self.seconds = before + time.monotonic() - started
         self._write(self.snapshot(), force=True)
 
-    def _take_step(self) -> Tensor:
-        progress = self.step / max(1, self.num_steps - 1)
-        temperature, kl_weight = self.schedules.temperature(progress), self.schedules.kl_weight(progress)
-        for model in self.models:
-            model.temperature = temperature
-        factor = self.schedules.learning_rate(progress)
+    def take_step(self) -> Tensor:
+        """Take one step without waiting for the device, and return the losses ``(num_chains,)``."""
+        factor = self._anneal(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+            for parameter in group["params"]:
+                parameter.grad = None
         x, y, per_chain = self.batches.next()
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self.program.losses(x, y, per_chain, kl_weight)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses = self.program.backward(x, y, per_chain, self._kl_weight)
         self.optimizer.step()
-        self._temperature, self._kl_weight = temperature, kl_weight
-        return losses.detach()
+        return losses
 
-    def _record(self, block: Any) -> None:
-        model = self.models[0]
-        size = np.full(self.num_chains, np.nan)
-        if not model.has_gates:
-            size[:] = sum(p.numel() for p in model.network.parameters())
-        elif (probability := self.program.gate_probability()) is not None:
-            expected = relevance.expected_size(model.edges.split(probability.cpu()), model.edges)
-            size = expected.num_parameters.numpy()
-        self.history = self.history.append(
-            step=self.step,
-            loss=block.mean(axis=1),
-            temperature=self._temperature,
-            kl_weight=self._kl_weight,
-            expected_size=size,
-        )
-
-    def _is_sound(self, block: Any) -> bool:
-        if not np.isfinite(block).all():
-            return False
-        first = self.history.loss[:, 0] if self.history.step.size else block.mean(axis=1)
-        return bool((block.mean(axis=1) <= DIVERGED * np.maximum(np.abs(first), 1.0)).all())
-
-    def _fail(self, good: Mapping[str, Tensor]) -> NoReturn:
-        """Go back to the last good record, repeat the steps since then one by one, and name the site."""
-        failed = self.step
-        self.restore(good)
-        site, at = "loss", failed - 1
-        while self.step < failed:
-            generator = self._generator_state()
-            before = self.program.state()
-            position = self.batches.state()
-            losses = self._take_step()
-            if not bool(torch.isfinite(losses).all()):
-                chain = int((~torch.isfinite(losses)).nonzero()[0])
-                self._set_generator_state(generator)
-                self.batches.load(position)
-                x, y, per_chain = self.batches.next()
-                state = {name: tensor[chain] for name, tensor in before.items()}
-                pair = (x[chain], y[chain]) if per_chain else (x, y)
-                name = first_bad_site(self.program.modules[0], state, *pair, self._kl_weight)
-                site, at = f"{name or 'loss'} of chain {chain}", self.step
-                break
-            self.step += 1
-        self.restore(good)
-        self._write(good, force=True)
-        raise DivergenceError(
-            f"Expected a finite, bounded loss, but {site} was not at step {at}. The state of step {self.step} was "
-            "kept (error.fit). Use a smaller learning rate, scale the inputs and targets, or start the KL weight lower.",
-            site=site,
-            step=at,
-        )
+    def _anneal(self, step: int) -> float:
+        """Set temperature and KL weight of a step, and return its learning-rate factor."""
+        progress = step / max(1, self.num_steps - 1)
+        self._temperature = self.schedules.temperature(progress)
+        self._kl_weight = self.schedules.kl_weight(progress)
+        for model in self._models:
+            model.temperature = self._temperature
+        return self.schedules.learning_rate(progress)
 
     def make_posterior(self) -> Posterior:
         """Return a posterior of the present state of all chains."""
-        module = self.program.modules[0]
-        model: Any = module.model
-        return Posterior(model, module.guide, self.program.state(), history=self.history)
-
-    def _state(self, losses: Tensor) -> TrainingState:
-        return TrainingState(
-            self.step,
-            self.num_steps,
-            losses,
-            self._temperature,
-            self._kl_weight,
-            self.history,
-            self.models[0],
-            self.make_posterior,
-        )
-
-    # Snapshots: everything that the rest of the run depends on, as tensors by name.
+        guide: Any = self.program.modules[0].guide
+        return Posterior(self._models[0], guide, self.program.state(), history=self.history)
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Return copies of everything that the rest of the run depends on."""
-        tensors = {f"program/{name}": tensor for name, tensor in self.program.state().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).clone()
-        tensors |= {f"batches/{name}": tensor for name, tensor in self.batches.state().items()}
-        tensors |= {f"generator/{name}": tensor for name, tensor in self._generator_state().items()}
-        tensors |= {f"history/{name}": torch.from_numpy(a.copy()) for name, a in self.history.to_arrays().items()}
-        for i, callback in enumerate(self.callbacks):
-            state_of: Callable[[], dict[str, Tensor]] | None = getattr(callback, "state", None)
-            if state_of is not None:
-                tensors |= {f"callback{i}/{name}": tensor.clone() for name, tensor in state_of().items()}
+        """Return copies of everything that the rest of the run depends on, on the host."""
+        tensors = to_host(self.program.state(), "program/")
+        tensors |= to_host(optimizer_state(self.optimizer), "optimizer/")
+        tensors |= to_host(self.batches.state(), "batches/")
+        tensors |= to_host(generator_state(self.device), "generator/")
+        arrays = self.history.to_arrays()
+        tensors |= {f"history/{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
+        for index, callback in enumerate(self.stateful()):
+            tensors |= to_host(callback.state(), f"callback{index}/")
         tensors["run/step"] = torch.tensor(self.step)
         tensors["run/seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
         tensors["run/stopped"] = torch.tensor(self.stopped)
@@ -209,53 +152,133 @@ class TrainingRun:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to a snapshot."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-        self.program.load(part("program/"))
-        description = self.optimizer.state_dict()
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("optimizer/").items():
-            index, _, key = name.partition("/")
-            states.setdefault(int(index), {})[key] = tensor.clone()
-        self.optimizer.load_state_dict({**description, "state": states})
-        self.batches.load(part("batches/"))
-        self._set_generator_state(part("generator/"))
-        self.history = History.from_arrays({n: t.numpy() for n, t in part("history/").items()})
-        for i, callback in enumerate(self.callbacks):
-            load: Callable[[Mapping[str, Tensor]], None] | None = getattr(callback, "load", None)
-            if load is not None:
-                load(part(f"callback{i}/"))
+        self.program.load(part(tensors, "program/"))
+        load_optimizer(self.optimizer, part(tensors, "optimizer/"))
+        self.batches.load(part(tensors, "batches/"))
+        set_generator_state(self.device, part(tensors, "generator/"))
+        self.history = History.from_arrays(
+            {name: tensor.numpy() for name, tensor in part(tensors, "history/").items()}
+        )
+        for index, callback in enumerate(self.stateful()):
+            state = part(tensors, f"callback{index}/")
+            callback.load({name: t.to(self.device, copy=True) for name, t in state.items()})
         self.step = int(tensors["run/step"])
         self.seconds = float(tensors["run/seconds"])
         self.stopped = bool(tensors["run/stopped"])
+        self._losses = []
+        self._anneal(max(0, self.step - 1))
 
-    def _generator_state(self) -> dict[str, Tensor]:
-        states = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.device)
-        return states
+    def stateful(self) -> list[Any]:
+        """Return the callbacks that have a state."""
+        return [c for c in self.callbacks if hasattr(c, "state") and hasattr(c, "load")]
 
-    def _set_generator_state(self, states: Mapping[str, Tensor]) -> None:
-        torch.set_rng_state(states["cpu"].cpu())
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(states["cuda"].cpu(), self.device)
+    def _state(self, losses: Tensor) -> TrainingState:
+        model: RelevanceModel = self._models[0]
+        return TrainingState(
+            self.step,
+            self.num_steps,
+            losses,
+            self._temperature,
+            self._kl_weight,
+            self.history,
+            model,
+            self.make_posterior,
+        )
+
+    def _record(self, good: Mapping[str, Tensor]) -> None:
+        """Read the losses since the last record; this is where the loop waits for the device."""
+        block = torch.stack(self._losses, dim=1).double().cpu().numpy()
+        if not self._is_sound(block):
+            self._fail(good)
+        self._losses = []
+        self.history = self.history.append(
+            step=self.step,
+            loss=block.mean(axis=1),
+            temperature=self._temperature,
+            kl_weight=self._kl_weight,
+            expected_size=self._expected_size(),
+        )
+
+    def _expected_size(self) -> npt.NDArray[np.float64]:
+        model: RelevanceModel = self._models[0]
+        num_chains = self.batches.num_chains
+        if not model.has_gates:
+            return np.full(num_chains, float(sum(p.numel() for p in model.network.parameters())))
+        probability = self.program.gate_probability()
+        if probability is None:
+            return np.full(num_chains, np.nan)
+        expected = relevance.expected_size(model.edges.split(probability.cpu()), model.edges)
+        return np.asarray(expected.num_parameters.numpy(), dtype=np.float64)
+
+    def _is_sound(self, block: npt.NDArray[np.float64]) -> bool:
+        if not np.isfinite(block).all():
+            return False
+        mean = block.mean(axis=1)
+        first = self.history.loss[:, 0] if self.history.step.size else mean
+        if (mean > DIVERGED * np.maximum(np.abs(first), 1.0)).any():
+            return False
+        return first_bad_tensor(self.program.named_parameters()) is None
+
+    def _fail(self, good: Mapping[str, Tensor]) -> NoReturn:
+        failed = self.step
+        self.restore(good)
+        name, what, chain, step = self._locate(failed)
+        self.restore(good)
+        self._write(good, force=True)
+        where = f" of chain {chain}" if self.batches.num_chains > 1 else ""
+        raise DivergenceError(
+            f"Expected a finite, bounded loss, but {what} '{name}'{where} was not at step {step}. "
+            f"The state of step {self.step} was kept (error.fit). Use a smaller learning rate, "
+            "scale the inputs and targets, or start the KL weight lower.",
+            site=name,
+            step=step,
+        )
+
+    def _locate(self, failed: int) -> tuple[str, str, int, int]:
+        """Repeat the steps since the last record; return the fault's name, kind, chain and step."""
+        while True:
+            before = self.program.state()
+            generators, position = generator_state(self.device), self.batches.state()
+            losses = self.take_step()
+            sound = bool(torch.isfinite(losses).all())
+            if not sound or self.step == failed - 1:
+                break
+            self.step += 1
+        # Without a loss that is not finite, the largest one has exploded or broke the parameters.
+        chain = int(torch.where(torch.isfinite(losses), losses, float("inf")).argmax())
+        after = self.program.state()
+        for step, states in ((self.step, before), *([(self.step + 1, after)] if sound else [])):
+            for index in dict.fromkeys((chain, *range(self.batches.num_chains))):
+                bad = first_bad_tensor((name, t[index]) for name, t in states.items())
+                if bad is not None:
+                    return bad, "parameter", index, step
+        set_generator_state(self.device, generators)
+        self.batches.load(position)
+        x, y, per_chain = self.batches.next()
+        pair = (x[chain], y[chain]) if per_chain else (x, y)
+        state = {name: tensor[chain] for name, tensor in before.items()}
+        site = first_bad_site(self.program.modules[0], state, *pair, self._kl_weight)
+        return site or "loss", "site", chain, self.step
 
     def _resume(self) -> None:
+        for callback in self.stateful():
+            callback.load({})
         if self.checkpoint is None:
             return
-        found = read_checkpoint(Path(self.checkpoint.path), self.run)
+        path = Path(self.checkpoint.path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(
+                f"Expected the folder of the checkpoint {path} to exist, but got none. Create "
+                f"{path.parent} first."
+            )
+        found = read_checkpoint(path, self.run)
         if found is not None:
-            self.restore({name: tensor.to(self._place(name)) for name, tensor in found[0].items()})
-
-    def _place(self, name: str) -> torch.device:
-        on_device = name.startswith(("program/", "optimizer/", "batches/order", "callback"))
-        return self.device if on_device else torch.device("cpu")
+            self.restore(found[0])
 
     def _write(self, tensors: Mapping[str, Tensor], *, force: bool = False) -> None:
         if self.checkpoint is None:
             return
         if force or time.monotonic() - self._last_write >= self.checkpoint.interval:
-            write_checkpoint(Path(self.checkpoint.path), tensors, {"run": self.run, "step": int(tensors["run/step"])})
+            description = {"run": self.run, "step": int(tensors["run/step"])}
+            write_checkpoint(Path(self.checkpoint.path), tensors, description)
             self._last_write = time.monotonic()

@@ -11,14 +11,17 @@ from pyro_relevance.distributions.hard_concrete import HardConcrete
 from pyro_relevance.distributions.log_uniform import LogUniform, MultiplicativeNormal
 from pyro_relevance.distributions.logit_beta import LogitBeta
 from pyro_relevance.distributions.logit_concrete import LogitConcrete, concrete_kl_monte_carlo
+from pyro_relevance.distributions.normal import LogNormal, Normal
 from pyro_relevance.distributions.per_example import PerExample
 
 __all__ = [
     "HardConcrete",
+    "LogNormal",
     "LogUniform",
     "LogitBeta",
     "LogitConcrete",
     "MultiplicativeNormal",
+    "Normal",
     "PerExample",
     "concrete_kl_monte_carlo",
 ]

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.distributions import MultiplicativeNormal
+from pyro_relevance.distributions import LogNormal, MultiplicativeNormal, Normal
 from pyro_relevance.latents import Latent
 
 __all__ = ["LatentPosteriors"]
@@ -40,13 +40,13 @@ class LatentPosteriors(nn.Module):
         loc, scale = self.loc[name], self.log_scale[name].exp()
         kind = self.kinds[name]
         if kind == "positive":
-            return dist.LogNormal(loc, scale, validate_args=False)
+            return LogNormal(loc, scale, validate_args=False)
         if kind == "multiplicative":
             # Kept as a mean and a standard deviation rather than a ratio: the gradient of a weight
             # with much noise does not depend on its mean then (Molchanov et al. 2017, section 4.3).
             log_alpha = 2.0 * self.log_scale[name] - loc.square().clamp(min=1e-16).log()
             return MultiplicativeNormal(loc, log_alpha)
-        return dist.Normal(loc, scale, validate_args=False)
+        return Normal(loc, scale, validate_args=False)
 
     def forward(self) -> dict[str, Tensor]:
         """Sample all sites."""

@@ -19,10 +19,10 @@ import math
 from typing import TYPE_CHECKING
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_relevance.distributions import Normal
 from pyro_relevance.guides._weights import LatentPosteriors
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class LowRankGuide(nn.Module):
         values = self.latent_posteriors()
         model = self._model[0]
         zeros = torch.zeros_like(self.reverse_bias)
-        standard = dist.Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
+        standard = Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
         factor = pyro.sample("gate_factor", standard, infer={"is_auxiliary": True})
         log_odds = self.gate_log_odds + self.gate_factor_loadings @ factor
         values["gate"] = pyro.sample(
@@ -98,7 +98,7 @@ class LowRankGuide(nn.Module):
         return values  # type: ignore[no-any-return]
 
     def inclusion_log_odds(self) -> Tensor:
-        r"""Return the log-odds of each gate with the common factors averaged out, ``(num_edges,)`` in nats.
+        r"""Return the gates' log-odds with the factors averaged out, ``(num_edges,)`` in nats.
 
         :math:`E_\epsilon[\sigma(m + F\epsilon)] \approx \sigma(m / \sqrt{1 + \pi v / 8})` with the
         variance :math:`v` of :math:`F\epsilon` (MacKay, The evidence framework applied to

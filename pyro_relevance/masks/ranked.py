@@ -81,7 +81,7 @@ def budget(
 
     Args:
         source: Posterior of one chain, or group name -> scores.
-        num_parameters: Most parameters of the cut network.
+        num_parameters: Most parameters (entries that are not cut) of the pruned network.
         num_macs: Most multiply-accumulates of the cut network per example.
         num_bytes: Most bytes of the cut network.
         edges: The judged edges, for sources that do not bring them. Groups that `source` lacks are
@@ -194,7 +194,9 @@ def _counted(source: Source, edges: Edges | None, unit: str) -> Callable[[Mask],
     from pyro_relevance.cost import masked_cost
 
     judged: Edges = edges
-    return lambda mask: float(getattr(masked_cost(judged, mask.completed(judged)), unit))
+    # Parameters that are left: a weight that is cut stays as a stored zero, but is no parameter.
+    counted = "num_nonzero" if unit == "num_parameters" else unit
+    return lambda mask: float(getattr(masked_cost(judged, mask.completed(judged)), counted))
 
 
 def _share(density: float, num_edges: int) -> int:

@@ -42,7 +42,7 @@ def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> 
             "Expected a dataset with 'density', 'log_likelihood' and 'accuracy' or 'rmse', but got "
             f"{sorted(map(str, dataset.data_vars))}. Pass what report.rule_path returned."
         )
-    figure = figure_of(DOUBLE_COLUMN, 2.4, figsize)
+    figure = figure_of(DOUBLE_COLUMN, 2.6, figsize)
     names = [metrics[0], "log_likelihood"]
     density = dataset["density"].to_numpy()
     for ax, name in zip(figure.subplots(1, 2), names, strict=True):
@@ -54,7 +54,8 @@ def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> 
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(ScalarFormatter())
         _parameters(ax, dataset)
-    figure.get_axes()[0].legend()
+    handles, labels = figure.get_axes()[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -8,13 +8,14 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
-from pyro_relevance import plots, report
-from tests.fake_posterior import fake_posterior
+from pyro_relevance import plots
 
 
 @pytest.fixture(scope="module")
 def figure():
-    return plots.relevance(report.to_arviz(fake_posterior(), num_samples=4), figsize=(3, 2))
+    figure = Figure(figsize=(3, 2))
+    figure.text(0.5, 0.5, "relevance")
+    return figure
 
 
 def test_both_files_are_written_and_settings_stay(figure, tmp_path):

@@ -1,0 +1,7 @@
+"""``python -m pyro_relevance`` is the command ``pyro-relevance``."""
+
+import sys
+
+from pyro_relevance.cli import main
+
+sys.exit(main())

@@ -1,0 +1,166 @@
+"""The command line: thin, over the same functions that Python users call."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyro_relevance
+
+__all__ = ["main"]
+
+TABLE = """\
+Which columns of a table, and which weights of a network, matter for a target?
+
+Fits a network with a latent gate on every input and every weight, shows the posterior of the gates,
+prunes the network, and tests dense, posterior mean and pruned network on rows that were not used.
+Without FILE the Boston housing data are used.
+
+The run folder holds: posterior.nc (ArviZ), network.safetensors (the small network),
+fit.safetensors (the posterior), checkpoint.safetensors (an interrupted run goes on from it),
+encoder.json, record.json, report.txt and the figures as PDF and PNG.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 2 wrong input, 130 interrupted."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        if given.traceback:
+            raise
+        print(f"pyro-relevance: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pyro-relevance: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyro-relevance",
+        description="Which parts of a neural network matter, as a posterior.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"pyro-relevance {pyro_relevance.__version__}"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    table = commands.add_parser(
+        "table",
+        help="relevance of the columns of a CSV file, and a small network for its target",
+        description=TABLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    table.set_defaults(run=_table)
+    table.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="a CSV file with a header"
+    )
+    table.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    table.add_argument(
+        "--task",
+        choices=("auto", "regression", "classification"),
+        default="auto",
+        help="what the target is (default: told from the column)",
+    )
+    table.add_argument(
+        "--out", type=Path, metavar="DIR", help="run folder (default: runs/<file>-<target>)"
+    )
+    table.add_argument(
+        "--hidden",
+        type=_sizes,
+        default=(50,),
+        metavar="N[,N...]",
+        help="hidden units (default: 50)",
+    )
+    table.add_argument(
+        "--rule",
+        choices=("median", "fdr"),
+        default="median",
+        help="what is kept: inclusion probability above 1/2 (median, the default), or the largest "
+        "set with at most --rate expected false discoveries (fdr)",
+    )
+    table.add_argument(
+        "--rate", type=float, default=0.1, help="false discovery rate of fdr (default: 0.1)"
+    )
+    table.add_argument(
+        "--prior-log-odds",
+        type=float,
+        default=-1.5,
+        metavar="NATS",
+        help="prior log-odds of every gate; lower keeps less (default: -1.5)",
+    )
+    table.add_argument("--chains", type=int, default=8, help="independent fits (default: 8)")
+    table.add_argument("--steps", type=int, default=4000, help="steps of a fit (default: 4000)")
+    table.add_argument("--folds", type=int, default=5, help="folds that choose the noise scale")
+    table.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.1,
+        help="share of the rows to test on (default: 0.1)",
+    )
+    table.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    table.add_argument("--quiet", action="store_true", help="no progress bars")
+    table.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    return parser
+
+
+def _table(given: argparse.Namespace) -> int:
+    from pyro_relevance import datasets, tables
+    from pyro_relevance.table_files import CHECKPOINT, write_run
+    from pyro_relevance.table_report import table_report
+    from pyro_relevance.table_run import TableSettings, run_table
+    from pyro_relevance.tabular import Recipe
+
+    if given.file is None:
+        if given.target not in (None, "MEDV"):
+            raise ValueError(
+                f"Expected FILE beside --target {given.target}, but got none. Name the CSV file."
+            )
+        table = datasets.boston()
+    elif given.target is None:
+        raise ValueError(f"Expected --target, the column of {given.file} to predict. Name it.")
+    else:
+        table = tables.read_table(given.file, target=given.target, task=given.task)
+    settings = TableSettings(
+        recipe=Recipe(
+            hidden=given.hidden, prior_log_odds=given.prior_log_odds, num_steps=given.steps
+        ),
+        rule=given.rule,
+        rate=given.rate,
+        num_chains=given.chains,
+        num_folds=given.folds,
+        test_fraction=given.test_fraction,
+        seed=given.seed,
+    )
+    folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    run = run_table(table, settings, progress=not given.quiet, checkpoint=folder / CHECKPOINT)
+    with warnings.catch_warnings():
+        # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
+        warnings.simplefilter("ignore", FutureWarning)
+        paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
+    print(table_report(run))
+    print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
+    return 0
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected positive numbers such as 50 or 50,20, got {text!r}"
+        )
+    return sizes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""What ``fit`` does before the first step: chains, checks, program, parameter groups."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer.elbo import ELBO, ELBOModule
+from torch import nn
+from torch.optim import Optimizer
+
+from pyro_relevance.batches import Batches
+from pyro_relevance.checkpoint import fingerprint
+from pyro_relevance.data_checks import check_data, check_types
+from pyro_relevance.elbo import LeanELBO
+from pyro_relevance.model import Noise, RelevanceModel
+from pyro_relevance.programs import LoopProgram, Program, VectorisedProgram
+from pyro_relevance.schedules import Schedules
+
+__all__ = [
+    "Guide",
+    "describe_run",
+    "make_chains",
+    "make_program",
+    "parameter_groups",
+    "try_first_batch",
+]
+
+Guide = nn.Module | Callable[[RelevanceModel], nn.Module]
+"""A guide, or what makes one from a model."""
+
+
+def make_chains(
+    model: RelevanceModel,
+    guide: Guide,
+    elbo: ELBO,
+    num_chains: int,
+    initial_weights: str,
+    device: torch.device,
+) -> list[Any]:
+    """Return one ELBO module per chain, on the device, with initial weights of its own.
+
+    Args:
+        model: The user's model; it is copied.
+        guide: The user's guide; an instance is copied, and the copy belongs to the chain's model.
+        elbo: The ELBO.
+        num_chains: Number of chains.
+        initial_weights: ``"reset"`` or ``"network"``, see ``fit``.
+        device: Where the chains are trained.
+
+    Raises:
+        ValueError: If ``initial_weights`` is unknown, or a layer cannot be initialised anew.
+        TypeError: If the guide is not a module.
+    """
+    if initial_weights not in ("reset", "network"):
+        raise ValueError(
+            f"Expected initial_weights to be 'reset' or 'network', but got {initial_weights!r}."
+        )
+    modules: list[Any] = []
+    for index in range(num_chains):
+        chain = copy.deepcopy(model).to(device).train()
+        if index > 0 and initial_weights == "reset":
+            _reset(chain.network)
+        if isinstance(guide, nn.Module):
+            # The memo makes a guide that knows the user's model know the chain's in its place.
+            made = copy.deepcopy(guide, {id(model): chain})
+        else:
+            made = guide(chain)
+        if not isinstance(made, nn.Module):
+            raise TypeError(
+                f"Expected guide to make an nn.Module, but it made a {type(made).__name__}. Write "
+                "a guide as a module that keeps its parameters."
+            )
+        modules.append(elbo(chain, made.to(device)))
+    return modules
+
+
+def _reset(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        own = list(module.parameters(recurse=False))
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif own:
+            raise ValueError(
+                f"Expected each layer to have reset_parameters for further chains, but '{name}' "
+                f"({type(module).__name__}) has none. Pass initial_weights='network', or fit one "
+                "chain."
+            )
+
+
+def try_first_batch(modules: Sequence[Any], batches: Batches, noise: Noise) -> None:
+    """Run each chain once: lazy guides make their parameters, wrong shapes are told.
+
+    Args:
+        modules: ELBO modules, one per chain.
+        batches: The data; their position does not move.
+        noise: How gates are drawn while training.
+
+    Raises:
+        ValueError: If the data do not fit network and likelihood, or the guide keeps its
+            parameters in Pyro's global store.
+    """
+    store = set(pyro.get_param_store().keys())
+    for index, module in enumerate(modules):
+        model: RelevanceModel = module.model
+        x, y = batches.of_chain(index)
+        x, y = x[: batches.batch_size], y[: batches.batch_size]
+        check_types(model, x)
+        model.set_noise(noise)
+        model.update_statistics = False
+        with torch.no_grad():
+            outputs = model.run(x, dict(model.network.named_parameters()), {})
+            check_data(model, outputs, *batches.of_chain(index))
+            module(x, y)
+            _check_guide(module.guide)
+        model.update_statistics = True
+    added = [name for name in pyro.get_param_store() if name not in store]
+    for name in added:
+        pyro.get_param_store().__delitem__(name)
+    if added:
+        raise ValueError(
+            f"Expected the guide to keep its parameters in the module, but it called pyro.param "
+            f"for {added}. Use nn.Parameter or pyro.nn.PyroParam."
+        )
+
+
+def _check_guide(guide: nn.Module) -> None:
+    try:
+        guide()
+    except TypeError as error:
+        raise TypeError(
+            "Expected a guide that can be called without data, as the posterior is sampled, but "
+            f"{type(guide).__name__}.forward() fails: {error}. Give x and y the default None."
+        ) from error
+
+
+def make_program(
+    modules: Sequence[ELBOModule], batches: Batches, num_particles: int, elbo: ELBO | None
+) -> Program:
+    """Return the vectorised program where network, guide and ELBO allow it, else the loop.
+
+    Args:
+        modules: ELBO modules, one per chain, that have been called once.
+        batches: The data; their position does not move.
+        num_particles: Draws of the guide in each step.
+        elbo: The user's ELBO, or ``None`` for the lean one.
+    """
+    guide: Any = modules[0].guide
+    lean = elbo is None or isinstance(elbo, LeanELBO)
+    if len(modules) == 1 or not lean or not getattr(guide, "vectorised", False):
+        return LoopProgram(modules, num_particles)
+    program = VectorisedProgram(modules, num_particles)
+    model: Any = modules[0].model
+    x, y = batches.of_chain(0)
+    model.update_statistics = False
+    try:
+        with torch.no_grad():
+            program.losses(x[: batches.batch_size], y[: batches.batch_size], False, 1.0)
+    except (RuntimeError, ValueError):  # a network with data-dependent control flow, for example
+        return LoopProgram(modules, num_particles)
+    finally:
+        model.update_statistics = True
+    return program
+
+
+def parameter_groups(
+    program: Program, learning_rate: float, gate_learning_rate: float
+) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: gates with a step size of their own, and all the rest.
+
+    Args:
+        program: The chains.
+        learning_rate: Step size of weights and their posterior.
+        gate_learning_rate: Step size of the guide's ``gate_parameters``.
+
+    Raises:
+        ValueError: If nothing can be trained.
+    """
+    guide: Any = program.modules[0].guide
+    gates = {f"guide.{name}" for name in getattr(guide, "gate_parameters", ())}
+    named = program.named_parameters()
+    groups = [
+        {"params": [p for n, p in named if n not in gates], "lr": learning_rate},
+        {"params": [p for n, p in named if n in gates], "lr": gate_learning_rate},
+    ]
+    if not named:
+        raise ValueError(
+            "Expected parameters to train, but all of them are frozen. Set requires_grad."
+        )
+    return [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
+
+
+def describe_run(
+    program: Program,
+    optimizer: Optimizer,
+    batches: Batches,
+    schedules: Schedules,
+    callbacks: Sequence[object],
+    settings: Mapping[str, Any],
+) -> str:
+    """Return the fingerprint of a run: what must be the same for its numbers to be the same.
+
+    Args:
+        program: The chains in their initial state.
+        optimizer: The optimiser.
+        batches: The data.
+        schedules: The schedules.
+        callbacks: The callbacks that have a state.
+        settings: JSON-able arguments of ``fit``.
+    """
+    model: Any = program.modules[0].model
+    parts = (model.gate_prior, model.weight_prior, model.relaxation)
+    places = [i / 10 for i in range(11)]
+    curves = [(schedules.temperature, schedules.kl_weight, schedules.learning_rate)]
+    return fingerprint(
+        {
+            **settings,
+            "classes": [
+                type(thing).__name__
+                for thing in (program.modules[0].guide, model.likelihood, optimizer, *callbacks)
+            ],
+            "num_data": model.num_data,
+            "edges": model.edges.to_json(),
+            "model": [_stable(part) for part in parts],
+            "schedules": [[f(place) for f in three] for three in curves for place in places],
+            "optimizer": {
+                name: value
+                for name, value in optimizer.defaults.items()
+                if isinstance(value, bool | int | float | str | tuple | None)
+            },
+        },
+        {**program.state(), "x": batches.x, "y": batches.y},
+    )
+
+
+def _stable(thing: object) -> str:
+    """Return a text that is the same in every process, without the addresses of a default repr."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))

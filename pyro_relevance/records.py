@@ -1,0 +1,81 @@
+"""Records of results as JSON: metrics with their values, settings, versions, wall time."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyro_relevance._files import replacing
+
+__all__ = ["make_record", "metric", "row", "write_json"]
+
+
+def metric(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean, standard error and values of one metric over seeds or splits."""
+    numbers = [float(value) for value in values]
+    mean = sum(numbers) / len(numbers)
+    variance = sum((v - mean) ** 2 for v in numbers) / max(1, len(numbers) - 1)
+    return {"mean": mean, "se": math.sqrt(variance / len(numbers)), "values": numbers}
+
+
+def row(
+    method: str,
+    task: str,
+    seeds: Sequence[int],
+    metrics: Mapping[str, Sequence[float]],
+    **more: Any,
+) -> dict[str, Any]:
+    """Return one row of a record: a method on a task, values in the order of the seeds."""
+    return {
+        "method": method,
+        "task": task,
+        "seeds": list(seeds),
+        "metrics": {name: metric(values) for name, values in metrics.items()},
+        **more,
+    }
+
+
+def make_record(
+    name: str,
+    *,
+    command: str,
+    settings: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    wall_seconds: float,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return a record.
+
+    Args:
+        name: Name of the experiment or run.
+        command: The command that repeats it.
+        settings: All settings.
+        rows: One `row` for each method and task.
+        wall_seconds: Wall time of everything, in seconds.
+        **more: Further entries.
+    """
+    packages = ("torch", "pyro-ppl", "arviz", "numpy")
+    versions = {package: metadata.version(package) for package in packages}
+    return {
+        "name": name,
+        "command": command,
+        "device": f"cpu, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version(), **versions},
+        "settings": dict(settings),
+        "wall_seconds": round(wall_seconds, 1),
+        "rows": list(rows),
+        **more,
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, completely or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,93 @@
+"""Everything that the rest of a run depends on, as tensors by name on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+__all__ = [
+    "generator_state",
+    "load_optimizer",
+    "optimizer_state",
+    "part",
+    "set_generator_state",
+    "to_host",
+]
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with ``prefix``, under the rest of their names."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def to_host(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return copies in the memory of the host: an accelerator's is for training.
+
+    Args:
+        tensors: Tensors by name.
+        prefix: Put in front of each name.
+    """
+    return {
+        f"{prefix}{name}": tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()
+    }
+
+
+def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimiser as tensors, without copies.
+
+    Args:
+        optimizer: The optimiser.
+
+    Raises:
+        TypeError: If its state holds anything but tensors and numbers.
+    """
+    tensors: dict[str, Tensor] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}/tensor/{name}"] = value
+            elif isinstance(value, bool | int | float):
+                tensors[f"{index}/number/{name}"] = torch.tensor(
+                    value, dtype=torch.float64 if isinstance(value, float) else None
+                )
+            elif value is not None:
+                raise TypeError(
+                    "Expected an optimiser whose state is tensors and numbers, but "
+                    f"{type(optimizer).__name__} keeps '{name}' as {type(value).__name__}. Use "
+                    "another optimiser, such as torch.optim.Adam."
+                )
+    return tensors
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore what `optimizer_state` returned.
+
+    Args:
+        optimizer: The optimiser, over parameters of the same shapes in the same order.
+        tensors: Its state; the tensors are copied.
+    """
+    states: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        index, kind, key = name.split("/", 2)
+        value = tensor.clone() if kind == "tensor" else tensor.item()
+        states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+
+
+def generator_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of the random generators that training on ``device`` uses."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_generator_state(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    """Restore what `generator_state` returned."""
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

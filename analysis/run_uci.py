@@ -33,7 +33,7 @@ from pyro_relevance.masks import Mask
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.noise import predictive_log_likelihood
 from pyro_relevance.posterior import Posterior
-from pyro_relevance.tabular import HeldOut, Recipe, evaluate, held_out, make_model, train
+from pyro_relevance.tabular import Recipe, evaluate, held_out, make_model, train
 
 Array = NDArray[np.float64]
 
@@ -138,25 +138,19 @@ def relevance(splits: list[Split], settings: Settings, *, gated: bool) -> dict[s
     candidates = [dataclasses.replace(r, gated=gated) for r in settings.candidates()]
     if not gated:
         candidates = candidates[:: len(settings.prior_log_odds)]
-    held: list[list[HeldOut]] = []
-    for recipe in candidates:
 
-        def make(num_rows: int, recipe: Recipe = recipe) -> RelevanceModel:
-            return make_model(recipe, num_data=num_rows, num_inputs=num_inputs, seed=settings.seed)
+    def make(recipe: Recipe, num_rows: int) -> RelevanceModel:
+        return make_model(recipe, num_data=num_rows, num_inputs=num_inputs, seed=settings.seed)
 
-        held.append(
-            held_out(
-                recipe,
-                make,
-                sets,
-                num_folds=folds(len(sets[0][0]), settings),
-                rule=rule,
-                seed=settings.seed,
-                callbacks=[
-                    ProgressBar(f"cross-validation {recipe.noise_scale} {recipe.prior_log_odds}")
-                ],
-            )
-        )
+    held = held_out(
+        candidates,
+        make,
+        sets,
+        num_folds=folds(len(sets[0][0]), settings),
+        rule=rule,
+        seed=settings.seed,
+        callbacks=[ProgressBar("cross-validation")],
+    )
     scores = np.array([[h.score(NOISE) for h in of_recipe] for of_recipe in held])
     chosen = scores.argmax(axis=0)
     names = (
@@ -171,9 +165,7 @@ def relevance(splits: list[Split], settings: Settings, *, gated: bool) -> dict[s
     for index in sorted(set(chosen.tolist())):
         recipe = candidates[index]
         which = [i for i in range(len(splits)) if chosen[i] == index]
-        model = make_model(
-            recipe, num_data=len(sets[0][0]), num_inputs=num_inputs, seed=settings.seed
-        )
+        model = make(recipe, len(sets[0][0]))
         fit = train(
             recipe,
             model,

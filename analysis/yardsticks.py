@@ -46,7 +46,7 @@ MAX_STEPS = 16_000
 
 BATCH_SIZE = 128
 NUM_FOLDS = 5
-MAX_TREES = 500
+MAX_TREES = 300
 LARGE = 2000  # training rows above which boosting uses binned features
 
 
@@ -93,8 +93,9 @@ def mc_dropout(
     generator = torch.Generator().manual_seed(seed)
     inner = [_validation(split) for split in splits]
     grid = torch.tensor(
-        [taus if taus is not None else RELATIVE_TAUS / np.var(y) for _, y, _, _ in splits]
-    ).double()  # (split, tau)
+        [taus or [t / float(np.var(y)) for t in RELATIVE_TAUS] for _, y, _, _ in splits],
+        dtype=torch.float64,
+    )  # (split, tau)
     num_rates, num_splits = len(dropout_rates), len(splits)
     rates = torch.tensor(dropout_rates).repeat_interleave(num_splits)
     networks = _DropoutNetworks(inner * num_rates, hidden, rates, generator)
@@ -108,7 +109,7 @@ def mc_dropout(
     steps = networks.train(tau[:, 0], num_epochs)
     rmse, log_likelihood = networks.score(tau, num_samples)
     settings = {
-        "dropout_rate": rate.tolist(),
+        "dropout_rate": [dropout_rates[i // grid.shape[1]] for i in best.tolist()],
         "tau": tau[:, 0].tolist(),
         "tau_grid": "relative to 1 / variance" if taus is None else list(taus),
         "num_steps": steps,
@@ -334,11 +335,11 @@ def lasso(splits: Sequence[Split]) -> dict[str, Any]:
 
 
 def gradient_boosting(
-    splits: Sequence[Split], *, max_depths: Sequence[int] = (2, 4, 6), seed: int = 0
+    splits: Sequence[Split], *, max_depths: Sequence[int] = (3, 5), seed: int = 0
 ) -> dict[str, Any]:
     """Boosted regression trees; depth and number of trees by cross-validation.
 
-    Shrinkage 0.05 and half of the rows for each tree; above ``LARGE`` training rows trees on binned
+    Shrinkage 0.1 and half of the rows for each tree; above ``LARGE`` training rows trees on binned
     features with all rows. The noise is Gaussian, with the mean squared error of the held-out folds
     as its variance.
 
@@ -370,7 +371,7 @@ def gradient_boosting(
 
 
 def _trees(num_rows: int, depth: int, number: int, seed: int) -> Any:
-    common = {"learning_rate": 0.05, "max_depth": depth, "random_state": seed}
+    common = {"learning_rate": 0.1, "max_depth": depth, "random_state": seed}
     if num_rows > LARGE:
         return HistGradientBoostingRegressor(max_iter=number, early_stopping=False, **common)
     return GradientBoostingRegressor(

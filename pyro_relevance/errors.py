@@ -1,7 +1,7 @@
 """What the library raises and warns.
 
-Wrong arguments raise ``ValueError`` or ``TypeError``; the classes below exist only where a caller would want to catch
-one failure apart from all others.
+Wrong arguments raise ``ValueError`` or ``TypeError``; the classes below exist only where a caller
+would want to catch one failure apart from all others.
 """
 
 from __future__ import annotations

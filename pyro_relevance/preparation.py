@@ -9,6 +9,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.infer.elbo import ELBO, ELBOModule
 from torch import nn
 from torch.optim import Optimizer
@@ -26,6 +27,7 @@ __all__ = [
     "describe_run",
     "make_chains",
     "make_program",
+    "models_of_chains",
     "parameter_groups",
     "try_first_batch",
 ]
@@ -34,21 +36,70 @@ Guide = nn.Module | Callable[[RelevanceModel], nn.Module]
 """A guide, or what makes one from a model."""
 
 
+def models_of_chains(
+    model: RelevanceModel | Sequence[RelevanceModel], num_chains: int | None
+) -> list[RelevanceModel]:
+    """Return the model of each chain.
+
+    Args:
+        model: One model for all chains, or one for each.
+        num_chains: Number of chains; ``None`` for as many as there are models.
+
+    Raises:
+        ValueError: If the number of models is another one, or they differ in more than values.
+        TypeError: If they are not models.
+    """
+    if isinstance(model, RelevanceModel):
+        return [model] * (num_chains or 1)
+    models = list(model)
+    if not models or not all(isinstance(item, RelevanceModel) for item in models):
+        raise TypeError(
+            f"Expected a RelevanceModel, or one for each chain, but got {type(model).__name__} of "
+            f"{sorted({type(item).__name__ for item in models})}."
+        )
+    if num_chains not in (None, len(models)):
+        raise ValueError(f"Expected one model for each of {num_chains} chains, got {len(models)}.")
+    for index, item in enumerate(models[1:], 1):
+        different = _difference(models[0], item)
+        if different:
+            raise ValueError(
+                f"Expected models that differ only in their numbers (initial weights, prior odds, "
+                f"noise), but those of chains 0 and {index} differ in {different}. Fit them apart."
+            )
+    return models
+
+
+def _difference(one: RelevanceModel, other: RelevanceModel) -> str:
+    """Return the name of a part that keeps two models from being chains of one run, or ""."""
+    for name in ("edges", "num_data", "weight_prior", "relaxation"):
+        if getattr(one, name) != getattr(other, name):
+            return name
+    numbers = {"noise_scale", "degrees_of_freedom"}
+    settings = [
+        {k: v for k, v in m.likelihood.settings().items() if k not in numbers} for m in (one, other)
+    ]
+    if type(one.likelihood) is not type(other.likelihood) or settings[0] != settings[1]:
+        return "likelihood"
+    # Odds without unknowns are a tensor of each chain; other priors compute with their arguments.
+    fixed = one.gate_prior is not None and not one.gate_prior.latents(one.edges)
+    same_kind = type(one.gate_prior) is type(other.gate_prior)
+    return "" if same_kind and (fixed or one.gate_prior == other.gate_prior) else "gate_prior"
+
+
 def make_chains(
-    model: RelevanceModel,
+    models: Sequence[RelevanceModel],
     guide: Guide,
     elbo: ELBO,
-    num_chains: int,
     initial_weights: str,
     device: torch.device,
 ) -> list[Any]:
     """Return one ELBO module per chain, on the device, with initial weights of its own.
 
     Args:
-        model: The user's model; it is copied.
+        models: The user's model of each chain; they are copied. Chains with the same model as the
+            first one are initialised anew, if so asked.
         guide: The user's guide; an instance is copied, and the copy belongs to the chain's model.
         elbo: The ELBO.
-        num_chains: Number of chains.
         initial_weights: ``"reset"`` or ``"network"``, see ``fit``.
         device: Where the chains are trained.
 
@@ -61,9 +112,9 @@ def make_chains(
             f"Expected initial_weights to be 'reset' or 'network', but got {initial_weights!r}."
         )
     modules: list[Any] = []
-    for index in range(num_chains):
+    for index, model in enumerate(models):
         chain = copy.deepcopy(model).to(device).train()
-        if index > 0 and initial_weights == "reset":
+        if index > 0 and model is models[0] and initial_weights == "reset":
             _reset(chain.network)
         if isinstance(guide, nn.Module):
             # The memo makes a guide that knows the user's model know the chain's in its place.
@@ -131,7 +182,8 @@ def try_first_batch(modules: Sequence[Any], batches: Batches, noise: Noise) -> N
 
 def _check_guide(guide: nn.Module) -> None:
     try:
-        guide()
+        with poutine.block():
+            guide()
     except TypeError as error:
         raise TypeError(
             "Expected a guide that can be called without data, as the posterior is sampled, but "

@@ -159,7 +159,8 @@ def within(schedule: Schedule, start: float = 0.0, end: float = 1.0) -> Schedule
     """
     if not 0 <= start < end <= 1:
         raise ValueError(
-            f"Expected 0 <= start < end <= 1, but got {start} and {end}. They are shares of the steps."
+            f"Expected 0 <= start < end <= 1, but got {start} and {end}. They are shares of "
+            "the steps."
         )
     return partial(_within, schedule=schedule, start=start, end=end)
 

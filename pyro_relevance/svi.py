@@ -34,6 +34,7 @@ from pyro_relevance.preparation import (
     describe_run,
     make_chains,
     make_program,
+    models_of_chains,
     parameter_groups,
     try_first_batch,
 )
@@ -73,7 +74,7 @@ class Fit:
 
 
 def fit(
-    model: RelevanceModel,
+    model: RelevanceModel | Sequence[RelevanceModel],
     data: Data,
     *,
     guide: Guide = MeanFieldGuide,
@@ -84,7 +85,7 @@ def fit(
     schedules: Schedules = Schedules(),  # noqa: B008 (a frozen value)
     noise: Noise = "shared",
     num_particles: int = 1,
-    num_chains: int = 1,
+    num_chains: int | None = None,
     initial_weights: Literal["reset", "network"] = "reset",
     elbo: ELBO | None = None,
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
@@ -100,7 +101,8 @@ def fit(
     gives the same numbers, whether it was interrupted and resumed or not.
 
     Args:
-        model: The model.
+        model: The model, or one for each chain; these may differ in their numbers (initial
+            weights, prior odds, noise scale), so that candidate settings are trained together.
         data: ``(x, y)`` tensors or a map-style data set; a list of pairs gives each chain its own
             data (splits).
         guide: A guide, or what makes one from a model: ``MeanFieldGuide``, ``LowRankGuide``, an
@@ -113,7 +115,7 @@ def fit(
         noise: One draw of the gates for a minibatch (``"shared"``) or for each example
             (``"per_example"``).
         num_particles: Draws of the guide in each step.
-        num_chains: Independent fits.
+        num_chains: Independent fits; by default one, or one for each model.
         initial_weights: The first chain starts from the model's network. Further chains are
             initialised anew by each layer's ``reset_parameters`` (``"reset"``), or start from it
             too (``"network"``, for pretrained weights).
@@ -132,14 +134,17 @@ def fit(
         CheckpointError: If the checkpoint is damaged or belongs to another run.
         OSError: If the checkpoint cannot be written.
     """
-    _check_counts(num_epochs=num_epochs, num_particles=num_particles, num_chains=num_chains)
+    _check_counts(num_epochs=num_epochs, num_particles=num_particles)
+    if num_chains is not None:
+        _check_counts(num_chains=num_chains)
+    models = models_of_chains(model, num_chains)
     _check_rates(learning_rate=learning_rate, gate_learning_rate=gate_learning_rate)
     _check_elbo(elbo)
-    place = torch.device(device or next(model.network.parameters()).device)
-    batches = Batches(data, num_chains=num_chains, batch_size=batch_size, device=place)
-    if batches.num_data != model.num_data:
+    place = torch.device(device or next(models[0].network.parameters()).device)
+    batches = Batches(data, num_chains=len(models), batch_size=batch_size, device=place)
+    if batches.num_data != models[0].num_data:
         raise ValueError(
-            f"Expected num_data={model.num_data} examples, as the model was told, but the data "
+            f"Expected num_data={models[0].num_data} examples, as the model was told, but the data "
             f"have {batches.num_data}. Make the model with num_data=len(x) of its training set."
         )
     settings = {
@@ -149,12 +154,12 @@ def fit(
         "gate_learning_rate": gate_learning_rate,
         "noise": noise,
         "num_particles": num_particles,
-        "num_chains": num_chains,
+        "num_chains": len(models),
         "seed": int(seed),
         "elbo": type(elbo).__name__,
     }
     with seeded(seed, place), local_pyro(), torch.enable_grad():
-        modules = make_chains(model, guide, elbo or LeanELBO(), num_chains, initial_weights, place)
+        modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place)
         try_first_batch(modules, batches, noise)
         program = make_program(modules, batches, num_particles, elbo)
         adam = (optimizer or _fused_adam)(

@@ -234,21 +234,18 @@ def _choose(
     """Return the recipe with the best held-out log likelihood of the pruned network."""
     base = settings.recipe
     recipes = [base] if classes else [replace(base, noise_scale=s) for s in settings.noise_scales]
-    results = []
-    for number, recipe in enumerate(recipes, 1):
-        bar = [ProgressBar(f"cross-validation {number} of {len(recipes)}")] if progress else []
-        (held,) = held_out(
-            recipe,
-            lambda num_rows, recipe=recipe: make(recipe, num_rows),  # type: ignore[misc]
-            [training],
-            num_folds=settings.num_folds,
-            rule=settings.decide(),
-            seed=settings.seed,
-            callbacks=bar,
-        )
-        results.append((held.score(_start(classes)), recipe, held))
-    _, recipe, held = max(results, key=lambda result: result[0])
-    return recipe, held
+    held = held_out(
+        recipes,
+        make,
+        [training],
+        num_folds=settings.num_folds,
+        rule=settings.decide(),
+        seed=settings.seed,
+        callbacks=[ProgressBar("cross-validation")] if progress else [],
+    )
+    scores = [of_recipe[0].score(_start(classes)) for of_recipe in held]
+    best = int(np.argmax(scores))
+    return recipes[best], held[best][0]
 
 
 def _start(classes: bool) -> Likelihood:
@@ -276,12 +273,8 @@ def _scores(
 
     dense_recipe = replace(recipe, gated=False)
     bar = [ProgressBar("dense network")] if progress else []
-    (dense_held,) = held_out(
-        dense_recipe,
-        lambda num_rows: make(dense_recipe, num_rows),
-        [training],
-        num_folds=settings.num_folds,
-        seed=settings.seed,
+    ((dense_held,),) = held_out(
+        [dense_recipe], make, [training], num_folds=settings.num_folds, seed=settings.seed
     )
     model = make(dense_recipe, len(training[0]))
     dense = train(

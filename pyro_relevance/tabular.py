@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_relevance import likelihoods, masks, priors, schedules
@@ -33,7 +34,6 @@ __all__ = [
     "HeldOut",
     "Recipe",
     "Rule",
-    "default_rule",
     "evaluate",
     "held_out",
     "make_model",
@@ -90,11 +90,6 @@ class Recipe:
         )
 
 
-def default_rule(posterior: Posterior) -> Mask:
-    """Keep what is more likely relevant than not (the median probability model)."""
-    return masks.median_probability(posterior)
-
-
 def make_model(
     recipe: Recipe,
     *,
@@ -144,7 +139,7 @@ def make_model(
 
 def train(
     recipe: Recipe,
-    model: RelevanceModel,
+    model: RelevanceModel | Sequence[RelevanceModel],
     data: Split | list[Split],
     *,
     num_chains: int,
@@ -156,14 +151,15 @@ def train(
 
     Args:
         recipe: The settings.
-        model: Its model.
+        model: Its model, or one for each chain.
         data: One training set for all chains, or one for each.
         num_chains: Number of chains.
         seed: Seed of the run.
         callbacks: Called after each step.
         checkpoint: Where to write the state and to resume from.
     """
-    steps_per_epoch = -(-model.num_data // min(recipe.batch_size, model.num_data))
+    first = model if isinstance(model, RelevanceModel) else model[0]
+    steps_per_epoch = -(-first.num_data // min(recipe.batch_size, first.num_data))
     return fit(
         model,
         data,
@@ -229,20 +225,22 @@ class HeldOut:
 
 
 def held_out(
-    recipe: Recipe,
-    make: Callable[[int], RelevanceModel],
+    recipes: Sequence[Recipe],
+    make: Callable[[Recipe, int], RelevanceModel],
     sets: Sequence[Split],
     *,
     num_folds: int,
-    rule: Rule = default_rule,
+    rule: Rule = masks.median_probability,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
-) -> list[HeldOut]:
-    """Cross-validate a recipe inside several training sets, all folds in one vectorised run.
+) -> list[list[HeldOut]]:
+    """Cross-validate recipes inside each of several training sets.
+
+    All recipes, sets and folds are chains of one vectorised run.
 
     Args:
-        recipe: The settings.
-        make: Makes the model from the number of training rows.
+        recipes: The candidates; they may differ in prior log-odds and in noise scale.
+        make: Makes the model from a recipe and the number of training rows.
         sets: Training sets of the same size.
         num_folds: Folds in each set; a remainder of rows is trained on in every fold.
         rule: What the pruned networks keep.
@@ -250,7 +248,7 @@ def held_out(
         callbacks: Called after each step.
 
     Returns:
-        One `HeldOut` for each set.
+        For each recipe one `HeldOut` for each set.
 
     Raises:
         ValueError: If there are fewer than two folds or fewer rows than folds.
@@ -263,14 +261,37 @@ def held_out(
     folds = [np.sort(order[k * size : (k + 1) * size]) for k in range(num_folds)]
     rest = [np.setdiff1d(order, fold) for fold in folds]
     data = [(x[r], y[r]) for x, y in sets for r in rest]
-    result = train(
-        recipe, make(num_rows - size), data, num_chains=len(data), seed=seed, callbacks=callbacks
-    )
-    held: list[HeldOut] = []
-    for i, (x, y) in enumerate(sets):
+    models = [make(recipe, num_rows - size) for recipe in recipes for _ in data]
+    posterior = train(
+        recipes[0],
+        models,
+        data * len(recipes),
+        num_chains=len(models),
+        seed=seed,
+        callbacks=callbacks,
+    ).posterior
+    held = []
+    for i, recipe in enumerate(recipes):
+        chains = range(i * len(data), (i + 1) * len(data))
+        held.append(_collect(recipe, posterior, chains, sets, folds, rule))
+    return held
+
+
+def _collect(
+    recipe: Recipe,
+    posterior: Posterior,
+    chains: range,
+    sets: Sequence[Split],
+    folds: Sequence[NDArray[np.int64]],
+    rule: Rule,
+) -> list[HeldOut]:
+    """Return the held-out predictions of one recipe, set by set."""
+    held = []
+    number = iter(chains)
+    for x, y in sets:
         sampled, pruned = [], []
-        for k, fold in enumerate(folds):
-            chain = result.posterior.chain(i * num_folds + k)
+        for fold in folds:
+            chain = posterior.chain(next(number))
             draws = evaluate(chain, x[fold], None, num_samples=50 if recipe.gated else 1)
             sampled.append(draws)
             pruned.append(evaluate(chain, x[fold], rule(chain)) if recipe.gated else draws)

@@ -21,7 +21,15 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset({"distributions", "relaxations", "schedules", "annealing", "latents"})
         | {"relevance", "_gating", "masks", "_stability", "cost", "connectivity", "packing"}
         | {"labels", "draws", "history", "batches", "random_state", "tracing", "elementwise"}
-        | {"plain_modules", "networks", "plots", "checkpoint"},
+        | {
+            "plain_modules",
+            "networks",
+            "plots",
+            "checkpoint",
+            "records",
+            "snapshots",
+            "pyro_state",
+        },
     ),
     (
         "edges, priors, likelihoods, guides, elbo",
@@ -42,11 +50,18 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             "equivalence",
         },
     ),
-    ("posterior", frozenset({"posterior"})),
-    ("training", frozenset({"svi", "training", "callbacks"})),
+    ("posterior", frozenset({"posterior", "evaluation"})),
+    (
+        "training",
+        frozenset({"svi", "training", "callbacks", "preparation", "data_checks", "divergence"}),
+    ),
     ("diagnostics, io, export", frozenset({"diagnostics", "io", "export"})),
     ("report", frozenset({"report", "_report_memory", "_report_structure", "_rule_path"})),
-    ("programs of the user", frozenset({"tables", "datasets", "baselines", "cli", "__main__"})),
+    (
+        "programs of the user",
+        frozenset({"tables", "datasets", "baselines", "cli", "__main__"})
+        | {"tabular", "table_run", "table_files", "table_report"},
+    ),
 )
 
 # Mathematics: takes tensors, returns tensors. These never sample a model, train or touch a disk.

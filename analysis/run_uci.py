@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from pyro_relevance.masks import Mask
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.noise import predictive_log_likelihood
 from pyro_relevance.posterior import Posterior
+from pyro_relevance.records import write_json
 from pyro_relevance.tabular import Recipe, evaluate, held_out, make_model, train
 
 Array = NDArray[np.float64]
@@ -56,7 +59,7 @@ class Settings:
     num_splits: int = 20
     hidden: int = 50
     prior_log_odds: tuple[float, ...] = (-1.5, -2.0)
-    noise_scale: tuple[float, ...] = (0.08, 0.11, 0.2)
+    noise_scale: tuple[float, ...] = (0.08, 0.12, 0.18)
     num_folds: int = 5
     num_steps: int = 8000
     max_parameters: int = 200
@@ -203,57 +206,47 @@ def relevance(splits: list[Split], settings: Settings, *, gated: bool) -> dict[s
 
 def run(name: str, root: str | None, settings: Settings, folder: Path, *, command: str) -> Path:
     """Run all methods on one data set and write its record."""
-    started = time.perf_counter()
     if name == "protein":
         settings = dataclasses.replace(settings, num_splits=min(5, settings.num_splits), hidden=100)
     x, y = datasets.uci(name, root)
     raw = datasets.standard_splits(len(x), settings.num_splits)
     splits = [Split.of(x, y, a, b) for a, b in raw]
     seeds = list(range(len(splits)))
-    rows = []
-    for method, gated in (
-        ("relevance, pruned network", True),
-        ("dense, trained the same way", False),
-    ):
-        result = relevance(splits, settings, gated=gated)
-        rows.append(
-            row(
-                method,
-                name,
-                seeds,
-                result["metrics"],
-                total_seconds=result["seconds"],
-                settings=result["settings"],
-            )
-        )
-        report(rows[-1])
     arrays = [(x[a], y[a], x[b], y[b]) for a, b in raw]
-    steps = {"hidden": settings.hidden}
-    for method, function, options in (
-        ("MC dropout", yardsticks.mc_dropout, steps),
-        ("mean-field Gaussian", yardsticks.mean_field_gaussian, steps),
-        ("lasso", yardsticks.lasso, {}),
-        ("gradient boosting", yardsticks.gradient_boosting, {}),
-    ):
-        found = function(arrays, **options)
-        values = {key: found[key] for key in ("rmse", "test_log_likelihood", "num_parameters")}
-        rows.append(
-            row(
-                method,
-                name,
-                seeds,
-                values,
-                total_seconds=found["seconds"],
-                settings=found["settings"],
-            )
-        )
-        report(rows[-1])
+    methods: dict[str, Callable[[], dict[str, Any]]] = {
+        "relevance, pruned network": lambda: relevance(splits, settings, gated=True),
+        "dense, trained the same way": lambda: relevance(splits, settings, gated=False),
+        "MC dropout": lambda: yardsticks.mc_dropout(arrays, hidden=settings.hidden),
+        "mean-field Gaussian": lambda: yardsticks.mean_field_gaussian(
+            arrays, hidden=settings.hidden
+        ),
+        "lasso": lambda: yardsticks.lasso(arrays),
+        "gradient boosting": lambda: yardsticks.gradient_boosting(arrays),
+    }
+    # Each method's row is kept as soon as it is there: a killed run goes on with the next method.
+    part = folder / f".uci_{name}.part.json"
+    known = {"settings": json.loads(json.dumps(dataclasses.asdict(settings))), "rows": []}
+    if part.exists() and json.loads(part.read_text())["settings"] == known["settings"]:
+        known = json.loads(part.read_text())
+    rows = known["rows"]
+    for method, compute in methods.items():
+        if method not in [entry["method"] for entry in rows]:
+            found = compute()
+            values = found.get("metrics") or {
+                key: found[key] for key in ("rmse", "test_log_likelihood", "num_parameters")
+            }
+            more = {"total_seconds": found["seconds"], "settings": found["settings"]}
+            rows.append(row(method, name, seeds, values, **more))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(part, known)
+        report(next(entry for entry in rows if entry["method"] == method))
+    part.unlink(missing_ok=True)
     return write_record(
         f"uci_{name}",
         command=command,
         settings=dataclasses.asdict(settings),
         rows=rows,
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=sum(entry["total_seconds"] for entry in rows),
         folder=folder,
     )
 

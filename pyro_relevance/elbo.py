@@ -11,16 +11,19 @@ sites), and is then no bound.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
 from pyro.distributions import Delta
 from pyro.infer.elbo import ELBO
+from pyro.poutine import runtime
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
+from pyro.poutine.trace_messenger import TraceMessenger
+from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-__all__ = ["LeanELBO", "site_terms"]
+__all__ = ["LeanELBO", "announce_parameters", "site_terms"]
 
 
 class _CollectMessenger(Messenger):
@@ -120,6 +123,26 @@ def _particle_terms(model: Any, guide: Any, args: Any, kwargs: Any) -> dict[str,
     return terms
 
 
+def announce_parameters(module: nn.Module) -> None:
+    """Tell ``pyro.infer.SVI`` which parameters a plain module has.
+
+    It optimises what ``pyro.param`` statements name, plain modules have none, and nothing would be
+    trained, in silence. Nothing is written to Pyro's parameter store, and nothing happens outside
+    of ``SVI.step``.
+
+    Args:
+        module: A model or guide.
+    """
+    if not any(isinstance(h, TraceMessenger) and h.param_only for h in runtime._PYRO_STACK):
+        return
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            value: Any = parameter.detach()
+            value.unconstrained = weakref.ref(parameter)
+            statement = runtime.effectful(lambda value=value: value, type="param")
+            statement(name=f"{type(module).__name__}.{name}")
+
+
 def site_terms(model: Any, guide: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
     """Return each site's contribution to the negative ELBO (nats), for one draw of the guide.
 
@@ -174,6 +197,9 @@ class LeanELBO(ELBO):
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Return the negative ELBO in nats and add its gradients (for ``pyro.infer.SVI``)."""
+        for module in (model, guide):
+            if isinstance(module, nn.Module):
+                announce_parameters(module)
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
-        return float(loss)
+        return float(loss.detach())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_relevance import architecture, guides, likelihoods, priors, relaxations
@@ -138,7 +139,7 @@ def load_posterior(
                 f"Expected guide= to make an nn.Module, but it made a {type(made).__name__}."
             )
         if example_input is not None:
-            with torch.no_grad():
+            with torch.no_grad(), poutine.block():
                 outputs = model(example_input)
                 made(example_input, model.likelihood(outputs).sample())
     _adopt(made, "guide", state, file)
@@ -157,11 +158,11 @@ def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Pa
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     saved = {n.removeprefix(f"{prefix}."): t for n, t in state.items() if n.startswith(prefix)}
     for name in sorted(own.keys() | saved.keys()):
-        expected = tuple(own[name].shape) if name in own else None
-        found = tuple(saved[name].shape[1:]) if name in saved else None
+        expected = f"shape {tuple(own[name].shape)}" if name in own else "nothing"
+        found = f"shape {tuple(saved[name].shape[1:])}" if name in saved else "nothing"
         if expected != found:
             raise CheckpointError(
-                f"Expected '{prefix}.{name}' of shape {expected} in {file}, but found {found}. "
+                f"Expected {expected} for '{prefix}.{name}' in {file}, but found {found}. "
                 "Pass the network and guide that the posterior was fitted with, and example_input= "
                 "where the guide makes its parameters at its first call."
             )

@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from pyro_relevance.distributions import PerExample
 from pyro_relevance.edges import Edges
+from pyro_relevance.elbo import announce_parameters
 from pyro_relevance.errors import EdgeError
 from pyro_relevance.input_gates import InputGates
 from pyro_relevance.latents import Latent
@@ -54,7 +55,8 @@ class RelevanceModel(nn.Module):
         relaxation: How a gate is relaxed while training.
 
     Raises:
-        ValueError: If ``num_data`` is not a positive integer.
+        ValueError: If ``num_data`` is not a positive integer, or a prior does not fit the network.
+        TypeError: If ``likelihood`` is not one.
         EdgeError: If the edges are not those of the network.
 
     Example:
@@ -66,7 +68,7 @@ class RelevanceModel(nn.Module):
         >>> from pyro import poutine
         >>> trace = poutine.trace(model).get_trace(torch.zeros(5, 3), torch.zeros(5))
         >>> [name for name, site in trace.nodes.items() if site["type"] == "sample"]
-        ['gate', 'weight_prior', 'data', 'y']
+        ['weight_prior', 'gate', 'data', 'y']
     """
 
     def __init__(
@@ -127,11 +129,11 @@ class RelevanceModel(nn.Module):
         return self.gate_prior is not None
 
     def latents(self) -> tuple[Latent, ...]:
-        """Return the latent sites other than ``gate``: guides make their parameters from them."""
+        """Return the latent sites other than ``gate``, in the order in which the program runs."""
         gates = self.gate_prior.latents(self.edges) if self.gate_prior is not None else ()
         like = next(iter(self.network.parameters()))
         moved = tuple(Latent(i.name, i.kind, i.initial.to(like), i.initial_scale) for i in gates)
-        return moved + self.weight_prior.latents(dict(self.network.named_parameters()))
+        return (*self.weight_prior.latents(dict(self.network.named_parameters())), *moved)
 
     def gate_distribution(self, log_odds: Tensor, num_examples: int = 1) -> dist.TorchDistribution:
         """Return the distribution of the site ``gate`` at the present temperature.
@@ -155,6 +157,7 @@ class RelevanceModel(nn.Module):
         Returns:
             ``(num_examples, num_outputs)`` raw outputs of the network.
         """
+        announce_parameters(self)
         num_examples = x.shape[0]
         parameters, gates = self.sample_latents(num_examples)
         outputs = self.run(x, parameters, gates)
@@ -171,8 +174,8 @@ class RelevanceModel(nn.Module):
         Returns:
             The network's parameters before gating by qualified name, and the gates by group.
         """
-        gates = self._sample_gates(num_examples)
-        return self.weight_prior.sample(dict(self.network.named_parameters())), gates
+        parameters = self.weight_prior.sample(dict(self.network.named_parameters()))
+        return parameters, self._sample_gates(num_examples)
 
     def run(
         self, x: Tensor, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]

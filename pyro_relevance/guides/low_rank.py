@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.distributions import Normal
+from pyro_relevance.elbo import announce_parameters
 from pyro_relevance.guides._weights import LatentPosteriors
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class LowRankGuide(nn.Module):
 
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> dict[str, Tensor]:
         """Sample the common factors (auxiliary), the gates given them, and the weights."""
+        announce_parameters(self)
         values = self.latent_posteriors()
         model = self._model[0]
         zeros = torch.zeros_like(self.reverse_bias)

@@ -12,6 +12,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_relevance.elbo import announce_parameters
 from pyro_relevance.guides._weights import LatentPosteriors
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class MeanFieldGuide(nn.Module):
 
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> dict[str, Tensor]:
         """Sample all latent sites; of the data only their number is used."""
+        announce_parameters(self)
         values = self.latent_posteriors()
         model = self._model[0]
         if model.has_gates:

@@ -20,7 +20,7 @@ NOISE = 2.0
 
 
 def mc_dropout(splits: list[Split], **options: Any) -> dict[str, Any]:
-    small = {"hidden": 8, "num_epochs": 800, "dropout_rates": (0.01, 0.1), "num_samples": 30}
+    small = {"hidden": 30, "num_epochs": 400, "dropout_rates": (0.01, 0.1), "num_samples": 30}
     return _mc_dropout(splits, **{**small, **options})
 
 
@@ -122,8 +122,9 @@ def test_units_of_the_target_shift_the_density_only(yardstick: Yardstick) -> Non
     scaled = [(x, 8 * y, x_test, 8 * y_test) for x, y, x_test, y_test in splits]
     first, second = result_of(yardstick), yardstick(scaled)
     shifted = [value - math.log(8) for value in first["test_log_likelihood"]]
-    assert second["test_log_likelihood"] == pytest.approx(shifted, abs=1e-2)
-    assert second["rmse"] == pytest.approx([8 * value for value in first["rmse"]], rel=1e-2)
+    # Not exactly: the published weight decay of dropout depends on the units of the target.
+    assert second["test_log_likelihood"] == pytest.approx(shifted, abs=0.05)
+    assert second["rmse"] == pytest.approx([8 * value for value in first["rmse"]], rel=0.05)
 
 
 @pytest.mark.parametrize("yardstick", [mc_dropout, mean_field_gaussian])
@@ -173,10 +174,7 @@ def test_first_step_is_that_of_a_plain_network() -> None:
     stacked = networks(0.0, hidden=5)
     before = [p.detach().clone() for p in stacked.parameters]
     taus = torch.tensor([1e-6, 1e-3], dtype=torch.float64)  # so small that the decay matters
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(yardsticks, "MAX_STEPS", 1)
-    stacked.train(taus, 1)
-    monkey.undo()
+    assert stacked.train(taus, 1, max_steps=1) == 1
     for i, tau in enumerate(taus.tolist()):
         w1, w2, b1, b2 = (p[i].clone().requires_grad_() for p in before)
         output = (stacked.x[i] @ w1 + b1).relu() @ w2 + b2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from pyro_relevance.draws import Draws
 from pyro_relevance.edges import Edges
 from pyro_relevance.model import RelevanceModel
 
-__all__ = ["ChainDraws", "DrawModule", "collect", "draw_chain", "mean_parameters"]
+__all__ = ["ChainDraws", "DrawModule", "collect", "draw_chain", "mean_network"]
 
 
 class ChainDraws(NamedTuple):
@@ -120,7 +121,12 @@ def draw_chain(
         state: Parameters and buffers of the chain, by the names of an ELBO module.
         num_samples: Number of draws.
         from_prior: Draw the gates from the prior.
+
+    Raises:
+        ValueError: If ``num_samples`` is not positive.
     """
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"Expected num_samples to be a positive integer, but got {num_samples!r}.")
     tensors = _own(module, state)
     point = {n: state[f"model.network.{n}"] for n, _ in module.model.network.named_parameters()}
 
@@ -164,18 +170,30 @@ def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
     return Draws(edges.split(gates), edges.split(probability), weights)
 
 
-def mean_parameters(
+def mean_network(
     module: DrawModule, state: Mapping[str, Tensor], num_samples: int = 500
-) -> dict[str, Tensor]:
-    """Return the posterior mean of the network's parameters in one chain.
+) -> nn.Module:
+    """Return a copy of the network with the posterior mean of its parameters in one chain.
 
     Exact for the library's guides, whose sites are independent; the mean of draws for others.
 
     Args:
-        module: Model and guide.
+        module: Model and guide; `quiet` is in force, so that the network has no hooks.
         state: Parameters and buffers of the chain, by the names of an ELBO module.
         num_samples: Number of draws where draws are needed.
     """
+    network = copy.deepcopy(module.model.network)
+    parameters = _mean_parameters(module, state, num_samples)
+    for name, parameter in network.named_parameters():
+        parameter.data = parameters[name].detach().clone()
+    for name, buffer in network.named_buffers():
+        buffer.data = state[f"model.network.{name}"].clone()
+    return network.requires_grad_(True).eval()
+
+
+def _mean_parameters(
+    module: DrawModule, state: Mapping[str, Tensor], num_samples: int
+) -> dict[str, Tensor]:
     if getattr(module.guide, "latent_posteriors", None) is None:
         drawn = draw_chain(module, state, num_samples, False).parameters
         return {name: tensor.mean(0) for name, tensor in drawn.items()}
@@ -183,7 +201,8 @@ def mean_parameters(
     with torch.no_grad():
         means = functional_call(_Means(module), {f"module.{n}": t for n, t in tensors.items()}, ())
         _, _, parameters = functional_call(module, tensors, (), {"site_means": means})
-    return {name: tensor.detach() for name, tensor in parameters.items()}
+    found: dict[str, Tensor] = parameters
+    return found
 
 
 def _own(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

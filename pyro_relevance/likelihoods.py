@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_relevance import distributions
+
 __all__ = [
     "Bernoulli",
     "Categorical",
@@ -201,7 +203,7 @@ class StudentT(_Location):
         """Return ``StudentT(nu, location, scale)`` for ``(num_data, num_outputs)`` outputs."""
         location, scale = self.location_and_scale(outputs)
         degrees = 2.0 + self.log_excess.exp()
-        return self._finish(dist.StudentT(degrees, location, scale, validate_args=False))
+        return self._finish(distributions.StudentT(degrees, location, scale))
 
 
 class _Discrete(nn.Module):

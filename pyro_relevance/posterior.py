@@ -1,13 +1,11 @@
 """The fitted posterior: draws of gates and weights, predictions and pointwise log likelihood.
 
-Gates are hard. Everything here runs the network in evaluation mode on copies, so that neither
-BatchNorm statistics nor global state move. Scores, rules and plots are made from the draws
-elsewhere.
+Gates are hard. The network is run in evaluation mode on copies, so that neither BatchNorm
+statistics nor global state move. Scores, rules and plots are made from the draws elsewhere.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
@@ -24,7 +22,7 @@ from pyro_relevance.evaluation import (
     checked_mask,
     quiet,
 )
-from pyro_relevance.guide_draws import DrawModule, collect, draw_chain, mean_parameters
+from pyro_relevance.guide_draws import DrawModule, collect, draw_chain, mean_network
 from pyro_relevance.history import History
 from pyro_relevance.likelihoods import Likelihood
 from pyro_relevance.model import RelevanceModel
@@ -118,16 +116,8 @@ class Posterior:
             IndexError: If there is no such chain.
         """
         index = self._checked_chain(chain)
-        state = self._chain_state(index)
         with quiet(self.model), self._seeded(0, index):
-            network = copy.deepcopy(self.model.network)
-            parameters = mean_parameters(self._module, state)
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                parameter.copy_(parameters[name])
-            for name, buffer in network.named_buffers():
-                buffer.copy_(state[f"model.network.{name}"])
-        return network.to(self.device).requires_grad_(True).eval()
+            return mean_network(self._module, self._chain_state(index))
 
     def inclusion_probability(self) -> dict[str, Tensor]:
         """Return the probability of each gate given the data.
@@ -202,9 +192,8 @@ class Posterior:
                 # A stream of its own: the noise of the targets knows nothing of the weights'.
                 with self._seeded(seed, i, "targets"):
                     means.append(torch.stack([likelihood.mean(output) for output in outputs[i]]))
-                    samples.append(
-                        torch.stack([likelihood(output).sample() for output in outputs[i]])
-                    )
+                    drawn = [likelihood(output).sample() for output in outputs[i]]
+                    samples.append(torch.stack(drawn))
         return Prediction(outputs, torch.stack(means), torch.stack(samples))
 
     def log_likelihood(
@@ -223,7 +212,7 @@ class Posterior:
             y: ``(num_data, ...)`` targets.
             num_samples: Draws in each chain.
             seed: Seed of the draws.
-            mask: Edges outside of it are cut in every draw (True = kept).
+            mask: As for `predict`.
 
         Returns:
             ``(num_chains, num_samples, num_data)`` in nats, on the scale of the targets given.
@@ -285,10 +274,6 @@ class Posterior:
         return seeded(substream(seed, use, self.first_chain + chain), self.device)
 
     def _draws(self, num_samples: int, seed: int, *, from_prior: bool) -> Draws:
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-            raise ValueError(
-                f"Expected num_samples to be a positive integer, but got {num_samples!r}."
-            )
         chains = []
         with quiet(self.model):
             for i in range(self.num_chains):

@@ -77,7 +77,7 @@ class LoopProgram:
         losses = []
         for index in range(len(self.modules)):
             loss = self._loss(index, x, y, per_chain, kl_weight)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses)
 
@@ -155,7 +155,7 @@ class VectorisedProgram:
     def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """Add the gradients of all chains at once: no loss depends on another chain's tensors."""
         losses = self.losses(x, y, per_chain, kl_weight)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
         return losses.detach()
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:

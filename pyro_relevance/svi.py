@@ -39,7 +39,7 @@ from pyro_relevance.preparation import (
     try_first_batch,
 )
 from pyro_relevance.pyro_state import local_pyro
-from pyro_relevance.random_state import seeded
+from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.schedules import Schedules
 from pyro_relevance.training import TrainingRun
 
@@ -158,7 +158,9 @@ def fit(
         "seed": int(seed),
         "elbo": type(elbo).__name__,
     }
-    with seeded(seed, place), local_pyro(), torch.enable_grad():
+    # A stream of its own: a user's network is often initialised under the same seed, and further
+    # chains would then start from the very same weights.
+    with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():
         modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place)
         try_first_batch(modules, batches, noise)
         program = make_program(modules, batches, num_particles, elbo)

@@ -116,7 +116,7 @@ def _noise(run: TableRun) -> dict[str, Any]:
     described = likelihoods.describe(run.noise)
     if isinstance(noise, likelihoods.StudentT):
         described |= {
-            "noise_scale": math.exp(float(noise.log_scale)),
-            "degrees_of_freedom": 2.0 + math.exp(float(noise.log_excess)),
+            "noise_scale": math.exp(float(noise.log_scale.detach())),
+            "degrees_of_freedom": 2.0 + math.exp(float(noise.log_excess.detach())),
         }
     return described

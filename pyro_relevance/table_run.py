@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,8 @@ from pyro_relevance.masks import Mask
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.noise import predictive_log_likelihood
 from pyro_relevance.posterior import Posterior
-from pyro_relevance.surgery import PrunedNetwork, prune
+from pyro_relevance.relevance import expected_size
+from pyro_relevance.surgery import PrunedNetwork, apply_mask, prune
 from pyro_relevance.svi import Checkpoint, Fit
 from pyro_relevance.tables import Encoder, Table, encode, split_rows
 from pyro_relevance.tabular import HeldOut, Recipe, Rule, evaluate, held_out, make_model, train
@@ -138,8 +139,6 @@ class TableRun:
 
     def inputs_left(self) -> NDArray[np.bool_]:
         """Return which input gates the pruned network still reads, ``(num_gates,)``."""
-        from pyro_relevance.surgery import apply_mask
-
         posterior = self.posterior
         network: Any = apply_mask(posterior.network(), posterior.edges, self.mask)
         columns = network[0].weight.detach().abs().sum(0).numpy() > 0
@@ -167,144 +166,145 @@ def run_table(
         DataError: If the table cannot be encoded.
     """
     started = time.perf_counter()
-    classes = table.task == "classification"
-    labels = table.target.to_numpy() if classes else None
-    train_rows, test_rows = split_rows(
-        table.num_rows, test_fraction=settings.test_fraction, seed=settings.seed, labels=labels
-    )
-    encoder = encode(table, train_rows)
-    x, y = encoder.transform(table.features, table.target)
-    training, test = (x[train_rows], y[train_rows]), (x[test_rows], y[test_rows])
-
-    def make(recipe: Recipe, num_rows: int) -> RelevanceModel:
-        return make_model(
-            recipe,
-            num_data=num_rows,
-            num_inputs=encoder.num_columns,
-            num_classes=encoder.num_outputs if classes else None,
-            input_labels=encoder.input_labels,
-            input_index=encoder.input_index,
-            seed=settings.seed,
-        )
-
-    recipe, held = _choose(settings, make, training, classes=classes, progress=progress)
-    bar = [ProgressBar(f"fit, {settings.num_chains} chains")] if progress else []
-    fit = train(
+    job = _Job.of(table, settings, progress=progress)
+    recipe, held = job.choose()
+    fit = job.train(
         recipe,
-        make(recipe, len(training[0])),
-        training,
-        num_chains=settings.num_chains,
-        seed=settings.seed,
-        callbacks=bar,
+        settings.num_chains,
+        f"fit, {settings.num_chains} chains",
         checkpoint=None if checkpoint is None else Checkpoint(checkpoint, interval=10.0),
     )
-    chain = int(fit.posterior.elbo(*training).argmax())
+    chain = int(fit.posterior.elbo(*job.training).argmax())
     posterior = fit.posterior.chain(chain)
     mask = settings.decide()(posterior)
-    pruned = prune(posterior.network(), posterior.edges, mask, example_input=test[0])
-    noise = _noise(held, fit.posterior.likelihood, pruned=True)
-    scores = _scores(
-        settings, recipe, make, posterior, mask, held, encoder, training, test, progress
-    )
+    pruned = prune(posterior.network(), posterior.edges, mask, example_input=job.test[0])
     return TableRun(
         table=table,
-        encoder=encoder,
+        encoder=job.encoder,
         settings=settings,
         recipe=recipe,
         fit=fit,
         chain=chain,
         mask=mask,
         pruned=pruned,
-        noise=noise,
-        scores=scores,
-        train=training,
-        test=test,
+        noise=held.noise(job.noise, pruned=True),
+        scores=job.scores(recipe, held, posterior, mask),
+        train=job.training,
+        test=job.test,
         seconds=time.perf_counter() - started,
     )
 
 
-def _choose(
-    settings: TableSettings,
-    make: Callable[[Recipe, int], RelevanceModel],
-    training: tuple[Tensor, Tensor],
-    *,
-    classes: bool,
-    progress: bool,
-) -> tuple[Recipe, HeldOut]:
-    """Return the recipe with the best held-out log likelihood of the pruned network."""
-    base = settings.recipe
-    recipes = [base] if classes else [replace(base, noise_scale=s) for s in settings.noise_scales]
-    held = held_out(
-        recipes,
-        make,
-        [training],
-        num_folds=settings.num_folds,
-        rule=settings.decide(),
-        seed=settings.seed,
-        callbacks=[ProgressBar("cross-validation")] if progress else [],
-    )
-    scores = [of_recipe[0].score(_start(classes)) for of_recipe in held]
-    best = int(np.argmax(scores))
-    return recipes[best], held[best][0]
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """The encoded data of a run and what is done with them."""
 
+    settings: TableSettings
+    encoder: Encoder
+    training: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    progress: bool
 
-def _start(classes: bool) -> Likelihood:
-    return likelihoods.Categorical() if classes else NOISE
+    @classmethod
+    def of(cls, table: Table, settings: TableSettings, *, progress: bool) -> _Job:
+        """Split and encode a table; statistics come from the training rows alone."""
+        labels = table.target.to_numpy() if table.task == "classification" else None
+        train_rows, test_rows = split_rows(
+            table.num_rows, test_fraction=settings.test_fraction, seed=settings.seed, labels=labels
+        )
+        encoder = encode(table, train_rows)
+        x, y = encoder.transform(table.features, table.target)
+        training, test = (x[train_rows], y[train_rows]), (x[test_rows], y[test_rows])
+        return cls(settings, encoder, training, test, progress)
 
+    @property
+    def noise(self) -> Likelihood:
+        """The noise model of new rows, before it is fitted on held-out ones."""
+        return NOISE if self.encoder.task == "regression" else likelihoods.Categorical()
 
-def _noise(held: HeldOut, likelihood: Likelihood, *, pruned: bool) -> Likelihood:
-    return held.noise(_start(likelihood.task == "classification"), pruned=pruned)
+    def bars(self, text: str) -> list[ProgressBar]:
+        """Return a progress bar, if one is wanted."""
+        return [ProgressBar(text)] if self.progress else []
 
+    def make(self, recipe: Recipe, num_rows: int) -> RelevanceModel:
+        """Return the model of a recipe."""
+        return make_model(
+            recipe,
+            num_data=num_rows,
+            num_inputs=self.encoder.num_columns,
+            num_classes=len(self.encoder.classes) or None,
+            input_labels=self.encoder.input_labels,
+            input_index=self.encoder.input_index,
+            seed=self.settings.seed,
+        )
 
-def _scores(
-    settings: TableSettings,
-    recipe: Recipe,
-    make: Callable[[Recipe, int], RelevanceModel],
-    posterior: Posterior,
-    mask: Mask,
-    held: HeldOut,
-    encoder: Encoder,
-    training: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    progress: bool,
-) -> dict[str, Score]:
-    """Test the dense network trained the same way, the posterior mean and the pruned network."""
-    from pyro_relevance.relevance import expected_size
+    def train(
+        self, recipe: Recipe, num_chains: int, text: str, checkpoint: Checkpoint | None = None
+    ) -> Fit:
+        """Fit chains on all training rows."""
+        return train(
+            recipe,
+            self.make(recipe, len(self.training[0])),
+            self.training,
+            num_chains=num_chains,
+            seed=self.settings.seed,
+            callbacks=self.bars(text),
+            checkpoint=checkpoint,
+        )
 
-    dense_recipe = replace(recipe, gated=False)
-    bar = [ProgressBar("dense network")] if progress else []
-    ((dense_held,),) = held_out(
-        [dense_recipe], make, [training], num_folds=settings.num_folds, seed=settings.seed
-    )
-    model = make(dense_recipe, len(training[0]))
-    dense = train(
-        dense_recipe, model, training, num_chains=1, seed=settings.seed, callbacks=bar
-    ).posterior
-    edges, likelihood = posterior.edges, posterior.likelihood
-    expected = expected_size(
-        {name: p[0] for name, p in posterior.inclusion_probability().items()}, edges
-    )
-    entries = {
-        "dense": (
-            evaluate(dense, test[0], None, num_samples=1),
-            _noise(dense_held, likelihood, pruned=False),
-            sum(p.numel() for p in model.network.parameters()),
-        ),
-        "posterior mean": (
-            evaluate(posterior, test[0], None, num_samples=200),
-            _noise(held, likelihood, pruned=False),
-            float(expected.num_parameters),
-        ),
-        "pruned": (
-            evaluate(posterior, test[0], mask),
-            _noise(held, likelihood, pruned=True),
-            masked_cost(edges, mask).num_nonzero,
-        ),
-    }
-    return {
-        name: _score(outputs, noise, test[1], encoder, size)
-        for name, (outputs, noise, size) in entries.items()
-    }
+    def cross_validate(self, recipes: Sequence[Recipe], text: str) -> list[HeldOut]:
+        """Return the held-out predictions of each recipe."""
+        found = held_out(
+            recipes,
+            self.make,
+            [self.training],
+            num_folds=self.settings.num_folds,
+            rule=self.settings.decide(),
+            seed=self.settings.seed,
+            callbacks=self.bars(text),
+        )
+        return [of_recipe[0] for of_recipe in found]
+
+    def choose(self) -> tuple[Recipe, HeldOut]:
+        """Return the recipe with the best held-out log likelihood of the pruned network."""
+        recipes = [self.settings.recipe]
+        if self.encoder.task == "regression":
+            recipes = [replace(recipes[0], noise_scale=s) for s in self.settings.noise_scales]
+        held = self.cross_validate(recipes, "cross-validation")
+        best = int(np.argmax([candidate.score(self.noise) for candidate in held]))
+        return recipes[best], held[best]
+
+    def scores(
+        self, recipe: Recipe, held: HeldOut, posterior: Posterior, mask: Mask
+    ) -> dict[str, Score]:
+        """Test the dense network, trained the same way, the posterior mean and the pruned one."""
+        dense = replace(recipe, gated=False)
+        (dense_held,) = self.cross_validate([dense], "dense, held out")
+        network = self.train(dense, 1, "dense network").posterior
+        probability = {name: p[0] for name, p in posterior.inclusion_probability().items()}
+        expected = float(expected_size(probability, posterior.edges).num_parameters)
+        size = sum(p.numel() for p in network.model.network.parameters())
+        left = masked_cost(posterior.edges, mask).num_nonzero
+        x, y = self.test
+
+        def score(outputs: Tensor, noise: Likelihood, size: float) -> Score:
+            return _score(outputs, noise, y, self.encoder, size)
+
+        return {
+            "dense": score(
+                evaluate(network, x, None, num_samples=1),
+                dense_held.noise(self.noise, pruned=False),
+                size,
+            ),
+            "posterior mean": score(
+                evaluate(posterior, x, None, num_samples=200),
+                held.noise(self.noise, pruned=False),
+                expected,
+            ),
+            "pruned": score(
+                evaluate(posterior, x, mask), held.noise(self.noise, pruned=True), left
+            ),
+        }
 
 
 def _score(outputs: Tensor, noise: Likelihood, y: Tensor, encoder: Encoder, size: float) -> Score:

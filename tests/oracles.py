@@ -127,7 +127,7 @@ def gaussian_posterior(
 
 
 def bernoulli_elbo(log_joint: Tensor, log_odds: Tensor) -> Tensor:
-    """Return the exact ELBO (nats) of independent Bernoulli gates with these ``(num_gates,)`` log-odds.
+    """Return the exact ELBO (nats) of independent gates with ``(num_gates,)`` log-odds.
 
     ELBO(q) = sum over configurations q(g) (log p(data, g) - log q(g))
     """

@@ -116,9 +116,7 @@ def test_early_stopping_keeps_the_best_state_of_each_chain(num_chains):
             values.append(posterior.elbo(*valid, num_samples=4))
 
     stop = EarlyStopping(valid, interval=5, start=0.2, num_samples=4, patience=100)
-    fit = quick_fit(
-        num_chains=num_chains, num_epochs=15, learning_rate=0.3, callbacks=[look, stop]
-    )
+    fit = quick_fit(num_chains=num_chains, num_epochs=15, learning_rate=0.3, callbacks=[look, stop])
     best = torch.stack(values).max(0)
     torch.testing.assert_close(fit.held_out_elbo, best.values, rtol=0, atol=0)
     assert torch.equal(stop.best_step, 10 + 5 * best.indices)
@@ -134,9 +132,7 @@ def test_early_stopping_keeps_the_best_state_of_each_chain(num_chains):
 def test_early_stopping_stops_when_patience_is_at_its_end():
     # Nothing improves: the first evaluation is that of the weights that made the data.
     stop = EarlyStopping(regression(40), interval=2, start=0.0, patience=3, num_samples=2)
-    fit = quick_fit(
-        num_epochs=60, learning_rate=1e-12, gate_learning_rate=1e-12, callbacks=[stop]
-    )
+    fit = quick_fit(num_epochs=60, learning_rate=1e-12, gate_learning_rate=1e-12, callbacks=[stop])
     assert fit.num_steps in (8, 10, 12, 14)
     assert int(stop.best_step) == fit.num_steps - 6
 

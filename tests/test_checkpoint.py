@@ -284,9 +284,7 @@ def run(name, where, callbacks=(), **settings):
         regression(20, seed=5), interval=10, patience=100, start=0.1, num_samples=2
     )
     defaults = {"num_epochs": 24, "batch_size": 13, "seed": 3, **PROGRAMS[name]}
-    return quick_fit(
-        checkpoint=where, callbacks=[*callbacks, stop], **{**defaults, **settings}
-    )
+    return quick_fit(checkpoint=where, callbacks=[*callbacks, stop], **{**defaults, **settings})
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 
 import pyro
 import pyro.distributions as dist
@@ -75,14 +75,15 @@ def loss_and_gradients(elbo, model, guide, *args):
 
 @pytest.mark.exact
 @pytest.mark.parametrize("granularity", ["unit", ("input", "unit", "weight")])
-@pytest.mark.parametrize("gate_prior", GATE_PRIORS)
 @pytest.mark.parametrize("weight_prior", WEIGHT_PRIORS)
-@pytest.mark.parametrize("make_guide", [MeanFieldGuide, LowRankGuide])
+@pytest.mark.parametrize(
+    ("gate_prior", "make_guide"),
+    [(name, MeanFieldGuide) for name in GATE_PRIORS]
+    + [(name, LowRankGuide) for name in GATE_PRIORS if name != "no_gates"],
+)
 def test_equals_the_elbo_of_pyro_for_the_same_noise(
     granularity, gate_prior, weight_prior, make_guide
 ):
-    if gate_prior == "no_gates" and make_guide is LowRankGuide:
-        pytest.skip("the low-rank guide is one of gates")
     model = make_model(
         granularity, gate_prior=GATE_PRIORS[gate_prior], weight_prior=WEIGHT_PRIORS[weight_prior]
     )
@@ -259,7 +260,8 @@ def test_trains_with_the_svi_of_pyro(elbo, make_guide):
     model = make_model(("input", "unit"), weight_prior=priors.PointWeights())
     x = torch.randn(20, 3)
     guide = make_guide(model)
-    guide(x, x[:, 0])
+    if make_guide is AutoNormal:
+        guide(x, x[:, 0])  # makes its parameters
     learned = [p for m in (model, guide) for p in m.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in learned]
     svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.03}), elbo())
@@ -299,12 +301,12 @@ def test_a_site_missing_in_the_guide_is_named():
     def guide():
         pyro.sample("other", dist.Normal(0.0, 1.0))
 
-    with pytest.raises(ValueError) as error:
-        LeanELBO().loss(model, guide)
-    assert str(error.value) == (
+    text = (
         "Expected the guide to sample site 'z' of the model, but it samples only ['other']. Add "
         "the site to the guide, or condition the model on it."
     )
+    with pytest.raises(ValueError, match=re.escape(text)):
+        LeanELBO().loss(model, guide)
 
 
 @pytest.mark.contract
@@ -316,12 +318,12 @@ def test_a_site_missing_in_the_model_is_named():
         pyro.sample("z", dist.Normal(0.0, 1.0))
         pyro.sample("other", dist.Normal(0.0, 1.0))
 
-    with pytest.raises(ValueError) as error:
-        LeanELBO().loss(model, guide)
-    assert str(error.value) == (
+    text = (
         "Expected site 'other' of the guide to be a site of the model, but it has only ['z']. "
         "Rename it, or mark it with infer={'is_auxiliary': True}."
     )
+    with pytest.raises(ValueError, match=re.escape(text)):
+        LeanELBO().loss(model, guide)
 
 
 @pytest.mark.contract
@@ -329,12 +331,12 @@ def test_a_site_without_reparameterisation_is_named():
     def program():
         pyro.sample("gate", dist.Bernoulli(0.5))
 
-    with pytest.raises(ValueError) as error:
-        LeanELBO().loss(program, program)
-    assert str(error.value) == (
+    text = (
         "Expected site 'gate' of the guide to be reparameterised (has_rsample), but got Bernoulli. "
         "Use a relaxed distribution, or train with pyro.infer.TraceGraph_ELBO."
     )
+    with pytest.raises(ValueError, match=re.escape(text)):
+        LeanELBO().loss(program, program)
 
 
 @pytest.mark.contract
@@ -345,7 +347,7 @@ def test_number_of_particles_is_checked():
 
 @pytest.mark.exact
 def test_runs_under_vmap_with_the_numbers_of_single_calls():
-    """One deterministic term per chain: the KL and the prior of several stacked guides."""
+    """The KL of each of several stacked guides, which has no noise."""
     model = make_model(gate_prior=priors.IndependentPrior(-1.0))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -371,5 +373,4 @@ def test_runs_under_vmap_with_the_numbers_of_single_calls():
     prior = torch.tensor(-1.0)
     for value, result in zip((-1.0, 0.0, 2.0), together, strict=True):
         expected = bernoulli_kl(torch.tensor(value), prior) * model.edges.num_edges
-        assert float(result) == pytest.approx(float(expected), abs=1e-5)
-        assert math.isfinite(float(result))
+        assert float(result.detach()) == pytest.approx(float(expected), abs=1e-5)

@@ -297,7 +297,9 @@ def test_autoguides_are_given_when_loading(tmp_path):
     save_posterior(posterior, path)
     with pytest.raises(CheckpointError, match=r"Expected guide= for"):
         load_posterior(path)
-    with pytest.raises(CheckpointError, match=r"Expected nothing for 'guide\.locs.* and example_input="):
+    with pytest.raises(
+        CheckpointError, match=r"Expected nothing for 'guide\.locs.* and example_input="
+    ):
         load_posterior(path, guide=AutoNormal)
     loaded = load_posterior(path, guide=AutoNormal, example_input=torch.zeros(1, 4))
     _assert_equal(posterior, loaded)
@@ -312,7 +314,10 @@ def test_wrong_files_and_wrong_things(tmp_path):
     with pytest.raises(CheckpointError, match="Expected a posterior at .* of another kind"):
         load_posterior(path)
     save_posterior(quick_fit(num_epochs=1).posterior, path)
-    with pytest.raises(CheckpointError, match=r"Expected shape \(1,\) for 'model.network.3.bias' in .* but found nothing"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"Expected shape \(1,\) for 'model.network.3.bias' in .* but found nothing",
+    ):
         load_posterior(path, network=nn.Sequential(*make_network(), nn.Linear(1, 1)))
     with pytest.raises(CheckpointError, match=r"Expected shape \(9, 4\) for 'guide.gate_factor_lo"):
         load_posterior(path, guide=pr.guides.LowRankGuide)

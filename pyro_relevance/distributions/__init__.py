@@ -13,6 +13,7 @@ from pyro_relevance.distributions.logit_beta import LogitBeta
 from pyro_relevance.distributions.logit_concrete import LogitConcrete, concrete_kl_monte_carlo
 from pyro_relevance.distributions.normal import LogNormal, Normal
 from pyro_relevance.distributions.per_example import PerExample
+from pyro_relevance.distributions.student_t import StudentT
 
 __all__ = [
     "HardConcrete",
@@ -23,5 +24,6 @@ __all__ = [
     "MultiplicativeNormal",
     "Normal",
     "PerExample",
+    "StudentT",
     "concrete_kl_monte_carlo",
 ]

@@ -1,6 +1,6 @@
 """Normal and log-normal distributions that can be drawn from under ``torch.func.vmap``.
 
-Those of torch fill an empty tensor in place, which ``vmap`` refuses; the draws are the same numbers.
+Those of torch fill an empty tensor in place, which ``vmap`` refuses. The draws are the same.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pyro
 import torch
+from pyro.poutine import runtime
 from torch import Tensor, nn
 
 from pyro_relevance.distributions import Normal
@@ -95,8 +96,9 @@ class LowRankGuide(nn.Module):
         values["gate"] = pyro.sample(
             "gate", model.gate_distribution(log_odds, 1 if x is None else x.shape[0])
         )
-        log_reverse = self._reverse(factor, values["gate"])
-        pyro.factor("gate_factor_reverse", -log_reverse, has_rsample=True)
+        if runtime.am_i_wrapped():  # a factor means nothing, and Pyro warns, outside of inference
+            log_reverse = self._reverse(factor, values["gate"])
+            pyro.factor("gate_factor_reverse", -log_reverse, has_rsample=True)
         return values  # type: ignore[no-any-return]
 
     def inclusion_log_odds(self) -> Tensor:

@@ -1,0 +1,55 @@
+"""The README's quickstart runs as it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def quickstart() -> str:
+    found = re.search(
+        r"<!-- quickstart -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+    )
+    assert found is not None
+    return found.group(1)
+
+
+@pytest.mark.contract
+def test_the_quickstart_runs_and_prints_what_it_says(tmp_path: Path) -> None:
+    code = quickstart()
+    assert "num_epochs=400" in code
+    shortened = code.replace("num_epochs=400", "num_epochs=3").replace(
+        "num_chains=4", "num_chains=2"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", shortened],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for expected in (
+        "inputs_inclusion_probability[LSTAT]",
+        "accepted risk",
+        "parameters",
+        "max |masked - pruned|",
+    ):
+        assert expected in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"relevance.pdf", "relevance.png"}
+
+
+@pytest.mark.contract
+def test_links_point_to_files_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    assert len(targets) > 10
+    assert [target for target in targets if not (ROOT / target).exists()] == []

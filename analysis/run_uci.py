@@ -52,16 +52,19 @@ class Settings:
         noise_scale: Candidates for the noise scale in training.
         num_folds: Folds of the cross-validation; large sets use fewer (see ``folds``).
         num_steps: Steps of each fit.
+        num_restarts: Chains of the final fit; the one with the highest evidence lower bound on its
+            training rows is kept.
         max_parameters: What may be left of the network, weights, biases and noise.
         seed: Seed of everything.
     """
 
     num_splits: int = 20
     hidden: int = 50
-    prior_log_odds: tuple[float, ...] = (-1.5, -2.0)
-    noise_scale: tuple[float, ...] = (0.08, 0.12, 0.18)
+    prior_log_odds: tuple[float, ...] = (-1.0, -1.5)
+    noise_scale: tuple[float, ...] = (0.1, 0.14)
     num_folds: int = 5
     num_steps: int = 8000
+    num_restarts: int = 5
     max_parameters: int = 200
     seed: int = 0
 
@@ -172,13 +175,16 @@ def relevance(splits: list[Split], settings: Settings, *, gated: bool) -> dict[s
         fit = train(
             recipe,
             model,
-            [sets[i] for i in which],
-            num_chains=len(which),
+            [sets[i] for i in which for _ in range(settings.num_restarts)],
+            num_chains=len(which) * settings.num_restarts,
             seed=settings.seed,
             callbacks=[ProgressBar(f"fit {recipe.noise_scale} {recipe.prior_log_odds}")],
         )
         for k, i in enumerate(which):
-            chain, split = fit.posterior.chain(k), splits[i]
+            split = splits[i]
+            restarts = range(k * settings.num_restarts, (k + 1) * settings.num_restarts)
+            chains = [fit.posterior.chain(c) for c in restarts]
+            chain = max(chains, key=lambda c: float(c.elbo(split.x, split.y)))  # noqa: B023
             draws = evaluate(chain, split.x_test, None, num_samples=50 if gated else 1)
             mask = rule(chain) if gated else None
             pruned = draws if mask is None else evaluate(chain, split.x_test, mask)
@@ -284,6 +290,7 @@ def main() -> None:
             num_splits=2,
             num_steps=60,
             num_folds=2,
+            num_restarts=2,
             prior_log_odds=(-1.5,),
             noise_scale=(0.11,),
         )

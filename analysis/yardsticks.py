@@ -96,10 +96,10 @@ def mc_dropout(
     inner = [_validation(split) for split in splits]
     if taus is None:
         middle = dropout_rates[len(dropout_rates) // 2]
-        error = _pilot_error(splits, hidden, middle, num_epochs // 4, num_samples, generator)
-        grid = torch.tensor(RELATIVE_TAUS).double() / error[:, None]
+        error = _pilot_error(splits, hidden, middle, num_epochs // 4, generator)
+        grid = torch.tensor(RELATIVE_TAUS, dtype=torch.float64) / error[:, None]
     else:
-        grid = torch.tensor(taus).double().repeat(len(splits), 1)  # (split, tau)
+        grid = torch.tensor(taus, dtype=torch.float64).repeat(len(splits), 1)  # (split, tau)
     num_rates, num_splits = len(dropout_rates), len(splits)
     rates = torch.tensor(dropout_rates).repeat_interleave(num_splits)
     networks = _DropoutNetworks(inner * num_rates, hidden, rates, generator)
@@ -129,7 +129,6 @@ def _pilot_error(
     hidden: int,
     rate: float,
     num_epochs: int,
-    num_samples: int,
     generator: torch.Generator,
 ) -> Tensor:
     """Return the cross-validated squared error in each training set, ``(split,)``."""
@@ -137,7 +136,7 @@ def _pilot_error(
     networks = _DropoutNetworks(folds, hidden, torch.full((len(folds),), rate), generator)
     no_decay = torch.full((len(folds),), math.inf)
     networks.train(no_decay, num_epochs, max_steps=MAX_STEPS // 4)
-    rmse, _ = networks.score(torch.ones(len(folds), 1), num_samples)
+    rmse, _ = networks.score(torch.ones(len(folds), 1), 100)
     return rmse.square().reshape(len(splits), NUM_FOLDS).mean(1)
 
 
@@ -187,7 +186,7 @@ class _DropoutNetworks:
                 norm = sum(w.square().sum((1, 2)) for w in self.weights)
                 loss = (error.square().mean(1) + decay * norm).sum()
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
         return epochs * steps
 
@@ -278,10 +277,9 @@ def mean_field_gaussian(
     chosen = scores.argmax(0)
     values = [(math.nan, math.nan, math.nan)] * len(splits)
     for index in sorted(set(chosen.tolist())):
-        which = np.flatnonzero(chosen == index)
-        for i, value in zip(
-            which, evaluate([splits[i] for i in which], prior_scales[index]), strict=True
-        ):
+        which = np.flatnonzero(chosen == index).tolist()
+        found = evaluate([splits[i] for i in which], prior_scales[index])
+        for i, value in zip(which, found, strict=True):
             values[i] = value
     settings = {
         "prior_scale": [prior_scales[i] for i in chosen],

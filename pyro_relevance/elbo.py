@@ -61,7 +61,7 @@ class _ScoreMessenger(Messenger):
         if _is_plate(msg):
             return
         if msg["is_observed"]:
-            self.terms[msg["name"]] = _weigh(-msg["fn"].log_prob(msg["value"]), msg)
+            self.terms[msg["name"]] = _weigh(msg["fn"].log_prob(msg["value"]), msg, -1.0)
             return
         guide_msg = self.guide_sites[msg["name"]]
         try:
@@ -85,16 +85,17 @@ def _is_plate(msg: Any) -> bool:
     return type(msg["fn"]).__name__ == "_Subsample"
 
 
-def _weigh(term: Tensor, msg: Any) -> Tensor:
+def _weigh(term: Tensor, msg: Any, sign: float = 1.0) -> Tensor:
     if msg["mask"] is not None:
         term = torch.where(
             torch.as_tensor(msg["mask"], device=term.device), term, torch.zeros_like(term)
         )
     scale = msg["scale"]
     if isinstance(scale, Tensor):
-        return (term * scale).sum()
-    total = term.sum()
-    return total if scale == 1.0 else total * scale
+        return (term * scale).sum() * sign
+    total = term.sum() if term.ndim else term
+    factor = sign * scale
+    return total if factor == 1.0 else total * factor
 
 
 def _particle_terms(model: Any, guide: Any, args: Any, kwargs: Any) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
+from pyro_relevance.distributions._fused_kl import LARGE, FusedKl
 from pyro_relevance.distributions._numeric import (
     at_least_float32,
     check_floating,
@@ -104,8 +105,11 @@ class LogitConcrete(TorchDistribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         uniform = torch.rand(shape, dtype=logits.dtype, device=logits.device)
         tail = torch.finfo(logits.dtype).eps / 2  # both tail and 1 - tail are exact numbers
-        noise = torch.logit(uniform.clamp(tail, 1 - tail))
-        return (logits + noise) / self.temperature
+        # In place: a new tensor for many gates costs more than what is computed in it.
+        value = logits + uniform.logit_(tail)
+        if isinstance(self.temperature, Tensor):
+            return value / self.temperature
+        return value.div_(self.temperature)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density of a value.
@@ -138,6 +142,9 @@ def bernoulli_kl(q_logits: Tensor, p_logits: Tensor) -> Tensor:
     Returns:
         ``(*shape)`` divergence in nats.
     """
+    if q_logits.shape == p_logits.shape and q_logits.numel() >= LARGE:
+        fused: Tensor = FusedKl.apply(q_logits, p_logits)
+        return fused
     flip = 1 - 2 * (q_logits > 0).to(q_logits.dtype)
     q, p = q_logits * flip, p_logits * flip
     return torch.sigmoid(q) * (q - p) + F.softplus(p) - F.softplus(q)

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyro
+from pyro.poutine import runtime
 from torch import Tensor
 
 from pyro_relevance.latents import Latent
 from pyro_relevance.priors._packing import prior_scale
+from pyro_relevance.priors._squares import sum_of_squares
 
 __all__ = ["PointWeights"]
 
@@ -43,15 +45,17 @@ class PointWeights:
 
     def sample(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Add the log prior density and return the parameters as they are."""
-        if self.scale is None:
-            return dict(parameters)
-        total: Tensor | float = 0.0
-        constant = 0.0
+        if self.scale is None or not runtime.am_i_wrapped():
+            return dict(parameters)  # a factor means nothing, and Pyro warns, outside of inference
+        groups: dict[float, list[Tensor]] = {}
         for name, scale in self._scales(parameters).items():
-            value = parameters[name]
-            total = total + value.square().sum() * (-0.5 / scale**2)
-            constant -= value.numel() * (math.log(scale) + 0.5 * math.log(2.0 * math.pi))
-        pyro.factor("weight_prior", total + constant)  # type: ignore[arg-type]
+            groups.setdefault(scale, []).append(parameters[name])
+        terms, constant = [], 0.0
+        for scale, values in groups.items():
+            terms.append(sum_of_squares(values) * (-0.5 / scale**2))
+            size = sum(value.numel() for value in values)
+            constant -= size * (math.log(scale) + 0.5 * math.log(2.0 * math.pi))
+        pyro.factor("weight_prior", sum(terms[1:], terms[0]) + constant)
         return dict(parameters)
 
     def _scales(self, parameters: Mapping[str, Tensor]) -> Mapping[str, float]:

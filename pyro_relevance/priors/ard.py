@@ -54,14 +54,19 @@ class ArdWeights:
         )
 
     def latents(self, parameters: Mapping[str, Tensor]) -> tuple[Latent, ...]:
-        """Return the sites of the squared scales and of the weights."""
-        weights = pack(parameters)
-        start = weights.new_full(
-            (sum(columns(parameters).values()),), self.rate / (self.concentration + 0.5)
-        )
+        """Return the sites of the squared scales and of the weights.
+
+        Both start at the network's own weights, the squared scales at 1 / E[1 / s_c^2] given them:
+        a smaller start would cut weights before the data have spoken.
+        """
+        starts = []
+        for name in columns(parameters):
+            rows = parameters[name].detach().transpose(0, 1).flatten(1)
+            rate = self.rate + 0.5 * rows.square().sum(1)
+            starts.append(rate / (self.concentration + 0.5 * rows.shape[1]))
         return (
-            Latent("weight_scale", "positive", start, 0.3),
-            Latent("weights", "real", weights, self.initial_scale),
+            Latent("weight_scale", "positive", torch.cat(starts), 0.3),
+            Latent("weights", "real", pack(parameters), self.initial_scale),
         )
 
     def latent_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ class ArdWeights:
 
     Args:
         concentration: :math:`a > 0`.
-        rate: :math:`b > 0`, in squared units of the weights.
+        rate: :math:`b > 0`, in squared units of the weights: columns are not shrunk to scales far
+            below :math:`\sqrt{b}`.
         bias_scale: :math:`s_0 > 0`.
         initial_scale: Standard deviation of the weights' posterior at the start.
 

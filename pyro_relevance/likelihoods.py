@@ -40,19 +40,15 @@ class Likelihood(Protocol):
 
     def __call__(self, outputs: Tensor) -> dist.TorchDistribution:
         """Return the distribution of the targets given ``(num_data, num_outputs)`` raw outputs."""
-        ...
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the expected target; for classes ``(num_data, num_classes)`` probabilities."""
-        ...
 
     def num_outputs(self) -> int | None:
         """Return how many outputs the network must have, or ``None`` if any number will do."""
-        ...
 
     def settings(self) -> dict[str, object]:
         """Return the constructor's arguments, so that the likelihood can be rebuilt from a file."""
-        ...
 
 
 class _Location(nn.Module):
@@ -242,9 +238,8 @@ class Bernoulli(_Discrete):
 
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
         """Return ``Bernoulli(logits=outputs)``."""
-        distribution: dist.TorchDistribution
-        distribution = dist.Bernoulli(logits=outputs.squeeze(-1), validate_args=False)
-        return distribution
+        logits = outputs.squeeze(-1)
+        return dist.Bernoulli(logits=logits, validate_args=False)  # type: ignore[no-any-return]
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the probability of a one, ``(num_data,)``."""

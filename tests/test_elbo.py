@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from statistics import median
 
 import pyro
 import pyro.distributions as dist
@@ -278,7 +279,8 @@ def test_loss_falls_with_the_svi_of_pyro():
     x = torch.randn(20, 3)
     svi = SVI(model, MeanFieldGuide(model), pyro.optim.Adam({"lr": 0.03}), LeanELBO())
     losses = [svi.step(x, x[:, 0]) for _ in range(200)]
-    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    # The median: with targets without noise single losses are far out.
+    assert median(losses[-20:]) < 0.7 * median(losses[:20])
 
 
 @pytest.mark.contract

@@ -43,6 +43,6 @@ class _SumOfSquares(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         twice = 2.0 * grad
         return tuple(tensor * twice for tensor in ctx.saved_tensors)

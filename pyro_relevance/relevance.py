@@ -160,7 +160,7 @@ def effect(draws: DrawsLike, edges: Edges) -> dict[str, Tensor]:
         ValueError: Where `draws` lacks a group or consumer of `edges`, or one has another shape.
     """
     parts: dict[str, list[Tensor]] = {group.name: [] for group in edges.groups}
-    for gated in gated_blocks(draws.gates, draws.weights, edges):
+    for gated in gated_blocks(_gates(draws, edges), draws.weights, edges):
         squares = {name: weight.square() for name, weight in gated.items()}
         for group in edges.groups:
             parts[group.name].append(sum_over_consumers(squares, group, 2).sqrt())
@@ -196,10 +196,11 @@ def signal_to_noise(draws: DrawsLike, edges: Edges) -> dict[str, Tensor]:
     origin: dict[str, Tensor] = {}
     first: dict[str, Tensor] = {}
     second: dict[str, Tensor] = {}
-    num_draws = next((gates.shape[1] for gates in draws.gates.values()), 0)
+    gates = _gates(draws, edges)
+    num_draws = next((gate.shape[1] for gate in gates.values()), 0)
     if num_draws < 2:
         raise ValueError(f"Expected at least 2 draws, but got {num_draws}. Sample more draws.")
-    for gated in gated_blocks(draws.gates, draws.weights, edges):
+    for gated in gated_blocks(gates, draws.weights, edges):
         for name, weight in gated.items():
             # Differences from the first draw are exact zeros where nothing varies.
             start = origin.setdefault(name, weight[:, 0].double())
@@ -216,7 +217,7 @@ def signal_to_noise(draws: DrawsLike, edges: Edges) -> dict[str, Tensor]:
     for group in edges.groups:
         signal = sum_over_consumers(mean_squared, group, 1)
         ratio = (signal / sum_over_consumers(variance, group, 1)).sqrt()
-        scores[group.name] = torch.where(signal == 0, 0.0, ratio).to(draws.gates[group.name].dtype)
+        scores[group.name] = torch.where(signal == 0, 0.0, ratio).to(gates[group.name].dtype)
     return scores
 
 
@@ -257,6 +258,16 @@ def expected_size(inclusion_probability: Mapping[str, Tensor], edges: Edges) -> 
                 stays = stays * distinct_product(p[group.name], slots, shape)
         kept_parameters += stays.reshape(num_rows, -1).sum(dim=1)
     return ExpectedSize(kept_edges.reshape(leading), kept_parameters.reshape(leading))
+
+
+def _gates(draws: DrawsLike, edges: Edges) -> Mapping[str, Tensor]:
+    """The gates of the draws; open ones where the model has none and the weights say it all."""
+    if draws.gates or not draws.weights:
+        return draws.gates
+    weights = list(draws.weights.values())
+    leading = (weights[0].shape[0], max(weight.shape[1] for weight in weights))
+    one = torch.ones((), dtype=weights[0].dtype, device=weights[0].device)
+    return {group.name: one.expand(*leading, *group.shape) for group in edges.groups}
 
 
 def _checked(

@@ -124,8 +124,9 @@ def test_the_same_seed_gives_the_same_report(tmp_path: Path) -> None:
         )
         lines = (tmp_path / name / "report.txt").read_text().splitlines()
         # Wall times differ.
+        timed = ("ms per pass", " s in all")
         reports.append(
-            [line for line in lines if "ms per pass" not in line and " s in all" not in line]
+            [" ".join(ln.split()) for ln in lines if not any(part in ln for part in timed)]
         )
     assert reports[0] == reports[1]
 
@@ -136,7 +137,7 @@ def test_the_same_seed_gives_the_same_report(tmp_path: Path) -> None:
     [
         (["missing.csv", "--target", "y"], "missing.csv"),
         (["things.csv"], "Expected --target"),
-        (["things.csv", "--target", "z"], "Expected the target column"),
+        (["things.csv", "--target", "z"], "Expected a target among the columns"),
         (["--target", "y"], "Expected FILE beside --target y"),
         (["things.csv", "--target", "y", "--chains", "0"], "Expected num_chains >= 1"),
         (["things.csv", "--target", "y", "--rate", "2"], "Expected rate in (0, 1)"),

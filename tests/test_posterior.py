@@ -338,7 +338,7 @@ def test_a_chain_is_a_slice(fitted, point):
             )
         assert same(posterior.chain(1).chain(0).sample(3).gates, posterior.chain(1).sample(3).gates)
         for index in (posterior.num_chains, -posterior.num_chains - 1):
-            with pytest.raises(IndexError, match=r"Expected a chain among 0 .. \d, got"):
+            with pytest.raises(IndexError, match=r"Expected a chain among 0 .. \d, but got"):
                 posterior.chain(index)
             with pytest.raises(IndexError, match="Expected a chain among"):
                 posterior.network(index)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -283,3 +283,17 @@ class TestExpectedSize:
             relevance.expected_size({"inputs": torch.rand(3)}, NESTED)
         with pytest.raises(ValueError, match="same chains and draws in each group"):
             relevance.expected_size({"inputs": torch.rand(1, 2), "0.units": torch.rand(2)}, NESTED)
+
+
+@pytest.mark.exact
+def test_without_gates_the_weights_speak_for_themselves() -> None:
+    """A model without gates (sparse variational dropout) is judged as if all gates were open."""
+    draws = random_draws()
+    bare = replace(draws, gates={}, inclusion_probability={})
+    ones = {name: torch.ones_like(gate) for name, gate in draws.gates.items()}
+    opened = replace(draws, gates=ones)
+    for score in (relevance.effect, relevance.signal_to_noise):
+        found, expected = score(bare, NESTED), score(opened, NESTED)
+        assert found.keys() == expected.keys()
+        for name in found:
+            assert torch.allclose(found[name], expected[name])

@@ -25,7 +25,8 @@ def main() -> None:
     idata = report.to_arviz(run.fit.posterior, data=run.test)
     kept = {name: mask.numpy() for name, mask in run.mask.items()}
     figure = plots.network(idata, mask=kept, chain=run.chain)
-    print(*plots.save(figure, FIGURES / "boston_network"))
+    _, png = plots.save(figure, FIGURES / "boston_network")
+    figure.savefig(png, dpi=100)  # for the README; the PDF is the one for a paper
     print(*plots.save(plots.relevance(idata), FIGURES / "boston_relevance"))
 
 

@@ -1,7 +1,8 @@
 """Figure: realised against nominal false discovery rate, power, and calibration.
 
 Double column, 6.9 x 2.4 in. Caption facts: 10 of 100 correlated inputs matter, 50 data sets, bars
-are two standard errors over data sets; calibration pools all inputs of all data sets.
+are two standard errors over data sets; calibration pools all inputs of all data sets, bins with
+at least 5 inputs are shown (nearly all lie at the two ends).
 
     python -m analysis.fig_synthetic
 """
@@ -34,7 +35,7 @@ def draw() -> Figure:
             bars = [2 * r["metrics"][name]["se"] for r in rows]
             ax.errorbar(nominal, means, yerr=bars, fmt="o-", ms=4, color=colour, label=task)
         table = record["calibration"][task]
-        used = [i for i, count in enumerate(table["count"]) if count]
+        used = [i for i, count in enumerate(table["count"]) if count >= 5]
         calibration.errorbar(
             [table["predicted"][i] for i in used],
             [table["observed"][i] for i in used],
@@ -52,6 +53,7 @@ def draw() -> Figure:
     power.set(xlim=(0, top), ylim=(0, 1.02))
     calibration.plot([0, 1], [0, 1], "--", color="0.5", lw=1)
     calibration.set(xlabel="Inclusion probability", ylabel="Fraction that matters")
+    calibration.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     return figure
 
 

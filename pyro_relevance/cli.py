@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyro_relevance
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="prior log-odds of every gate; lower keeps less (default: -1.5)",
     )
     table.add_argument("--chains", type=int, default=8, help="independent fits (default: 8)")
-    table.add_argument("--steps", type=int, default=4000, help="steps of a fit (default: 4000)")
+    table.add_argument("--steps", type=int, default=3000, help="steps of a fit (default: 3000)")
     table.add_argument("--folds", type=int, default=5, help="folds that choose the noise scale")
     table.add_argument(
         "--test-fraction",
@@ -115,7 +116,6 @@ def _table(given: argparse.Namespace) -> int:
     from pyro_relevance.table_files import CHECKPOINT, write_run
     from pyro_relevance.table_report import table_report
     from pyro_relevance.table_run import TableSettings, run_table
-    from pyro_relevance.tabular import Recipe
 
     if given.file is None:
         if given.target not in (None, "MEDV"):
@@ -128,8 +128,11 @@ def _table(given: argparse.Namespace) -> int:
     else:
         table = tables.read_table(given.file, target=given.target, task=given.task)
     settings = TableSettings(
-        recipe=Recipe(
-            hidden=given.hidden, prior_log_odds=given.prior_log_odds, num_steps=given.steps
+        recipe=replace(
+            TableSettings().recipe,
+            hidden=given.hidden,
+            prior_log_odds=given.prior_log_odds,
+            num_steps=given.steps,
         ),
         rule=given.rule,
         rate=given.rate,

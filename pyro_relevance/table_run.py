@@ -56,8 +56,8 @@ class TableSettings:
         ValueError: If a setting is out of range.
     """
 
-    recipe: Recipe = Recipe(num_steps=4000)  # noqa: RUF009 (a frozen value)
-    noise_scales: tuple[float, ...] = (0.08, 0.15, 0.3)
+    recipe: Recipe = Recipe(num_steps=3000, gate_learning_rate=3e-2)
+    noise_scales: tuple[float, ...] = (0.1, 0.2)
     rule: Literal["median", "fdr"] = "median"
     rate: float = 0.1
     num_chains: int = 8

@@ -47,7 +47,7 @@ class FusedKl(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients in both log-odds."""
         q, p = ctx.saved_tensors
         of_q = of_p = None

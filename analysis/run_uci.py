@@ -55,6 +55,8 @@ class Settings:
         num_restarts: Chains of the final fit; the one with the highest evidence lower bound on its
             training rows is kept.
         max_parameters: What may be left of the network, weights, biases and noise.
+        dropout_epochs: Passes of MC dropout, as published.
+        gaussian_steps: Steps of the mean-field Gaussian network.
         seed: Seed of everything.
     """
 
@@ -66,6 +68,8 @@ class Settings:
     num_steps: int = 8000
     num_restarts: int = 5
     max_parameters: int = 200
+    dropout_epochs: int = 4000
+    gaussian_steps: int = 6000
     seed: int = 0
 
     def candidates(self) -> list[Recipe]:
@@ -222,9 +226,11 @@ def run(name: str, root: str | None, settings: Settings, folder: Path, *, comman
     methods: dict[str, Callable[[], dict[str, Any]]] = {
         "relevance, pruned network": lambda: relevance(splits, settings, gated=True),
         "dense, trained the same way": lambda: relevance(splits, settings, gated=False),
-        "MC dropout": lambda: yardsticks.mc_dropout(arrays, hidden=settings.hidden),
+        "MC dropout": lambda: yardsticks.mc_dropout(
+            arrays, hidden=settings.hidden, num_epochs=settings.dropout_epochs
+        ),
         "mean-field Gaussian": lambda: yardsticks.mean_field_gaussian(
-            arrays, hidden=settings.hidden
+            arrays, hidden=settings.hidden, num_steps=settings.gaussian_steps
         ),
         "lasso": lambda: yardsticks.lasso(arrays),
         "gradient boosting": lambda: yardsticks.gradient_boosting(arrays),
@@ -291,6 +297,8 @@ def main() -> None:
             num_steps=60,
             num_folds=2,
             num_restarts=2,
+            dropout_epochs=2,
+            gaussian_steps=20,
             prior_log_odds=(-1.5,),
             noise_scale=(0.11,),
         )

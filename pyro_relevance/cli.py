@@ -112,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _table(given: argparse.Namespace) -> int:
+    import torch
+
     from pyro_relevance import datasets, tables
     from pyro_relevance.table_files import CHECKPOINT, write_run
     from pyro_relevance.table_report import table_report
@@ -143,7 +145,13 @@ def _table(given: argparse.Namespace) -> int:
     )
     folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
     folder.mkdir(parents=True, exist_ok=True)
-    run = run_table(table, settings, progress=not given.quiet, checkpoint=folder / CHECKPOINT)
+    threads = torch.get_num_threads()
+    # The tensors of a table are small: a second thread waits more than it works.
+    torch.set_num_threads(1)
+    try:
+        run = run_table(table, settings, progress=not given.quiet, checkpoint=folder / CHECKPOINT)
+    finally:
+        torch.set_num_threads(threads)
     with warnings.catch_warnings():
         # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
         warnings.simplefilter("ignore", FutureWarning)

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="prior log-odds of every gate; lower keeps less (default: -1.5)",
     )
     table.add_argument("--chains", type=int, default=8, help="independent fits (default: 8)")
-    table.add_argument("--steps", type=int, default=3000, help="steps of a fit (default: 3000)")
+    table.add_argument("--steps", type=int, default=6000, help="steps of a fit (default: 6000)")
     table.add_argument("--folds", type=int, default=5, help="folds that choose the noise scale")
     table.add_argument(
         "--test-fraction",

@@ -56,7 +56,7 @@ class TableSettings:
         ValueError: If a setting is out of range.
     """
 
-    recipe: Recipe = Recipe(num_steps=3000, gate_learning_rate=3e-2)
+    recipe: Recipe = Recipe(num_steps=6000, gate_learning_rate=3e-2)
     noise_scales: tuple[float, ...] = (0.1, 0.2)
     rule: Literal["median", "fdr"] = "median"
     rate: float = 0.1

@@ -1,8 +1,9 @@
 """UCI regression sets: relevance of inputs and weights on the standard splits, beside yardsticks.
 
-Every setting is chosen inside each training split: the candidates are cross-validated (all splits
-and folds in one vectorised run for each candidate), the one with the best held-out log likelihood
-of the PRUNED network is refitted on the whole training split, and the test rows are used once.
+The candidates are cross-validated inside each training split (all candidates, splits and folds in
+one vectorised run), the one with the best held-out log likelihood of the PRUNED network is refitted
+on the whole training split, and the test rows are used once in a run. How the candidates came about
+is told in analysis/README.md.
 
     python -m analysis.run_uci --dataset boston
     python -m analysis.run_uci --dataset all --root DATA

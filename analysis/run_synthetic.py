@@ -2,7 +2,11 @@
 
 10 of 100 correlated inputs matter, nonlinearly. Each of 50 data sets gets a network of its own;
 all of them are trained in one vectorised run, with two restarts each whose inclusion probabilities
-are pooled. Settings were chosen on data sets with other seeds (1000 and up).
+are pooled. Settings were chosen on data sets with other seeds (1000 and up), see ``SELECTION``.
+
+Beside it, on the same rows: the non-zero coefficients of a cross-validated lasso; the inputs more
+important to a random forest than each of 100 shuffled copies; and the ten inputs whose permutation
+hurts gradient boosting most, which is told how many matter.
 
     python -m analysis.run_synthetic
 """
@@ -14,12 +18,15 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LassoCV
 from torch import Tensor, nn
 
@@ -30,7 +37,16 @@ from pyro_relevance.edges import find_edges
 from pyro_relevance.masks import Mask
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.networks import MLP
+from pyro_relevance.priors import GatePrior
 from pyro_relevance.svi import fit
+
+SELECTION = (
+    "Chosen on data sets of seeds 1000-1019 (none of them reported), where power and false "
+    "discoveries are known, with the negative ELBO as a second view. The prior log-odds are those "
+    "of the true fraction of relevant inputs; 'with a learned rate' is a flat prior over that "
+    "fraction instead, all else alike. The noise scale is learned and the KL has weight 1. 20 hidden "
+    "units were taken over 10 for fewer false discoveries there, against the ELBO's preference."
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,7 @@ class Settings:
         num_rows: Rows of a data set: an easier and a harder setting.
         num_inputs: Inputs, of which ``num_relevant`` matter.
         num_relevant: Inputs that matter.
-        noise: Standard deviation of the target's noise; the signal's is about 5.
+        noise: Standard deviation of the target's noise; the signal's is about 7.
         rates: Nominal false discovery rates.
         hidden: Hidden units.
         prior_log_odds: Prior log-odds of an input, that of 10 in 100.
@@ -51,6 +67,7 @@ class Settings:
         num_steps: Steps of Adam.
         batch_size: Rows in a step.
         num_restarts: Chains for each data set, pooled.
+        num_trees: Trees of the forest, and twice as many of boosting.
         first_seed: Seed of the first data set; settings were chosen on seeds 1000 and up.
         seed: Seed of the fits.
     """
@@ -68,8 +85,16 @@ class Settings:
     num_steps: int = 6000
     batch_size: int = 250
     num_restarts: int = 2
+    num_trees: int = 100
     first_seed: int = 0
     seed: int = 0
+
+    def gate_priors(self) -> dict[str, GatePrior]:
+        """Return the priors by the end of their methods' names: given the true rate, or not."""
+        return {
+            "": priors.IndependentPrior(self.prior_log_odds),
+            " with a learned rate": priors.HierarchicalPrior(),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +118,14 @@ def make_sets(settings: Settings, num_rows: int) -> list[DataSet]:
             seed=settings.first_seed + index,
         )
         x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
-        tensors = (torch.tensor(part, dtype=torch.float32) for part in (x, y))
-        sets.append(DataSet(*tensors, torch.tensor(relevant)))
+        inputs, target = (torch.tensor(part, dtype=torch.float32) for part in (x, y))
+        sets.append(DataSet(inputs, target, torch.tensor(relevant)))
     return sets
 
 
-def inclusion_probabilities(sets: list[DataSet], settings: Settings) -> Tensor:
+def inclusion_probabilities(
+    sets: list[DataSet], gate_prior: GatePrior, settings: Settings
+) -> Tensor:
     """Return the pooled inclusion probability of every input, ``(num_sets, num_inputs)``."""
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -113,7 +140,7 @@ def inclusion_probabilities(sets: list[DataSet], settings: Settings) -> Tensor:
         find_edges(network, granularity="input"),
         likelihood=likelihoods.Gaussian(0.3),
         num_data=num_rows,
-        gate_prior=priors.IndependentPrior(settings.prior_log_odds),
+        gate_prior=gate_prior,
         weight_prior=priors.GaussianWeights(scales),
     )
     steps_per_epoch = -(-num_rows // min(settings.batch_size, num_rows))
@@ -143,6 +170,39 @@ def lasso(data: DataSet, settings: Settings) -> Mask:
     return Mask({"inputs": torch.tensor(found.coef_ != 0)}, rule="lasso")
 
 
+def random_forest(data: DataSet, settings: Settings) -> Mask:
+    """Return the inputs more important to a forest than every shuffled copy of an input."""
+    x, y = data.x.numpy(), data.y.numpy()
+    shadows = np.random.default_rng(settings.seed).permuted(x, axis=0)
+    forest = RandomForestRegressor(
+        settings.num_trees, max_features=1 / 3, min_samples_leaf=3, random_state=settings.seed
+    ).fit(np.hstack([x, shadows]), y)
+    real, shuffled = np.split(forest.feature_importances_, 2)
+    return Mask({"inputs": torch.tensor(real > shuffled.max())}, rule="random forest, shadows")
+
+
+def boosting(data: DataSet, settings: Settings) -> Mask:
+    """Return the inputs whose permutation hurts boosting most, as many as really matter."""
+    x, y = data.x.numpy(), data.y.numpy()
+    trees = GradientBoostingRegressor(
+        n_estimators=2 * settings.num_trees,
+        subsample=0.5,
+        max_features=0.3,
+        random_state=settings.seed,
+    ).fit(x, y)
+    found = permutation_importance(trees, x, y, n_repeats=2, random_state=settings.seed)
+    kept = np.zeros(settings.num_inputs, dtype=np.bool_)
+    kept[np.argsort(-found.importances_mean)[: settings.num_relevant]] = True
+    return Mask({"inputs": torch.tensor(kept)}, rule="boosting, permutation, true size")
+
+
+YARDSTICKS: dict[str, Callable[[DataSet, Settings], Mask]] = {
+    "lasso": lasso,
+    "random forest above shuffled inputs": random_forest,
+    "boosting, best 10": boosting,
+}
+
+
 def judge(kept: list[Mask], sets: list[DataSet]) -> dict[str, list[float]]:
     """Return false discovery proportion, power and size for each data set."""
     truth = [{"inputs": s.relevant} for s in sets]
@@ -154,6 +214,14 @@ def judge(kept: list[Mask], sets: list[DataSet]) -> dict[str, list[float]]:
     }
 
 
+def reliability(probability: Tensor, relevant: Tensor) -> dict[str, Any]:
+    """Return the reliability table as lists, with the expected calibration error."""
+    table = diagnostics.calibration(probability.double(), relevant)
+    names = ("lower", "upper", "count", "predicted", "observed", "standard_error")
+    columns = {name: np.asarray(getattr(table, name)).tolist() for name in names}
+    return columns | {"expected_calibration_error": table.expected_calibration_error}
+
+
 def run(settings: Settings, folder: Path, *, command: str) -> Path:
     """Run the experiment and write its record."""
     started = time.perf_counter()
@@ -163,24 +231,27 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
     for num_rows in settings.num_rows:
         sets = make_sets(settings, num_rows)
         task = f"{num_rows} rows"
-        probability = inclusion_probabilities(sets, settings)
-        for rate in settings.rates:
-            kept = [masks.false_discovery_rate({"inputs": p}, rate) for p in probability]
-            name = f"relevance, false discovery rate {rate}"
-            rows.append(row(name, task, seeds, judge(kept, sets), nominal=rate))
-        rows.append(row("lasso", task, seeds, judge([lasso(s, settings) for s in sets], sets)))
-        table = diagnostics.calibration(
-            probability.double(), torch.stack([s.relevant for s in sets])
-        )
-        calibration[task] = {
-            name: np.asarray(getattr(table, name)).tolist()
-            for name in ("lower", "upper", "count", "predicted", "observed", "standard_error")
-        } | {"expected_calibration_error": float(table.expected_calibration_error)}
+        relevant = torch.stack([s.relevant for s in sets])
+        for prior_name, gate_prior in settings.gate_priors().items():
+            clock = time.perf_counter()
+            probability = inclusion_probabilities(sets, gate_prior, settings)
+            seconds = time.perf_counter() - clock
+            for rate in settings.rates:
+                kept = [masks.false_discovery_rate({"inputs": p}, rate) for p in probability]
+                name = f"relevance{prior_name}, false discovery rate {rate}"
+                found = judge(kept, sets)
+                rows.append(row(name, task, seeds, found, nominal=rate, total_seconds=seconds))
+            calibration[task + prior_name] = reliability(probability, relevant)
+        for name, yardstick in YARDSTICKS.items():
+            clock = time.perf_counter()
+            found = judge([yardstick(s, settings) for s in sets], sets)
+            seconds = time.perf_counter() - clock
+            rows.append(row(name, task, seeds, found, total_seconds=seconds))
     for entry in rows:
         shown = "  ".join(
             f"{name} {m['mean']:.3f} +- {m['se']:.3f}" for name, m in entry["metrics"].items()
         )
-        print(f"{entry['task']:9s} {entry['method']:36s} {shown}")
+        print(f"{entry['task']:9s} {entry['method']:56s} {shown}")
     return write_record(
         "synthetic_truth",
         command=command,
@@ -188,6 +259,7 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
         rows=rows,
         wall_seconds=time.perf_counter() - started,
         folder=folder,
+        selection=SELECTION,
         calibration=calibration,
     )
 
@@ -203,7 +275,9 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = Settings(seed=arguments.seed)
     if arguments.smoke:
-        settings = dataclasses.replace(settings, num_sets=3, num_rows=(60,), num_steps=20)
+        settings = dataclasses.replace(
+            settings, num_sets=3, num_rows=(60,), num_steps=20, num_trees=10
+        )
     command = " ".join(["python -m analysis.run_synthetic", *sys.argv[1:]])
     print(run(settings, arguments.out, command=command))
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
         (
             "analysis.run_synthetic",
             "synthetic_truth",
-            {"lasso", "relevance, false discovery rate 0.1"},
+            {"lasso", "boosting, best 10", "relevance, false discovery rate 0.1"},
         ),
     ],
 )

@@ -44,8 +44,8 @@ SELECTION = (
     "Chosen on data sets of seeds 1000-1019 (none of them reported), where power and false "
     "discoveries are known, with the negative ELBO as a second view. The prior log-odds are those "
     "of the true fraction of relevant inputs; 'with a learned rate' is a flat prior over that "
-    "fraction instead, all else alike. The noise scale is learned and the KL has weight 1. 20 hidden "
-    "units were taken over 10 for fewer false discoveries there, against the ELBO's preference."
+    "fraction instead, all else alike. The noise scale is learned and the KL has weight 1. 20 "
+    "hidden units were taken over 10 for fewer false discoveries there; the ELBO prefers 10."
 )
 
 

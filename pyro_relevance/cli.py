@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=("median", "fdr"),
         default="median",
         help="what is kept: inclusion probability above 1/2 (median, the default), or the largest "
-        "set with at most --rate expected false discoveries (fdr)",
+        "set with at most --rate false discoveries expected by the posterior (fdr); this recipe is "
+        "tuned to predict, and its posterior does not keep that rate",
     )
     table.add_argument(
         "--rate", type=float, default=0.1, help="false discovery rate of fdr (default: 0.1)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -377,25 +378,28 @@ def gradient_boosting(
         squared = np.zeros((len(max_depths), MAX_TREES))
         for rows, held in KFold(NUM_FOLDS, shuffle=True, random_state=seed).split(x):
             for i, depth in enumerate(max_depths):
-                model = _trees(len(x), depth, MAX_TREES, seed).fit(x[rows], y[rows])
+                model = _trees(len(x), depth, MAX_TREES, seed, x[rows], y[rows])
                 for k, prediction in enumerate(model.staged_predict(x[held])):
                     squared[i, k] += np.square(prediction - y[held]).sum() / len(x)
         best, last = np.unravel_index(squared.argmin(), squared.shape)
         depth, number = max_depths[int(best)], int(last) + 1
-        model = _trees(len(x), depth, number, seed).fit(x, y)
+        model = _trees(len(x), depth, number, seed, x, y)
         scores = _gaussian_scores(y_test, model.predict(x_test), squared.min())
         values.append((*scores, 2 * _num_nodes(model)))
         chosen.append({"max_depth": depth, "num_trees": number})
     return _result(values, started, {"chosen": chosen, "num_folds": NUM_FOLDS})
 
 
-def _trees(num_rows: int, depth: int, number: int, seed: int) -> Any:
+def _trees(num_rows: int, depth: int, number: int, seed: int, x: Array, y: Array) -> Any:
     common = {"learning_rate": 0.1, "max_depth": depth, "random_state": seed}
-    if num_rows > LARGE:
-        return HistGradientBoostingRegressor(max_iter=number, early_stopping=False, **common)
-    return GradientBoostingRegressor(
+    model: Any = GradientBoostingRegressor(
         n_estimators=number, subsample=0.5, min_samples_leaf=3, **common
     )
+    if num_rows > LARGE:
+        model = HistGradientBoostingRegressor(max_iter=number, early_stopping=False, **common)
+    # Its threads each swap the warning filters for their own, and may leave one behind.
+    with warnings.catch_warnings():
+        return model.fit(x, y)
 
 
 def _num_nodes(model: Any) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 
 __all__ = ["AnnealMessenger"]
 
@@ -19,16 +20,16 @@ class AnnealMessenger(Messenger):
     also weigh the likelihood.
 
     Args:
-        weight: :math:`\beta > 0`.
+        weight: :math:`\beta > 0`; the sign of a tensor is not checked.
         likelihood_sites: Names of the sites that are left as they are.
 
     Raises:
         ValueError: If ``weight`` is not positive.
     """
 
-    def __init__(self, weight: float, likelihood_sites: Collection[str] = ("y",)) -> None:
+    def __init__(self, weight: float | Tensor, likelihood_sites: Collection[str] = ("y",)) -> None:
         super().__init__()
-        if not weight > 0:
+        if not isinstance(weight, Tensor) and not weight > 0:
             raise ValueError(
                 f"Expected a KL weight > 0, but got {weight}. Start a warm-up at a small number, "
                 "not at zero."

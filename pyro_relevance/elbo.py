@@ -11,6 +11,9 @@ sites), and is then no bound.
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
 import weakref
 from typing import Any
 
@@ -91,11 +94,11 @@ def _weigh(term: Tensor, msg: Any, sign: float = 1.0) -> Tensor:
             torch.as_tensor(msg["mask"], device=term.device), term, torch.zeros_like(term)
         )
     scale = msg["scale"]
-    if isinstance(scale, Tensor):
+    if isinstance(scale, Tensor) and scale.ndim:
         return (term * scale).sum() * sign
     total = term.sum() if term.ndim else term
     factor = sign * scale
-    return total if factor == 1.0 else total * factor
+    return total * factor if isinstance(factor, Tensor) or factor != 1.0 else total
 
 
 def _particle_terms(model: Any, guide: Any, args: Any, kwargs: Any) -> dict[str, Tensor]:
@@ -184,10 +187,10 @@ class LeanELBO(ELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Return the negative ELBO in nats, a scalar that can be differentiated."""
-        total: Any = 0.0
-        for _ in range(self.num_particles):
-            for term in _particle_terms(model, guide, args, kwargs).values():
-                total = total + term
+        particles = [
+            _particle_terms(model, guide, args, kwargs).values() for _ in range(self.num_particles)
+        ]
+        total = functools.reduce(operator.add, itertools.chain(*particles))
         mean: Tensor = total / self.num_particles if self.num_particles > 1 else total
         return mean
 

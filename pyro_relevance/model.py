@@ -107,7 +107,7 @@ class RelevanceModel(nn.Module):
         self.gate_prior = gate_prior
         self.weight_prior = weight_prior
         self.relaxation = relaxation
-        self.temperature = 1.0
+        self.temperature: float | Tensor = 1.0
         self.noise: Noise = "shared"
         self.update_statistics = True
         self._input_gates: InputGates | None = None

@@ -20,6 +20,7 @@ from pyro_relevance.data_checks import check_data, check_types
 from pyro_relevance.elbo import LeanELBO
 from pyro_relevance.model import Noise, RelevanceModel
 from pyro_relevance.programs import LoopProgram, Program, VectorisedProgram
+from pyro_relevance.replay import ReplayedProgram
 from pyro_relevance.schedules import Schedules
 
 __all__ = [
@@ -192,20 +193,38 @@ def _check_guide(guide: nn.Module) -> None:
 
 
 def make_program(
-    modules: Sequence[ELBOModule], batches: Batches, num_particles: int, elbo: ELBO | None
+    modules: Sequence[ELBOModule],
+    batches: Batches,
+    num_particles: int,
+    elbo: ELBO | None,
+    replay: bool = True,
 ) -> Program:
-    """Return the vectorised program where network, guide and ELBO allow it, else the loop.
+    """Return the fastest program that network, guide and ELBO allow.
+
+    All chains in one vectorised call, else one after another; a step that is one call is recorded
+    and replayed.
 
     Args:
         modules: ELBO modules, one per chain, that have been called once.
         batches: The data; their position does not move.
         num_particles: Draws of the guide in each step.
         elbo: The user's ELBO, or ``None`` for the lean one.
+        replay: Whether steps may be recorded.
     """
     guide: Any = modules[0].guide
     lean = elbo is None or isinstance(elbo, LeanELBO)
-    if len(modules) == 1 or not lean or not getattr(guide, "vectorised", False):
+    if not lean or not getattr(guide, "vectorised", False):
         return LoopProgram(modules, num_particles)
+    program = _vectorised(modules, batches, num_particles) if len(modules) > 1 else None
+    if program is None and len(modules) > 1:
+        return LoopProgram(modules, num_particles)
+    one_call = program or LoopProgram(modules, num_particles)
+    return ReplayedProgram(one_call) if replay else one_call
+
+
+def _vectorised(
+    modules: Sequence[ELBOModule], batches: Batches, num_particles: int
+) -> VectorisedProgram | None:
     program = VectorisedProgram(modules, num_particles)
     model: Any = modules[0].model
     x, y = batches.of_chain(0)
@@ -214,7 +233,7 @@ def make_program(
         with torch.no_grad():
             program.losses(x[: batches.batch_size], y[: batches.batch_size], False, 1.0)
     except (RuntimeError, ValueError):  # a network with data-dependent control flow, for example
-        return LoopProgram(modules, num_particles)
+        return None
     finally:
         model.update_statistics = True
     return program

@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 
 from pyro_relevance.annealing import AnnealMessenger
 
-__all__ = ["LoopProgram", "Program", "VectorisedProgram"]
+__all__ = ["LoopProgram", "Program", "RecordableProgram", "VectorisedProgram"]
 
 
 class Program(Protocol):
@@ -54,6 +54,25 @@ class Program(Protocol):
         ...
 
 
+class RecordableProgram(Program, Protocol):
+    """A program whose step is one function of tensors."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all parameters and buffers, the tensors themselves."""
+        ...
+
+    def objective(
+        self,
+        tensors: Mapping[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        per_chain: bool,
+        kl_weight: float | Tensor,
+    ) -> Tensor:
+        """Return the negative ELBO of each chain for given parameters and buffers."""
+        ...
+
+
 class LoopProgram:
     """One module per chain, called one after another.
 
@@ -85,6 +104,26 @@ class LoopProgram:
         if per_chain:
             x, y = x[index], y[index]
         return _objective(self.modules[index], x, y, kl_weight, self.num_particles)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters and buffers of the only chain."""
+        return _tensors(self.modules[0])
+
+    def objective(
+        self,
+        tensors: Mapping[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        per_chain: bool,
+        kl_weight: float | Tensor,
+    ) -> Tensor:
+        """Return the negative ELBO of the only chain for given parameters and buffers."""
+        if per_chain:
+            x, y = x[0], y[0]
+        named = {f"module.{name}": tensor for name, tensor in tensors.items()}
+        arguments = (x, y, kl_weight, self.num_particles)
+        value: Tensor = functional_call(_Objective(self.modules[0]), named, arguments)
+        return value.unsqueeze(0)
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Return the parameters of all chains that require gradients."""
@@ -137,10 +176,24 @@ class VectorisedProgram:
         }
         self._buffers = {name: torch.stack([b[name] for b in buffers]) for name in buffers[0]}
         self._tensors = self._parameters | self._buffers
-        self._arguments = {f"module.{name}": tensor for name, tensor in self._tensors.items()}
 
     def losses(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """Return the negative ELBO of each chain."""
+        return self.objective(self._tensors, x, y, per_chain, kl_weight)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the stacked parameters and buffers."""
+        return self._tensors
+
+    def objective(
+        self,
+        tensors: Mapping[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        per_chain: bool,
+        kl_weight: float | Tensor,
+    ) -> Tensor:
+        """Return the negative ELBO of each chain for given stacked parameters and buffers."""
 
         def loss(tensors: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             arguments = (x, y, kl_weight, self.num_particles)
@@ -149,7 +202,7 @@ class VectorisedProgram:
 
         data = 0 if per_chain else None
         batched = vmap(loss, in_dims=(0, data, data), randomness="different")
-        values: Tensor = batched(self._arguments, x, y)
+        values: Tensor = batched({f"module.{name}": t for name, t in tensors.items()}, x, y)
         return values
 
     def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
@@ -183,10 +236,10 @@ class VectorisedProgram:
 
 
 def _objective(
-    module: ELBOModule, x: Tensor, y: Tensor, kl_weight: float, num_particles: int
+    module: ELBOModule, x: Tensor, y: Tensor, kl_weight: float | Tensor, num_particles: int
 ) -> Tensor:
     """Return the annealed negative ELBO; only the first particle moves BatchNorm statistics."""
-    if kl_weight == 1.0 and num_particles == 1:
+    if isinstance(kl_weight, float) and kl_weight == 1.0 and num_particles == 1:
         value: Tensor = module(x, y)
         return value
     model: Any = module.model
@@ -208,7 +261,9 @@ class _Objective(torch.nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, x: Tensor, y: Tensor, kl_weight: float, num_particles: int) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, kl_weight: float | Tensor, num_particles: int
+    ) -> Tensor:
         return _objective(self.module, x, y, kl_weight, num_particles)
 
 

@@ -91,6 +91,7 @@ def fit(
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
+    replay: bool = True,
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> Fit:
@@ -123,6 +124,10 @@ def fit(
         optimizer: Makes an optimiser from parameter groups with ``lr`` set; by default fused Adam.
         callbacks: Called after each step; see ``callbacks``.
         checkpoint: Where to write the state and to resume from.
+        replay: Whether the tensor operators of a step may be recorded and replayed, which spares
+            the Python of a step and changes no number; only with the lean ELBO and the library's
+            guides. Pass False where a callback changes how the model computes (other than the
+            values of its tensors), or to step through the model in a debugger.
         seed: Seed of initial weights, minibatches and noise.
         device: Where to train; by default where the model is.
 
@@ -163,7 +168,7 @@ def fit(
     with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():
         modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place)
         try_first_batch(modules, batches, noise)
-        program = make_program(modules, batches, num_particles, elbo)
+        program = make_program(modules, batches, num_particles, elbo, replay)
         adam = (optimizer or _fused_adam)(
             parameter_groups(program, learning_rate, gate_learning_rate)
         )

@@ -24,7 +24,7 @@ LAYERS: dict[str, str] = {
     """,
     "edges, priors, likelihoods, guides, elbo": """
         edges edge_groups edge_set flow unit_flow input_gates gate_factor
-        priors likelihoods guides elbo programs noise
+        priors likelihoods guides elbo programs recording replay noise
     """,
     "model and surgery": """
         model guide_draws

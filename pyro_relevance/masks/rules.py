@@ -72,8 +72,8 @@ def false_discovery_rate(source: Source, rate: float, *, groups: Groups = None) 
     edges, none where no k qualifies. The rate is kept only as far as the probabilities are
     calibrated: with point estimates of the weights and a noise scale that is fixed too small they
     are not, since nothing then penalises an edge that fits noise. Use Gaussian weights, a learned
-    noise scale, and prior odds that are right or learned (see analysis/README.md). Equal probabilities at the border are kept in the order of the
-    groups and of the edges in each.
+    noise scale, and prior odds that are right or learned (see analysis/README.md). Equal
+    probabilities at the border are kept in the order of the groups and of the edges in each.
 
     Args:
         source: Posterior of one chain, or group name -> probabilities in [0, 1].

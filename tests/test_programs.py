@@ -16,6 +16,7 @@ from pyro_relevance.elbo import LeanELBO
 from pyro_relevance.preparation import make_chains, make_program, try_first_batch
 from pyro_relevance.programs import LoopProgram, VectorisedProgram
 from pyro_relevance.pyro_state import local_pyro
+from pyro_relevance.replay import ReplayedProgram
 from tests.bounds import assert_mean
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
@@ -191,7 +192,8 @@ def test_the_loop_takes_what_cannot_be_vectorised():
     def program(model, guide=pr.guides.MeanFieldGuide, num_chains=2, elbo=None):
         modules = make_chains([model] * num_chains, guide, elbo or LeanELBO(), "reset", CPU)
         try_first_batch(modules, batches, "shared")
-        return make_program(modules, batches, 1, elbo)
+        made = make_program(modules, batches, 1, elbo)
+        return made.program if isinstance(made, ReplayedProgram) else made
 
     assert isinstance(program(make_model()), VectorisedProgram)
     assert isinstance(program(make_model(), num_chains=1), LoopProgram)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyro_relevance import (
+        augmentation,
         callbacks,
         datasets,
         diagnostics,
         distributions,
         errors,
         guides,
+        images,
         likelihoods,
         masks,
         networks,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     )
     from pyro_relevance.edges import Edges, find_edges
     from pyro_relevance.elbo import LeanELBO
+    from pyro_relevance.export import ExportReceipt, export_onnx, export_torch
     from pyro_relevance.io import load_posterior, save_posterior
     from pyro_relevance.masks import Mask
     from pyro_relevance.model import RelevanceModel
@@ -45,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Checkpoint",
     "Edges",
+    "ExportReceipt",
     "Fit",
     "LeanELBO",
     "Mask",
@@ -52,14 +56,18 @@ __all__ = [
     "PrunedNetwork",
     "RelevanceModel",
     "apply_mask",
+    "augmentation",
     "callbacks",
     "datasets",
     "diagnostics",
     "distributions",
     "errors",
+    "export_onnx",
+    "export_torch",
     "find_edges",
     "fit",
     "guides",
+    "images",
     "likelihoods",
     "load_posterior",
     "load_pruned",
@@ -80,6 +88,7 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "svi",
     "Edges": "edges",
+    "ExportReceipt": "export",
     "Fit": "svi",
     "LeanELBO": "elbo",
     "Mask": "masks",
@@ -87,6 +96,8 @@ _HOMES = {
     "PrunedNetwork": "surgery",
     "RelevanceModel": "model",
     "apply_mask": "surgery",
+    "export_onnx": "export",
+    "export_torch": "export",
     "find_edges": "edges",
     "fit": "svi",
     "load_posterior": "io",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -94,6 +94,8 @@ class Batches:
         num_chains: Number of chains.
         batch_size: Examples in a minibatch, or ``None`` for all of them in each step.
         device: Where the data are kept.
+        augment: Changes the inputs of each minibatch, ``(num_examples, ...)`` of all chains
+            together, and keeps their shape; ``None`` for no change.
 
     Raises:
         TypeError: If ``data`` is of another kind.
@@ -101,7 +103,13 @@ class Batches:
     """
 
     def __init__(
-        self, data: Any, *, num_chains: int, batch_size: int | None, device: torch.device
+        self,
+        data: Any,
+        *,
+        num_chains: int,
+        batch_size: int | None,
+        device: torch.device,
+        augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if batch_size is not None and (
             isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
@@ -119,6 +127,7 @@ class Batches:
             x, y = as_tensors(data)
         self.x, self.y = x.to(device), y.to(device)
         self.num_chains = num_chains
+        self.augment = augment
         self.num_data = self.x.shape[1] if self.per_chain else self.x.shape[0]
         self.batch_size = self.num_data if batch_size is None else min(batch_size, self.num_data)
         self._position = 0
@@ -140,7 +149,14 @@ class Batches:
         Returns:
             ``x``, ``y`` and whether they have a leading chain dimension. With all examples in each
             step there is none where the chains share their data.
+
+        Raises:
+            ValueError: If ``augment`` changes the shape or the type of the inputs.
         """
+        x, y, per_chain = self._next()
+        return self._augmented(x, per_chain), y, per_chain
+
+    def _next(self) -> tuple[Tensor, Tensor, bool]:
         if self.batch_size == self.num_data:
             return self.x, self.y, self.per_chain
         if self._position >= self._order.shape[1]:
@@ -157,6 +173,19 @@ class Batches:
             only = index[0]
             return self.x.index_select(0, only), self.y.index_select(0, only), False
         return self.x[index], self.y[index], True
+
+    def _augmented(self, x: Tensor, per_chain: bool) -> Tensor:
+        if self.augment is None:
+            return x
+        flat = x.flatten(0, 1) if per_chain else x
+        changed = self.augment(flat)
+        if changed.shape != flat.shape or changed.dtype != flat.dtype:
+            raise ValueError(
+                f"Expected augment to keep the shape {tuple(flat.shape)} and type {flat.dtype} of "
+                f"a minibatch, but got {tuple(changed.shape)} and {changed.dtype}. Change values "
+                "only."
+            )
+        return changed.reshape(x.shape) if per_chain else changed
 
     def state(self) -> dict[str, Tensor]:
         """Return the position in the epoch, so that a resumed run sees the same minibatches."""

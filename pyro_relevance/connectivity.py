@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["is_constant", "kept_positions", "live_edges", "made", "read"]
 
 
-def live_edges(structure: Iterable[EdgeGroup], connected: dict[str, Tensor]) -> dict[str, Tensor]:
+def live_edges(
+    structure: Iterable[EdgeGroup],
+    connected: dict[str, Tensor],
+    unfoldable: Collection[str] = (),
+) -> dict[str, Tensor]:
     """Find the units and inputs that still take part in the function of the network.
 
     A unit lives if a weight that makes it and a weight that reads it are left; an input lives if it
@@ -25,6 +29,8 @@ def live_edges(structure: Iterable[EdgeGroup], connected: dict[str, Tensor]) -> 
         structure: :attr:`Edges.structure`.
         connected: For each parameter, booleans of its shape, True = not zero. Weights of dead units
             are set to False in place.
+        unfoldable: Groups whose constants cannot be moved into biases: their units live while they
+            are read, and one is kept where all are cut, since a layer needs a unit.
 
     Returns:
         For each input and unit group, ``(num_edges,)`` booleans.
@@ -36,7 +42,7 @@ def live_edges(structure: Iterable[EdgeGroup], connected: dict[str, Tensor]) -> 
         changed = False
         for group in groups:
             now = read(group, connected)
-            if group.granularity == "unit":
+            if group.granularity == "unit" and group.name not in unfoldable:
                 now &= made(group, connected)
             if group.name not in live or not torch.equal(now, live[group.name]):
                 changed = True
@@ -44,6 +50,9 @@ def live_edges(structure: Iterable[EdgeGroup], connected: dict[str, Tensor]) -> 
                 for slot in (*group.producers, *group.consumers):
                     if slot.tensor in connected:
                         _clear(connected[slot.tensor], slot, now)
+    for name in unfoldable:
+        if name in live and not bool(live[name].any()):
+            live[name][0] = True
     return live
 
 
@@ -86,10 +95,8 @@ def kept_positions(
             if group.granularity == "input":
                 flags = _any_along(connected[slot.tensor], slot.dim)
             else:
-                flags = (
-                    live[group.name] if slot.index is None else live[group.name][list(slot.index)]
-                )
-            kept[slot.tensor, slot.dim] = flags
+                flags = _along(live[group.name], slot)
+            kept[slot.tensor, slot.dim] = kept.get((slot.tensor, slot.dim), flags) & flags
     return kept
 
 
@@ -113,11 +120,20 @@ def _used(group: EdgeGroup, slot: Slot, flags: Tensor) -> Tensor:
     if slot.index is None:
         return along
     result = torch.zeros(group.num_edges, dtype=torch.bool)
-    result[torch.tensor(slot.index)[along]] = True
+    index = torch.tensor(slot.index)[along]
+    result[index[index >= 0]] = True
     return result
 
 
 def _clear(flags: Tensor, slot: Slot, live: Tensor) -> None:
-    dead = ~(live if slot.index is None else live[list(slot.index)])
+    dead = ~_along(live, slot)
     if slot.dim is not None:
         flags.movedim(slot.dim, 0)[dead] = False
+
+
+def _along(flags: Tensor, slot: Slot) -> Tensor:
+    """Return the flag of each position along the slot's axis; positions of no edge are True."""
+    if slot.index is None:
+        return flags
+    index = torch.tensor(slot.index)
+    return flags[index.clamp(min=0)] | (index < 0)

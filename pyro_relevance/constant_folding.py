@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pyro_relevance.connectivity import made, read
@@ -29,7 +30,12 @@ def fold_constants(
         Names of biases that were added, by the name of the weight beside them, and notes for the
         receipt.
     """
-    units = [group for group in edges.structure if group.granularity == "unit"]
+    unfoldable = edges.unfoldable
+    units = [
+        group
+        for group in edges.structure
+        if group.granularity == "unit" and group.name not in unfoldable
+    ]
     added: dict[str, str] = {}
     counts: dict[str, int] = {}
     while True:
@@ -46,11 +52,10 @@ def fold_constants(
         for group in units:
             counts[group.name] = counts.get(group.name, 0) + int(constant[group.name].sum())
             for slot in group.consumers:
-                flags = (
-                    constant[group.name]
-                    if slot.index is None
-                    else constant[group.name][list(slot.index)]
-                )
+                flags = constant[group.name]
+                if slot.index is not None:
+                    index = torch.tensor(slot.index)
+                    flags = flags[index.clamp(min=0)] & (index >= 0)
                 if _absorb(readers[slot.tensor], values[slot.tensor], flags):
                     added[slot.tensor] = slot.tensor.removesuffix("weight") + "bias"
     notes = [f"{name}: {n} constant, moved into biases." for name, n in counts.items() if n]

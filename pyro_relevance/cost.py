@@ -190,7 +190,7 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4
         if name not in edges.buffers
     }
     connected.update(edges.fold(connected, {name: keep.cpu() != 0 for name, keep in mask.items()}))
-    live = live_edges(edges.structure, connected)
+    live = live_edges(edges.structure, connected, edges.unfoldable)
     if is_constant(edges.structure, live, edges.positions):
         outputs = sum(g.num_edges for g in edges.structure if g.granularity == "output")
         return Cost(outputs, outputs, 0, outputs * entry_size)
@@ -233,7 +233,7 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 
 
 def _positions(edges: Edges, name: str) -> int:
-    if name not in edges.positions and len(edges.shapes[name]) > 2:
+    if not edges.positions and len(edges.shapes[name]) > 2:
         raise ValueError(
             f"Expected edges that know how often {name!r} is applied, but they were found without "
             "an example. "

@@ -169,6 +169,24 @@ class Edges:
         """Names of the parameters that :meth:`fold` returns."""
         return tuple(self._plan)
 
+    @property
+    def unfoldable(self) -> tuple[str, ...]:
+        """Groups of :attr:`structure` whose constant units cannot move into biases.
+
+        A convolution pads, and a layer that is applied at many positions may see another constant
+        at each; only a linear layer that is applied once takes a constant into its bias. Nor can a
+        convolution be left without outputs.
+        """
+        return tuple(
+            group.name
+            for group in self.structure
+            if group.granularity == "unit"
+            and any(
+                len(self.shapes[slot.tensor]) > 2 or self.positions.get(slot.tensor, 1) > 1
+                for slot in (*group.producers, *group.consumers)
+            )
+        )
+
     def num_parameters_per_edge(self) -> dict[str, Tensor]:
         """Parameters that disappear with each single edge: rows that make it, columns that read it.
 

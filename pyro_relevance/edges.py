@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from pyro_relevance.coupled_units import follow_coupled_units
 from pyro_relevance.edge_groups import EdgeGroup, Skipped, Slot
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.errors import EdgeError
@@ -63,7 +64,7 @@ def find_edges(
         skipped 2.units: it makes the outputs, and outputs are never judged
     """
     granularities = _granularities(granularity)
-    flow = follow_units(network, example_input)
+    flow = _follow(network, example_input)
     modules = dict(network.named_modules())
 
     def chosen(name: str) -> bool:
@@ -113,6 +114,16 @@ def find_edges(
     }
     buffers = tuple(name for name, _ in network.named_buffers())
     return Edges(tuple(groups), tuple(skipped), shapes, buffers, _structure(flow), flow.positions)
+
+
+def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None) -> Flow:
+    """Follow units layer by layer; with an example also through whatever ties them."""
+    flow = follow_units(network, example_input)
+    outputs_alone = all(not u.reason or "outputs are never judged" in u.reason for u in flow.units)
+    if example_input is None or outputs_alone:
+        return flow
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    return follow_coupled_units(network, arguments, flow)
 
 
 def _granularities(granularity: str | Sequence[str]) -> tuple[str, ...]:

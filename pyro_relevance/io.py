@@ -53,7 +53,7 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "first_chain": posterior.first_chain,
         "temperature": float(model.temperature),
         "edges": model.edges.to_json(),
-        "network": _tried(architecture.describe, model.network),
+        "network": _tried(_describe_network, model.network),
         "likelihood": _tried(likelihoods.describe, model.likelihood),
         "guide": _describe_guide(posterior.guide),
         "gate_prior": None if model.gate_prior is None else _describe(model.gate_prior, priors),
@@ -168,6 +168,12 @@ def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Pa
             )
     for name, tensor in own.items():
         tensor.data = saved[name][0].clone()
+
+
+def _describe_network(network: nn.Module) -> dict[str, Any] | None:
+    """Describe a tree of modules; what a graph says of a network holds in evaluation mode only."""
+    description = architecture.describe(network)
+    return None if description["type"] == "Graph" else description
 
 
 def _tried(describe: Callable[[Any], Any], thing: Any) -> Any:

@@ -43,14 +43,37 @@ class PrunedNetwork(nn.Module):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write architecture, tensors and receipt to one safetensors file.
 
-        An old file of that name stays until the new one is whole.
+        An old file of that name stays until the new one is whole. :func:`load_pruned` reads it.
+
+        Without this library, safetensors gives the tensors, for a ``load_state_dict`` of the
+        network's own code. The metadata says which of them are packed: of a tensor with many
+        zeros, ``<name>::values`` holds the other entries in order and ``<name>::bits`` one bit
+        per position, the lowest bit of a byte first::
+
+            import json, torch
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                state = {name: file.get_tensor(name) for name in file.keys()}
+            for name, shape in json.loads(metadata["packed"]).items():
+                values, bits = state.pop(name + "::values"), state.pop(name + "::bits")
+                kept = (bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
+                dense = torch.zeros(shape, dtype=values.dtype)
+                dense.view(-1)[kept.view(-1)[: dense.numel()].bool()] = values
+                state[name] = dense
+            architecture = json.loads(metadata["architecture"])
+
+        The architecture is a tree of types of ``torch.nn`` and their arguments, or a list of
+        operations; :mod:`pyro_relevance.architecture` says how to read it. A file that runs
+        without that code, with torch alone, is what ``export_torch`` writes.
 
         Args:
             path: File to write, usually ``*.safetensors``.
 
         Raises:
-            ValueError: The network is not built of standard modules, so that its architecture
-                cannot be described.
+            ValueError: The network is not built of standard modules and functions of torch, so
+                that its architecture cannot be described. ``export_torch`` may still do.
             CheckpointError: The file could not be written.
         """
         description = describe(self.network)

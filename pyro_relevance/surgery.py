@@ -28,6 +28,9 @@ from pyro_relevance.receipt import Receipt
 
 __all__ = ["PrunedNetwork", "Receipt", "apply_mask", "load_pruned", "prune"]
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 
 def apply_mask(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> nn.Module:
     """Copy a network with zeros where a weight reads an edge that the mask cuts.
@@ -92,9 +95,10 @@ def prune(
     with evaluating(masked, small), torch.no_grad():
         added, notes = fold_constants(small, edges, arguments)
         connected = nonzero_entries(small)
-        live = live_edges(edges.structure, connected)
+        live = live_edges(edges.structure, connected, edges.unfoldable)
         notes += _removals(live)
-        _check_empty(live, on_empty)
+        notes += _kept_for_shape(edges, live, mask)
+        _check_empty(edges, live, mask, on_empty)
         kept = kept_positions(edges.structure, live, connected)
         kept |= {
             (bias, 0): kept[weight, 0] for weight, bias in added.items() if (weight, 0) in kept
@@ -158,13 +162,29 @@ def _removals(live: Mapping[str, Tensor]) -> list[str]:
     ]
 
 
-def _check_empty(live: Mapping[str, Tensor], on_empty: str) -> None:
+def _kept_for_shape(
+    edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+) -> list[str]:
+    return [
+        f"{name}: all are cut; one that nothing reads stays, since the layer needs a unit."
+        for name in edges.unfoldable
+        if _is_cut(name, mask) and name in live
+    ]
+
+
+def _is_cut(name: str, mask: Mapping[str, Tensor]) -> bool:
+    return name in mask and not bool(mask[name].any())
+
+
+def _check_empty(
+    edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor], on_empty: str
+) -> None:
     empty = [name for name, flags in live.items() if not bool(flags.any())]
+    empty += [name for name in edges.unfoldable if _is_cut(name, mask)]
     if empty and on_empty == "error":
         raise SurgeryError(
             f"Expected something left of each layer, but nothing is left of {', '.join(empty)}. "
-            "Keep more edges, or "
-            "accept a constant network with on_empty='constant'."
+            "Keep more edges, or accept what is left of it with on_empty='constant'."
         )
 
 
@@ -187,9 +207,21 @@ def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
     for module in touched:
         if isinstance(module, nn.Linear):
             module.out_features, module.in_features = module.weight.shape
+        elif isinstance(module, _CONVOLUTIONS):
+            # A group goes as a whole, so the number of outputs of each stays.
+            if module.groups > 1:
+                module.groups = module.groups * len(module.weight) // module.out_channels
+            module.out_channels = len(module.weight)
+            module.in_channels = module.weight.shape[1] * module.groups
+        elif isinstance(module, _TRANSPOSED):
+            module.in_channels, module.out_channels = module.weight.shape[:2]
         elif isinstance(module, nn.PReLU):
             module.num_parameters = len(module.weight)
-        elif isinstance(module, nn.BatchNorm1d):
+        elif isinstance(module, nn.GroupNorm):
+            width = module.num_channels // module.num_groups
+            module.num_channels = len(module.weight)
+            module.num_groups = module.num_channels // width
+        elif isinstance(module, nn.modules.batchnorm._NormBase):
             sizes = [module.weight, module.running_mean]
             module.num_features = next(len(tensor) for tensor in sizes if tensor is not None)
 

@@ -11,6 +11,7 @@ while the temperature of the relaxation falls and the KL weight :math:`\beta_t` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -86,6 +87,7 @@ def fit(
     noise: Noise = "shared",
     num_particles: int = 1,
     num_chains: int | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
     initial_weights: Literal["reset", "network"] = "reset",
     elbo: ELBO | None = None,
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
@@ -117,6 +119,9 @@ def fit(
             (``"per_example"``).
         num_particles: Draws of the guide in each step.
         num_chains: Independent fits; by default one, or one for each model.
+        augment: Changes the inputs of each minibatch at random, see ``augmentation``; it gets
+            ``(num_examples, ...)``, the examples of all chains together, and keeps the shape. Its
+            draws must come from torch's global generator, so that the run stays repeatable.
         initial_weights: The first chain starts from the model's network. Further chains are
             initialised anew by each layer's ``reset_parameters`` (``"reset"``), or start from it
             too (``"network"``, for pretrained weights).
@@ -146,7 +151,9 @@ def fit(
     _check_rates(learning_rate=learning_rate, gate_learning_rate=gate_learning_rate)
     _check_elbo(elbo)
     place = torch.device(device or next(models[0].network.parameters()).device)
-    batches = Batches(data, num_chains=len(models), batch_size=batch_size, device=place)
+    batches = Batches(
+        data, num_chains=len(models), batch_size=batch_size, device=place, augment=augment
+    )
     if batches.num_data != models[0].num_data:
         raise ValueError(
             f"Expected num_data={models[0].num_data} examples, as the model was told, but the data "
@@ -163,6 +170,8 @@ def fit(
         "seed": int(seed),
         "elbo": type(elbo).__name__,
     }
+    if augment is not None:
+        settings["augment"] = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(augment))
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
     with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():

@@ -150,11 +150,11 @@ def test_convolutions_are_judged_by_weight():
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3), nn.Linear(3, 1)
     )
     edges = find_edges(network, granularity=ALL, example_input=torch.zeros(2, 1, 4, 4))
-    assert edges.names == ("3.units", "0.weight", "3.weight", "4.weight")
+    assert edges.names == ("0.units", "3.units", "0.weight", "3.weight", "4.weight")
     assert edges["0.weight"].labels[-1] == "1<-0[2,2]"
     assert edges.positions == {"0.weight": 4, "3.weight": 1, "4.weight": 1}
     assert "Conv2d '0' reads them" in _reason(edges, "inputs")
-    assert "units of Conv2d are not judged" in _reason(edges, "0.units")
+    assert edges["0.units"].consumers[0].index == (0, 0, 0, 0, 1, 1, 1, 1)  # of flattened images
 
 
 @pytest.mark.exact

@@ -19,11 +19,12 @@ LAYERS: dict[str, str] = {
     "mathematics and small types": """
         distributions relaxations schedules annealing latents
         relevance _gating masks _stability cost connectivity packing
-        labels draws history batches random_state pyro_state tracing elementwise plain_modules
-        networks plots checkpoint records snapshots
+        labels draws history batches augmentation random_state pyro_state tracing elementwise
+        plain_modules networks plots checkpoint records snapshots
     """,
     "edges, priors, likelihoods, guides, elbo": """
         edges edge_groups edge_set flow unit_flow input_gates gate_factor
+        coupling coupled_units exported disjoint_sets
         priors likelihoods guides elbo programs recording replay noise
     """,
     "model and surgery": """
@@ -35,7 +36,7 @@ LAYERS: dict[str, str] = {
     "diagnostics, io, export": "diagnostics io export",
     "report": "report _report_memory _report_structure _rule_path",
     "programs of the user": """
-        tables datasets tabular table_run table_files table_report baselines cli __main__
+        tables datasets images tabular table_run table_files table_report baselines cli __main__
     """,
 }
 LEVELS = {part: i for i, parts in enumerate(LAYERS.values()) for part in parts.split()}

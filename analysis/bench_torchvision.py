@@ -1,0 +1,116 @@
+"""Exact cutting of torchvision's classification networks: random masks, cut against masked.
+
+Random weights, and normalisation statistics and biases that do something. One line per network:
+groups, share of the parameters that can be judged, difference between the cut and the masked
+network, whether its size is the one that was computed from the mask, and seconds.
+
+    python -m analysis.bench_torchvision
+    python -m analysis.bench_torchvision --only resnet18 vit_b_16
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from analysis.records import RESULTS, row, write_record
+from pyro_relevance.cost import masked_cost
+from pyro_relevance.edges import Edges, find_edges
+from pyro_relevance.surgery import prune
+
+DENSITY = 0.6
+
+
+def make(name: str) -> nn.Module:
+    """Return a network with random weights whose normalisation does something."""
+    settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = torchvision.models.get_model(name, weights=None, **settings).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+    return network
+
+
+def judged_share(edges: Edges) -> float:
+    """Return the share of the parameters that goes when all judged edges are cut."""
+    everything = {g.name: torch.ones(g.shape, dtype=torch.bool) for g in edges}
+    nothing = {g.name: torch.zeros(g.shape, dtype=torch.bool) for g in edges}
+    whole = masked_cost(edges, everything).num_parameters
+    return 1 - masked_cost(edges, nothing).num_parameters / whole
+
+
+def measure(name: str, size: int) -> dict[str, float]:
+    """Cut one network at random and return what was found."""
+    torch.manual_seed(0)
+    network = make(name)
+    x = torch.randn(1, 3, size, size)
+    started = time.perf_counter()
+    edges = find_edges(network, example_input=x, granularity="unit")
+    found = time.perf_counter() - started
+    mask = {group.name: torch.rand(group.shape) < DENSITY for group in edges}
+    predicted = masked_cost(edges, mask).num_parameters
+    receipt = prune(network, edges, mask, example_input=x).receipt
+    return {
+        "num_groups": len(edges),
+        "num_edges": edges.num_edges,
+        "num_skipped": len(edges.skipped),
+        "judged_share": judged_share(edges),
+        "max_difference": receipt.max_difference,
+        "num_parameters_before": receipt.before.num_parameters,
+        "num_parameters": receipt.after.num_parameters,
+        "predicted_minus_counted": predicted - receipt.after.num_parameters,
+        "find_seconds": found,
+        "total_seconds": time.perf_counter() - started,
+    }
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="*", help="names of networks")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    arguments = parser.parse_args()
+    names = arguments.only or torchvision.models.list_models(module=torchvision.models)
+    started = time.perf_counter()
+    rows: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
+    for name in names:
+        try:
+            metrics = measure(name, 299 if name == "inception_v3" else 224)
+        except (ValueError, RuntimeError) as error:
+            failures[name] = str(error)
+            print(f"{name:24s} failed: {error}", flush=True)
+            continue
+        rows.append(row("random cut", name, [0], {k: [float(v)] for k, v in metrics.items()}))
+        print(
+            f"{name:24s} groups {metrics['num_groups']:4d}  judged {metrics['judged_share']:.2f}  "
+            f"difference {metrics['max_difference']:.1e}  parameters "
+            f"{metrics['num_parameters_before']:,} -> {metrics['num_parameters']:,}  "
+            f"{metrics['total_seconds']:.0f} s",
+            flush=True,
+        )
+    path = write_record(
+        "torchvision_cut",
+        command=" ".join(["python -m analysis.bench_torchvision", *sys.argv[1:]]),
+        settings={"density": DENSITY, "failures": failures},
+        rows=rows,
+        wall_seconds=time.perf_counter() - started,
+        folder=arguments.out,
+    )
+    print(f"{len(rows)} of {len(names)} networks cut. {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+"""MNIST on LeNet-300-100: relevance of inputs, units and weights, beside the dense network.
+
+Settings were chosen on 10,000 validation images carved from the 60,000 training images
+(``--validate`` repeats the points below in that way, with a record of its own). The networks of the
+main record are trained on all 60,000 with these settings; the test images are looked at once, when
+a network is finished. Each run is kept in a file of its own as soon as it is there, so that a
+killed run goes on.
+
+    python -m analysis.run_mnist --root DATA --validate
+    python -m analysis.run_mnist --root DATA
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.records import RESULTS, row, write_record
+from pyro_relevance import (
+    Edges,
+    RelevanceModel,
+    find_edges,
+    fit,
+    guides,
+    likelihoods,
+    load_pruned,
+    masks,
+    networks,
+    priors,
+    prune,
+    schedules,
+)
+from pyro_relevance.augmentation import RandomCrop
+from pyro_relevance.callbacks import ProgressBar
+from pyro_relevance.cost import masked_cost
+from pyro_relevance.images import MNIST_MEAN, MNIST_SD, mnist, train_validation
+from pyro_relevance.masks import Mask
+from pyro_relevance.model import Noise
+from pyro_relevance.posterior import Posterior
+from pyro_relevance.records import write_json
+
+BLACK = -MNIST_MEAN[0] / MNIST_SD[0]
+"""Value of the margin of an image, on the scale of the inputs."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point on the way from large to small, and how it is reached.
+
+    Args:
+        method: Name in the record.
+        prior_log_odds: Of the gates, in nats, by group; ``"units"`` and ``"weights"`` stand for all
+            groups of the kind. Empty for no gates.
+        start: Method of the pruned network that this one starts from (same seed); empty for a new
+            LeNet-300-100.
+        limit: Most parameters that are left. Only where the posterior keeps more, edges with the
+            lowest inclusion probability are cut too.
+        num_epochs: Passes over the training images.
+        kl_weight: Factor of the KL at the end of its warm-up. Below 1 the likelihood counts more
+            than once, as images do that are seen at several places.
+        learning_rate: Step size of Adam for the weights.
+        gate_learning_rate: Step size of Adam for the gates' log-odds.
+        initial_log_odds: Of the gates' posterior, in nats.
+        weight_scale: Prior standard deviation of the weights.
+    """
+
+    method: str
+    prior_log_odds: dict[str, float] = field(default_factory=dict)
+    start: str = ""
+    limit: int = 266_610
+    num_epochs: int = 100
+    kl_weight: float = 1.0
+    learning_rate: float = 2e-3
+    gate_learning_rate: float = 0.1
+    initial_log_odds: float = 2.0
+    weight_scale: float = 0.3
+
+    @property
+    def granularity(self) -> tuple[str, ...]:
+        """What is judged."""
+        if "weights" in self.prior_log_odds:
+            return ("weight",)
+        return ("input", "unit") if "inputs" in self.prior_log_odds else ("unit",)
+
+    @property
+    def noise(self) -> Noise:
+        """One draw of the gates per example, which less variance recommends and weights forbid."""
+        return "shared" if self.granularity == ("weight",) else "per_example"
+
+    def odds(self, edges: Edges) -> dict[str, float | Tensor]:
+        """Return the prior log-odds of each group."""
+        given = self.prior_log_odds
+        return {g.name: given.get(g.name, given.get(f"{g.granularity}s", 0.0)) for g in edges}
+
+
+DENSE = "dense, trained the same way"
+SMALL = "inputs and units, small"
+ACCURATE = "inputs and units, accurate"
+WEIGHTS = "weights"
+FIRST = ", first cut"
+
+POINTS = (
+    Point(DENSE),
+    Point(
+        SMALL + FIRST,
+        {"inputs": -88.0, "hidden1.units": -168.0, "hidden2.units": -92.0},
+        limit=9600,
+        num_epochs=60,
+    ),
+    Point(
+        SMALL,
+        {"units": -92.0},
+        start=SMALL + FIRST,
+        limit=9600,
+        learning_rate=4e-3,
+        initial_log_odds=4.0,
+    ),
+    Point(
+        ACCURATE + FIRST,
+        {"inputs": -42.0, "hidden1.units": -78.0, "hidden2.units": -50.0},
+        limit=30_000,
+        num_epochs=60,
+    ),
+    Point(
+        ACCURATE,
+        {"units": -50.0},
+        start=ACCURATE + FIRST,
+        limit=30_000,
+        learning_rate=4e-3,
+        initial_log_odds=4.0,
+    ),
+    Point(
+        WEIGHTS,
+        {"weights": -7.0},
+        start=ACCURATE + FIRST,
+        kl_weight=0.6,
+        gate_learning_rate=3e-2,
+        initial_log_odds=4.0,
+        weight_scale=1.0,
+    ),
+)
+"""Two fits lead to a point: the first finds what matters in LeNet-300-100, the second goes on
+with the network that is left, with new gates, many times faster."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the experiment does.
+
+    Args:
+        points: The points; one that starts from another stands after it.
+        num_seeds: Runs of each.
+        num_data: Training images, at most.
+        num_validation: Images that ``--validate`` carves from the training images.
+        max_shift: Training images move by at most as many pixels, up or down and sideways.
+        batch_size: Images in a step.
+        warmup: Share of the steps in which the KL weight rises.
+        decay: Share of the steps after which the learning rate falls, along a cosine to 1 %.
+    """
+
+    points: tuple[Point, ...] = POINTS
+    num_seeds: int = 5
+    num_data: int = 60_000
+    num_validation: int = 10_000
+    max_shift: int = 1
+    batch_size: int = 128
+    warmup: float = 0.5
+    decay: float = 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Training images, and those that a finished network is judged by."""
+
+    x: Tensor
+    y: Tensor
+    x_test: Tensor
+    y_test: Tensor
+
+    @classmethod
+    def load(cls, root: str | None, settings: Settings, *, validate: bool) -> Images:
+        """Read MNIST; with ``validate`` the test images are left alone."""
+        x, y = mnist(root)
+        if not validate:
+            return cls(x[: settings.num_data], y[: settings.num_data], *mnist(root, train=False))
+        train, valid = train_validation(len(x), settings.num_validation, seed=0)
+        train = train[: settings.num_data]
+        return cls(x[train], y[train], x[valid], y[valid])
+
+
+def rule(posterior: Posterior, limit: int) -> Mask:
+    """Return the median probability model, within the limit of parameters."""
+    mask = masks.median_probability(posterior)
+    if masked_cost(posterior.edges, mask).num_nonzero <= limit:
+        return mask
+    return mask & masks.budget(posterior, num_parameters=limit)
+
+
+def train(
+    network: nn.Module, images: Images, point: Point, settings: Settings, seed: int
+) -> Posterior:
+    """Fit a network with the gates of a point."""
+    edges = find_edges(network, example_input=images.x[:1], granularity=point.granularity)
+    model = RelevanceModel(
+        network,
+        edges,
+        likelihood=likelihoods.Categorical(),
+        num_data=len(images.x),
+        gate_prior=priors.IndependentPrior(point.odds(edges)) if point.prior_log_odds else None,
+        weight_prior=priors.PointWeights(point.weight_scale),
+    )
+    result = fit(
+        model,
+        (images.x, images.y),
+        guide=lambda m: guides.MeanFieldGuide(m, initial_log_odds=point.initial_log_odds),
+        num_epochs=point.num_epochs,
+        batch_size=settings.batch_size,
+        learning_rate=point.learning_rate,
+        gate_learning_rate=point.gate_learning_rate,
+        schedules=schedules.Schedules(
+            kl_weight=schedules.warmup(settings.warmup, end=point.kl_weight),
+            learning_rate=schedules.within(schedules.cosine(1.0, 0.01), settings.decay),
+        ),
+        noise=point.noise if point.prior_log_odds else "shared",
+        augment=RandomCrop(settings.max_shift, BLACK) if settings.max_shift else None,
+        callbacks=[ProgressBar(f"{point.method}, seed {seed}", num_updates=20)],
+        seed=seed,
+    )
+    return result.posterior
+
+
+def run_point(
+    images: Images, point: Point, settings: Settings, seed: int, folder: Path
+) -> dict[str, float]:
+    """Train, cut and judge one network; the cut network is kept in the folder."""
+    started = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network: nn.Module = networks.LeNet300100()
+    if point.start:
+        network = load_pruned(folder / f"{slug(point.start)}-{seed}.safetensors").network
+    posterior = train(network, images, point, settings, seed)
+    fitted, edges = posterior.network(), posterior.edges
+    mask = rule(posterior, point.limit) if point.prior_log_odds else Mask.all_kept(edges)
+    small = prune(fitted, edges, mask, example_input=images.x[:100])
+    seconds = time.perf_counter() - started
+    small.save(folder / f"{slug(point.method)}-{seed}.safetensors")
+    with torch.no_grad():
+        outputs = small.eval()(images.x_test)
+    draws = posterior.predict(images.x_test, num_samples=20 if point.prior_log_odds else 1)
+    density = likelihoods.Categorical()(outputs).log_prob(images.y_test)
+    matrices = [p for p in small.parameters() if p.ndim > 1]
+    # Inputs and units that are left, in the order of the layers.
+    widths = [int(matrices[0].any(0).sum()), *(int(p.any(1).sum()) for p in matrices[:-1])]
+    return {
+        "test_error": wrong(outputs, images.y_test),
+        "test_log_likelihood": float(density.mean()),
+        "test_error_posterior_mean": wrong(draws.posterior_mean(), images.y_test),
+        "num_parameters": small.receipt.after.num_nonzero,
+        "num_weights": sum(int(p.count_nonzero()) for p in matrices),
+        "num_macs": small.receipt.after.num_macs,
+        **dict(zip(("num_inputs", "num_hidden1", "num_hidden2"), widths, strict=True)),
+        "max_difference": small.receipt.max_difference,
+        "seconds": seconds,
+        "total_seconds": seconds,
+    }
+
+
+def wrong(outputs: Tensor, y: Tensor) -> float:
+    """Return the percentage of images whose largest output is not that of their class."""
+    return 100 * float((outputs.argmax(1) != y).float().mean())
+
+
+def slug(method: str) -> str:
+    """Return a method as a file name."""
+    return method.replace(",", "").replace(" ", "_")
+
+
+def run(
+    root: str | None,
+    settings: Settings,
+    folder: Path,
+    *,
+    command: str,
+    validate: bool,
+    only: str | None = None,
+) -> Path | None:
+    """Run all points (or the one named) and write the record, where all of them are there."""
+    name = "mnist_lenet300100" + ("_validation" if validate else "")
+    parts = folder / f".{name}"
+    parts.mkdir(parents=True, exist_ok=True)
+    images = Images.load(root, settings, validate=validate)
+    shared = {k: v for k, v in dataclasses.asdict(settings).items() if k not in UNSHARED}
+    known: dict[tuple[str, int], dict[str, float]] = {}
+    by_method: dict[str, Any] = {}
+    # Seed by seed, so that a run that is cut short has complete rows of fewer seeds.
+    for seed in range(settings.num_seeds):
+        for point in settings.points:
+            path = parts / f"{slug(point.method)}-{seed}.json"
+            about = {"point": dataclasses.asdict(point), "shared": shared}
+            about |= {"start": by_method[point.start]} if point.start else {}
+            about = by_method[point.method] = json.loads(json.dumps(about))
+            content = json.loads(path.read_text()) if path.exists() else {}
+            if content.get("about") != about:
+                if only not in (None, point.method):
+                    continue
+                metrics = run_point(images, point, settings, seed, parts)
+                if point.start:
+                    metrics["total_seconds"] += known[point.start, seed]["total_seconds"]
+                content = {"about": about, "metrics": metrics}
+                write_json(path, content)
+                report(point.method, seed, metrics)
+            known[point.method, seed] = content["metrics"]
+    if len(known) < len(settings.points) * settings.num_seeds:
+        return None
+    seeds = list(range(settings.num_seeds))
+    rows = [
+        row(
+            point.method,
+            "mnist",
+            seeds,
+            {key: [known[point.method, s][key] for s in seeds] for key in known[point.method, 0]},
+            settings=dataclasses.asdict(point),
+        )
+        for point in settings.points
+    ]
+    return write_record(
+        name,
+        command=command,
+        settings=dataclasses.asdict(settings),
+        rows=rows,
+        wall_seconds=sum(metrics["seconds"] for metrics in known.values()),
+        folder=folder,
+    )
+
+
+UNSHARED = ("points", "num_seeds")
+"""Settings that a single run does not depend on."""
+
+
+def report(method: str, seed: int, metrics: dict[str, float]) -> None:
+    """Print one run."""
+    print(
+        f"{method:28s} seed {seed}  error {metrics['test_error']:.2f} %  "
+        f"parameters {metrics['num_parameters']}  weights {metrics['num_weights']}  "
+        f"{metrics['num_inputs']}-{metrics['num_hidden1']}-{metrics['num_hidden2']}  "
+        f"{metrics['seconds']:.0f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", help="folder with MNIST/raw; or PYRO_RELEVANCE_DATA")
+    parser.add_argument("--validate", action="store_true", help="judge by validation images")
+    parser.add_argument("--seeds", type=int, default=5, help="number of runs of each point")
+    parser.add_argument("--only", help="one method, by its name in the record")
+    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    arguments = parser.parse_args()
+    settings = Settings(num_seeds=arguments.seeds)
+    if arguments.smoke:
+        settings = smoke(settings)
+    command = " ".join(["python -m analysis.run_mnist", *sys.argv[1:]])
+    path = run(
+        arguments.root,
+        settings,
+        arguments.out,
+        command=command,
+        validate=arguments.validate,
+        only=arguments.only,
+    )
+    print(path or "Some points are missing: no record yet.")
+
+
+def smoke(settings: Settings) -> Settings:
+    """Return settings that take seconds."""
+    points = tuple(dataclasses.replace(point, num_epochs=1) for point in settings.points)
+    return dataclasses.replace(settings, points=points, num_seeds=2, num_data=1000)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Groups of units of any network, from the channels that must be cut together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pyro_relevance.coupling import Axis, Coupling, Ints, follow_channels
+from pyro_relevance.edge_groups import Slot
+from pyro_relevance.flow import Flow, UnitFlow
+
+__all__ = ["follow_coupled_units"]
+
+UNREAD = "no layer reads them"
+
+
+def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: Flow) -> Flow:
+    """Replace the units of a flow by those of the whole network, tied where they must be.
+
+    Args:
+        network: Any network that ``torch.export`` traces.
+        arguments: Example inputs.
+        flow: What following single layers found: inputs and weights are taken from it.
+
+    Returns:
+        The flow with one entry for each set of layers whose units are tied.
+
+    Raises:
+        EdgeError: The network cannot be traced.
+    """
+    coupling = follow_channels(network, arguments)
+    units = tuple(_unit_flow(coupling, layers) for layers in _tied_layers(coupling))
+    outputs = flow.num_outputs
+    if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:
+        outputs = coupling.outputs[0].shape[1]
+    return replace(flow, units=units, num_outputs=outputs, positions=dict(coupling.positions))
+
+
+def _tied_layers(coupling: Coupling) -> list[list[Axis]]:
+    """Return the layers that make units, those that share one together, in call order."""
+    first_layer: dict[int, int] = {}
+    leader = list(range(len(coupling.layers)))
+
+    def top(index: int) -> int:
+        while leader[index] != index:
+            index = leader[index]
+        return index
+
+    for index, axis in enumerate(coupling.layers):
+        for root in np.unique(coupling.roots[coupling.makers[axis]]).tolist():
+            one, other = sorted((top(first_layer.setdefault(root, index)), top(index)))
+            leader[other] = one
+    sets: dict[int, list[Axis]] = {}
+    for index, axis in enumerate(coupling.layers):
+        sets.setdefault(top(index), []).append(axis)
+    return list(sets.values())
+
+
+def _unit_flow(coupling: Coupling, layers: list[Axis]) -> UnitFlow:
+    roots = coupling.roots
+    made = np.concatenate([roots[coupling.makers[axis]] for axis in layers])
+    ordered = list(dict.fromkeys(made.tolist()))
+    read = {
+        r for columns in coupling.readers.values() for r in roots[columns[columns >= 0]].tolist()
+    }
+    inputs = (
+        set(roots[coupling.inputs.reshape(-1).numpy()].tolist())
+        if coupling.inputs.numel()
+        else set()
+    )
+    module = layers[0][0].rpartition(".")[0]
+    judged = []
+    reason = ""
+    for root in ordered:
+        why = coupling.reasons.get(root, "" if root in read else UNREAD)
+        why = why or ("they are tied to the input" if root in inputs else "")
+        if why:
+            reason = reason or why
+        else:
+            judged.append(root)
+    if not judged:
+        return UnitFlow(module, 0, reason=reason)
+    number = np.full(len(roots) + 1, -1)
+    number[judged] = np.arange(len(judged))
+    flow = UnitFlow(module, len(judged))
+    for axis, labels in coupling.makers.items():
+        flow.producers += _slots(axis, labels, roots, number)
+    for axis, labels in coupling.readers.items():
+        slots = _slots(axis, labels, roots, number)
+        flow.consumers += slots
+        flow.readers += [slot.tensor.rpartition(".")[0] for slot in slots]
+    return flow
+
+
+def _slots(axis: Axis, labels: Ints, roots: Ints, number: Ints) -> list[Slot]:
+    """Return where units lie along an axis, or nothing where none do."""
+    index = number[np.where(labels >= 0, roots[np.maximum(labels, 0)], len(roots))]
+    if (index < 0).all():
+        return []
+    same = len(index) == number.max() + 1 and bool((index == np.arange(len(index))).all())
+    return [Slot(axis[0], axis[1], None if same else tuple(index.tolist()))]

@@ -1,0 +1,858 @@
+r"""Which channels of a network must be cut together, for any network that ``torch.export`` traces.
+
+Every position of a channel axis gets a label, and the labels travel through the graph as data do:
+an operator that only moves elements (reshape, permute, slice, concatenate, roll, ...) is run on the
+labels themselves. Where two tensors meet element by element (residual sum, product of
+squeeze-and-excitation, BatchNorm's parameters) the labels that meet are joined, and must be cut
+together. A layer that mixes channels *reads* the labels of its columns and makes new ones. What
+reads all channels at once (LayerNorm, softmax over channels) makes its labels impossible to cut
+exactly, with a reason.
+
+Two labels are special: ``KEPT`` marks what always stays, ``FILLER`` what is padded in and goes with
+its surroundings.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from pyro_relevance.disjoint_sets import DisjointSets
+from pyro_relevance.exported import Exported, export_graph
+
+__all__ = ["Coupling", "follow_channels"]
+
+KEPT, FILLER = -1, -2
+Ints = NDArray[np.int64]
+Axis = tuple[str, int]
+"""A tensor of the network and one of its axes."""
+
+ATTENTION = "heads of attention are not cut yet, since their number is written into forward()"
+_MOVES = frozenset(
+    [
+        "view",
+        "reshape",
+        "permute",
+        "transpose",
+        "swapaxes",
+        "flatten",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "select",
+        "slice",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "expand",
+        "roll",
+        "contiguous",
+        "clone",
+        "alias",
+        "detach",
+        "lift_fresh_copy",
+        "cat",
+        "stack",
+        "narrow",
+        "flip",
+        "t",
+        "movedim",
+        "repeat",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+        "index_select",
+        "unsafe_chunk",
+        "unsafe_split",
+        "squeeze_",
+        "unsqueeze_",
+        "view_as",
+        "reshape_as",
+        "adjoint",
+        "mT",
+        "tile",
+        "_unsafe_view",
+        "numpy_T",
+        "moveaxis",
+        "dropout",
+        "dropout_",
+        "feature_dropout",
+        "alpha_dropout",
+        "dsplit",
+        "hsplit",
+        "vsplit",
+        "tensor_split",
+        "unfold",
+    ]
+)
+_SPATIAL = {
+    "max_pool1d": 1, "max_pool2d": 2, "max_pool3d": 3, "avg_pool1d": 1, "avg_pool2d": 2,
+    "avg_pool3d": 3, "adaptive_avg_pool1d": 1, "adaptive_avg_pool2d": 2, "adaptive_avg_pool3d": 3,
+    "adaptive_max_pool1d": 1, "adaptive_max_pool2d": 2, "max_pool2d_with_indices": 2,
+    "upsample_nearest2d": 2, "upsample_bilinear2d": 2, "upsample_bicubic2d": 2,
+    "upsample_nearest1d": 1, "_adaptive_avg_pool2d": 2, "lp_pool2d": 2, "grid_sampler": 2,
+}  # fmt: skip
+_CUTS = {
+    "chunk": 1, "unsafe_chunk": 1, "split": 1, "unsafe_split": 1, "split_with_sizes": 1,
+    "narrow": 0, "slice": 0, "select": 0, "index_select": 0,
+}  # fmt: skip
+"""Operators that take parts of an axis, and which of their settings names it."""
+_CONVOLUTIONS = {
+    "conv1d": False, "conv2d": False, "conv3d": False,
+    "conv_transpose1d": True, "conv_transpose2d": True, "conv_transpose3d": True,
+}  # fmt: skip
+_ALONG = frozenset(["softmax", "log_softmax", "_softmax", "cumsum", "logcumsumexp", "cumprod"])
+_REDUCTIONS = frozenset(
+    ["mean", "sum", "amax", "amin", "linalg_vector_norm", "norm", "var", "std", "logsumexp", "prod"]
+)
+_POINTWISE = frozenset(
+    [
+        "relu",
+        "relu6",
+        "gelu",
+        "silu",
+        "hardtanh",
+        "hardswish",
+        "hardsigmoid",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "mish",
+        "sigmoid",
+        "tanh",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "masked_fill",
+        "zero",
+        "fill",
+        "to",
+        "_to_copy",
+        "prelu",
+        "softplus",
+        "where",
+        "type_as",
+        "clamp",
+        "pow",
+        "float",
+        "half",
+    ]
+)
+_CREATED = frozenset(
+    ["zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "full_like"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Coupling:
+    """Which positions of which tensors belong to the same unit.
+
+    Args:
+        roots: ``(num_labels,)`` set of each label.
+        makers: Labels along axes that make units (rows of layers, normalisation, elementwise
+            parameters); ``KEPT`` where a position always stays.
+        layers: The axes in ``makers`` along which a layer makes new units, in call order.
+        readers: Labels along axes that read units (columns of layers).
+        reasons: Why a set cannot be cut, by its root.
+        inputs: Labels of the first input, ``(1, ...)``.
+        outputs: Labels that the network returns.
+        positions: How often one example multiplies each weight.
+    """
+
+    roots: Ints
+    makers: dict[Axis, Ints]
+    layers: tuple[Axis, ...]
+    readers: dict[Axis, Ints]
+    reasons: dict[int, str]
+    inputs: Tensor
+    outputs: tuple[Tensor, ...]
+    positions: dict[str, int]
+
+
+def follow_channels(network: nn.Module, arguments: tuple[Any, ...]) -> Coupling:
+    """Find out which channels of a network must be cut together.
+
+    Args:
+        network: Any network that ``torch.export`` traces; it is not touched.
+        arguments: Example inputs; one example is enough.
+
+    Returns:
+        The coupling.
+
+    Raises:
+        EdgeError: The network cannot be traced.
+    """
+    one = tree_map(lambda a: a[:1] if isinstance(a, Tensor) and a.ndim else a, arguments)
+    return _Follower(export_graph(network, one)).follow()
+
+
+class _Follower:
+    """One walk over the graph: labels of each value, and what was joined so far."""
+
+    def __init__(self, exported: Exported) -> None:
+        self.exported = exported
+        self.sets = DisjointSets()
+        self.labels: dict[fx.Node, Any] = {}
+        self.constants: dict[fx.Node, Any] = {}
+        self.elements: dict[str, Tensor] = {}  # labels of parameters that are operands themselves
+        self.makers: dict[Axis, Ints] = {}
+        self.layers: list[Axis] = []
+        self.readers: dict[Axis, Ints] = {}
+        self.blocked: list[tuple[Ints, str]] = []
+        self.grids: list[Tensor] = []
+        self.fixed: list[tuple[Tensor, int]] = []
+        self.positions: dict[str, int] = {}
+        self.inputs = torch.empty(0, dtype=torch.long)
+        self.outputs: list[Tensor] = []
+
+    def follow(self) -> Coupling:
+        last = {}
+        for node in self.exported.graph.nodes:
+            for source in node.all_input_nodes:
+                last[source] = node
+        for node in self.exported.graph.nodes:
+            if node.op == "placeholder":
+                self._place(node)
+            elif node.op == "output":
+                for leaf in tree_leaves(node.args):
+                    if isinstance(leaf, fx.Node) and leaf in self.labels:
+                        self.outputs += [_compact(t) for t in _tensors(self.labels[leaf])]
+            else:
+                self._call(node)
+            for source in node.all_input_nodes:
+                if last[source] is node:
+                    self.labels.pop(source, None)
+        for outputs in self.outputs:
+            self._block(outputs, "it makes the outputs, and outputs are never judged")
+        self._place_elements()
+        self._make_rectangular()
+        roots = self.sets.roots()
+        reasons: dict[int, str] = {}
+        for labels, reason in self.blocked:
+            for root in np.unique(roots[labels]).tolist():
+                reasons.setdefault(root, reason)
+        return Coupling(
+            roots, self.makers, tuple(self.layers), self.readers, reasons, self.inputs,
+            tuple(self.outputs), self.positions,
+        )  # fmt: skip
+
+    # Where values come from
+
+    def _place(self, node: fx.Node) -> None:
+        exported, value = self.exported, node.meta.get("val")
+        if node.name in exported.constants:
+            self.constants[node] = exported.constants[node.name].detach().clone()
+        elif node.name in exported.names:
+            tensor = exported.tensors[exported.names[node.name]]
+            if not tensor.is_floating_point():
+                self.constants[node] = tensor.detach().cpu().clone()
+        elif isinstance(value, Tensor):
+            if value.is_floating_point() and not self.inputs.numel():
+                self.inputs = self._new(tuple(value.shape[1:])).expand(value.shape)
+                self.labels[node] = self.inputs
+            else:
+                self.labels[node] = _filled(tuple(value.shape), KEPT)
+        else:
+            self.constants[node] = value
+
+    def _name(self, node: Any) -> str | None:
+        """Return the name of the parameter or buffer that a node is."""
+        is_node = isinstance(node, fx.Node) and node not in self.constants
+        return self.exported.names.get(node.name) if is_node else None
+
+    def _value(self, argument: Any) -> Any:
+        """Return the labels of an argument; parameters get one for each element."""
+        if not isinstance(argument, fx.Node) or argument in self.constants:
+            return None
+        name = self._name(argument)
+        if name is not None:
+            if name not in self.elements:
+                self.elements[name] = self._new(tuple(self.exported.tensors[name].shape))
+            return self.elements[name]
+        return self.labels[argument]
+
+    def _new(self, shape: tuple[int, ...]) -> Tensor:
+        count = math.prod(shape)
+        return torch.arange(count).add_(self.sets.extend(count)).reshape(shape)
+
+    # Operators
+
+    def _call(self, node: fx.Node) -> None:
+        nodes = node.all_input_nodes
+        if all(n in self.constants for n in nodes):
+            arguments = tree_map(self._constant, (node.args, node.kwargs))
+            with torch.no_grad():
+                self.constants[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+            return
+        name = _operator_name(node)
+        if name in ("sym_size", "_assert_tensor_metadata") or name in _CREATED:
+            value = node.meta.get("val")
+            if isinstance(value, Tensor):
+                self.labels[node] = _filled(tuple(value.shape), FILLER)
+            return
+        rule: Callable[[fx.Node, str], Any] = self._rule(node, name)
+        result = rule(node, name)
+        if result is None:
+            return
+        if isinstance(result, Tensor):
+            result = _compact(result)
+            if sum(size > 1 for size in _thin(result)[0].shape) > 1:
+                self.grids.append(result)
+        self.labels[node] = result
+
+    def _rule(self, node: fx.Node, name: str) -> Callable[[fx.Node, str], Any]:
+        if name in ("linear", "addmm", "mm") and self._weight_of(node, name) is not None:
+            return self._layer
+        if name in _CONVOLUTIONS and self._name(node.args[1]) is not None:
+            return self._layer
+        if (
+            node.target is operator.getitem
+            or name in _MOVES
+            or name in ("index", "pad", "constant_pad_nd")
+        ):
+            return self._move
+        if name in _SPATIAL:
+            return self._spatial
+        if name == "batch_norm" or name == "instance_norm":
+            return self._channels
+        if name == "prelu":
+            return self._prelu
+        if name == "group_norm":
+            return self._group_norm
+        if name == "layer_norm" or name == "rms_norm":
+            return self._layer_norm
+        if name in _ALONG:
+            return self._along
+        if name in _REDUCTIONS:
+            return self._reduce
+        if name in ("matmul", "bmm"):
+            return self._matmul
+        if name == "einsum":
+            return self._einsum
+        if name == "scaled_dot_product_attention":
+            return self._attention
+        if name == "embedding":
+            return self._embedding
+        if name == "expand_as":
+            return self._expand_as
+        is_operator = isinstance(node.target, torch._ops.OpOverload)
+        if is_operator and torch.Tag.pointwise in node.target.tags:  # type: ignore[union-attr]
+            return self._pointwise
+        if name.rstrip("_") in _POINTWISE:
+            return self._pointwise
+        return self._unknown
+
+    def _constant(self, argument: Any) -> Any:
+        return self.constants[argument] if isinstance(argument, fx.Node) else argument
+
+    def _weight_of(self, node: fx.Node, name: str) -> str | None:
+        return self._name(node.args[1]) if name == "linear" else None
+
+    def _layer(self, node: fx.Node, name: str) -> Tensor:
+        """A linear layer or convolution: it reads columns and makes rows."""
+        x = self._value(node.args[0])
+        weight = self._name(node.args[1])
+        assert weight is not None
+        shape = tuple(self.exported.tensors[weight].shape)
+        bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        out_shape = tuple(node.meta["val"].shape)
+        linear = name == "linear"
+        transposed = not linear and _CONVOLUTIONS[name]
+        groups = 1 if linear else _groups(node, transposed)
+        channel = (
+            len(out_shape) - 1
+            if linear
+            else len(out_shape) - self.exported.tensors[weight].ndim + 1
+        )
+        columns = self._columns(x, len(x.shape) - 1 if linear else channel)
+        num_out = shape[1] * groups if transposed else shape[0]
+        row_axis, column_axis = (1, 0) if transposed else (0, 1)
+        made = self._axis(
+            (weight, row_axis), num_out if groups == 1 or not transposed else shape[1]
+        )
+        if groups == 1:
+            self._read((weight, column_axis), columns)
+        else:
+            made = self._grouped(weight, columns, made, groups, transposed)
+        if bias is not None:
+            self._join_along(self._value(bias), torch.from_numpy(made), "its bias")
+        self.positions[weight] = self.positions.get(weight, 0) + math.prod(out_shape[1:]) // num_out
+        view = [1] * len(out_shape)
+        view[channel] = num_out
+        return torch.from_numpy(made).reshape(view).expand(out_shape)
+
+    def _axis(self, axis: Axis, size: int) -> Ints:
+        if axis not in self.makers:
+            self.makers[axis] = self._new((size,)).numpy()
+            self.layers.append(axis)
+        return self.makers[axis]
+
+    def _read(self, axis: Axis, columns: Ints) -> None:
+        """Note who is read along an axis; a layer that is called again reads both at once."""
+        if axis in self.readers:
+            self._join(torch.from_numpy(self.readers[axis]), torch.from_numpy(columns))
+        self.readers.setdefault(axis, columns)
+
+    def _grouped(
+        self, weight: str, columns: Ints, made: Ints, groups: int, transposed: bool
+    ) -> Ints:
+        """A grouped convolution: all inputs and outputs of a group are one unit."""
+        if transposed:
+            self._block(
+                torch.from_numpy(columns),
+                f"the grouped transposed convolution {weight!r} reads them",
+            )
+            self._block(torch.from_numpy(made), "they are made by a grouped transposed convolution")
+            return np.tile(made, groups)
+        per_input, per_output = len(columns) // groups, len(made) // groups
+        first = made[::per_output]
+        self.sets.join(made, np.repeat(first, per_output))
+        self._join(torch.from_numpy(columns), torch.from_numpy(np.repeat(first, per_input)))
+        return made
+
+    def _columns(self, labels: Tensor, axis: int) -> Ints:
+        """Return one label for each position of an axis, after joining all it stands for."""
+        (thin,) = _thin(labels)
+        flat = thin.expand(*thin.shape[:axis], labels.shape[axis], *thin.shape[axis + 1 :])
+        flat = flat.movedim(axis, 0).reshape(labels.shape[axis], -1)
+        first = flat.amax(1)
+        self._join(flat, first[:, None])
+        return first.numpy().copy()
+
+    def _move(self, node: fx.Node, name: str) -> Any:
+        target: Any = node.target
+        shape_only = name in (
+            "dropout",
+            "dropout_",
+            "feature_dropout",
+            "alpha_dropout",
+            "lift_fresh_copy",
+        )
+        if shape_only or name in ("contiguous", "clone", "alias", "detach"):
+            return self._value(node.args[0])
+
+        def labelled(argument: Any) -> Any:
+            if not isinstance(argument, fx.Node):
+                return argument
+            if argument not in self.constants:
+                return self._value(argument)
+            value = self.constants[argument]
+            return _filled(tuple(value.shape), FILLER) if _floating(value) else value
+
+        args, kwargs = tree_map(labelled, (tuple(node.args), dict(node.kwargs)))
+        if name in _CUTS:
+            self._cut(args[0], name, args[1:], kwargs)
+        if name in ("pad", "constant_pad_nd"):
+            if name == "pad" and len(args) > 2 and args[2] != "constant":
+                return self._spread(node, args[0])
+            labels, widths = args[0], args[1]
+            for place in range(len(widths) // 2):
+                # What is added to an axis of units has a size that is written into the code.
+                dim = labels.ndim - 1 - place
+                varies = _thin(labels)[0].shape[dim] > 1
+                width = [0] * (2 * place) + list(widths[2 * place : 2 * place + 2])
+                value = KEPT if varies else FILLER
+                labels = _compact(torch.nn.functional.pad(labels, width, value=value))
+            return labels
+        if name in ("view", "_unsafe_view"):
+            return args[0].reshape(args[1])  # labels may lie in memory otherwise than the data
+        return target(*args, **kwargs)
+
+    def _cut(self, labels: Any, name: str, args: Any, kwargs: Any) -> None:
+        """Parts of an axis: halves stay halves, and what has a size in the code cannot shrink."""
+        if not isinstance(labels, Tensor):
+            return
+        place = _CUTS[name]
+        dim = kwargs.get("dim", args[place] if len(args) > place else 0) % max(labels.ndim, 1)
+        size = labels.shape[dim]
+        if name in ("chunk", "unsafe_chunk") and size % int(args[0]) == 0:
+            first = labels.narrow(dim, 0, size // int(args[0]))
+            for part in labels.chunk(int(args[0]), dim)[1:]:
+                self._meet(first, part)
+        elif name != "slice" or _cuts_off(args, size):
+            self.fixed.append((_compact(labels), dim))
+
+    def _spread(self, node: fx.Node, labels: Tensor) -> Tensor:
+        """Padding by copies: labels must not vary along the padded axes."""
+        shape = tuple(node.meta["val"].shape)
+        changed = [d for d, (a, b) in enumerate(zip(labels.shape, shape, strict=True)) if a != b]
+        return self._collapsed(labels, changed).expand(shape)
+
+    def _spatial(self, node: fx.Node, name: str) -> Any:
+        labels = self._value(node.args[0])
+        value = node.meta["val"]
+        shapes = [tuple(v.shape) for v in (value if isinstance(value, tuple | list) else [value])]
+        count = _SPATIAL[name]
+        kept = self._collapsed(labels, list(range(labels.ndim - count, labels.ndim)))
+        results = [kept.expand(shape) for shape in shapes]
+        return results if isinstance(value, tuple | list) else results[0]
+
+    def _collapsed(self, labels: Tensor, dims: Sequence[int]) -> Tensor:
+        """Join all labels along some axes; return the result with these axes of size one."""
+        for dim in dims:
+            if labels.shape[dim] > 1 and labels.stride(dim) != 0:
+                self._join(labels, labels.amax(dim, keepdim=True))
+                labels = labels.amax(dim, keepdim=True)
+            else:
+                labels = labels.narrow(dim, 0, 1)
+        return labels
+
+    def _channels(self, node: fx.Node, name: str) -> Tensor:
+        """BatchNorm and InstanceNorm: parameters along axis 1 go with its channels."""
+        labels = self._value(node.args[0])
+        columns = torch.from_numpy(self._columns(labels, 1))
+        for argument in node.args[1:5]:
+            if isinstance(argument, fx.Node) and argument not in self.constants:
+                self._join_along(self._value(argument), columns, "normalisation")
+        return labels  # type: ignore[no-any-return]
+
+    def _prelu(self, node: fx.Node, name: str) -> Tensor:
+        labels, slopes = self._value(node.args[0]), self._value(node.args[1])
+        if slopes is not None and slopes.numel() > 1:
+            self._join_along(slopes, torch.from_numpy(self._columns(labels, 1)), "its slope")
+        return labels  # type: ignore[no-any-return]
+
+    def _group_norm(self, node: fx.Node, name: str) -> Tensor:
+        """GroupNorm takes statistics over each group of channels: a group goes as a whole."""
+        labels = self._value(node.args[0])
+        groups = int(node.args[1])  # type: ignore[arg-type]
+        columns = torch.from_numpy(self._columns(labels, 1))
+        size = len(columns) // groups
+        if size > 1:
+            self._join(
+                columns.reshape(groups, size), columns.reshape(groups, size)[:, :1].expand(-1, size)
+            )
+        if groups == 1 and size > 1:
+            self._block(labels, "GroupNorm with one group reads all of them together")
+        for argument in node.args[2:4]:
+            if isinstance(argument, fx.Node):
+                self._join_along(self._value(argument), columns, "normalisation")
+        return labels  # type: ignore[no-any-return]
+
+    def _layer_norm(self, node: fx.Node, name: str) -> Tensor:
+        labels = self._value(node.args[0])
+        normalised: Any = node.args[1]
+        dims = list(range(labels.ndim - len(normalised), labels.ndim))
+        self._block_varying(labels, dims, "LayerNorm reads all of them together")
+        for argument in node.args[2:4]:
+            if isinstance(argument, fx.Node) and argument not in self.constants:
+                self._join(labels, self._value(argument).expand_as(labels))
+        return labels  # type: ignore[no-any-return]
+
+    def _along(self, node: fx.Node, name: str) -> Tensor:
+        labels = self._value(node.args[0])
+        dim = int(node.args[1])  # type: ignore[arg-type]
+        self._block_varying(
+            labels, [dim % labels.ndim], f"the operation {name!r} reads all of them together"
+        )
+        return labels  # type: ignore[no-any-return]
+
+    def _reduce(self, node: fx.Node, name: str) -> Tensor:
+        labels = self._value(node.args[0])
+        dims: Any = None
+        for argument in (*node.args[1:], *node.kwargs.values()):
+            if isinstance(argument, list | tuple) or (
+                isinstance(argument, int)
+                and not isinstance(argument, bool)
+                and name not in ("linalg_vector_norm", "norm")
+            ):
+                dims = argument
+                break
+        dims = (
+            list(range(labels.ndim))
+            if dims is None
+            else [dims]
+            if isinstance(dims, int)
+            else list(dims)
+        )
+        dims = [d % labels.ndim for d in dims] or list(range(labels.ndim))
+        self._block_varying(labels, dims, f"the operation {name!r} reads all of them together")
+        kept = self._collapsed(labels, dims)
+        shape = tuple(node.meta["val"].shape)
+        if len(shape) != labels.ndim:
+            kept = kept.squeeze(tuple(dims))
+        return kept.expand(shape)
+
+    def _matmul(self, node: fx.Node, name: str) -> Any:
+        a, b = (self._operand(argument) for argument in node.args[:2])
+        shape = tuple(node.meta["val"].shape)
+        if a.ndim < 2 or b.ndim < 2:
+            return self._unknown(node, name)
+        return self._product(a, b, shape)
+
+    def _operand(self, argument: Any) -> Tensor:
+        labels = self._value(argument)
+        if labels is None:
+            value = self._constant(argument)
+            return _filled(tuple(value.shape), KEPT)
+        return labels  # type: ignore[no-any-return]
+
+    def _product(self, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Batched matrix product: what is contracted cannot go alone.
+
+        Where both sides have labels everything at one batch index is one unit (a head); where one
+        side has none, the labels of the other's free axis pass.
+        """
+        batch = shape[:-2]
+        a = a.expand(*batch, *a.shape[-2:])
+        b = b.expand(*batch, *b.shape[-2:])
+        a_labelled, b_labelled = bool((a >= 0).any()), bool((b >= 0).any())
+        if a_labelled and b_labelled:
+            left = self._collapsed(a, [a.ndim - 1, a.ndim - 2])
+            right = self._collapsed(b, [b.ndim - 1, b.ndim - 2])
+            met = self._meet(left, right)
+            self._block(met, ATTENTION)
+            return met.expand(shape)
+        if b_labelled:
+            return self._collapsed(b, [b.ndim - 2]).expand(shape)
+        if a_labelled:
+            return self._collapsed(a, [a.ndim - 1]).expand(shape)
+        return _filled(shape, KEPT)
+
+    def _einsum(self, node: fx.Node, name: str) -> Any:
+        equation: Any = node.args[0]
+        operands: Any = node.args[1]
+        sides, _, out = equation.replace(" ", "").partition("->")
+        left, _, right = sides.partition(",")
+        if len(operands) != 2 or not out or "." in equation or "," in right:
+            return self._unknown(node, name)
+        a, b = (self._operand(operand) for operand in operands)
+        batch = [i for i in out if i in left and i in right]
+        rows = [i for i in out if i in left and i not in right]
+        columns = [i for i in out if i in right and i not in left]
+        inner = [i for i in left if i in right and i not in out]
+        if (
+            len(rows) > 1
+            or len(columns) > 1
+            or len(inner) != 1
+            or len(left) != len(batch) + len(rows) + 1
+        ):
+            return self._unknown(node, name)
+        first = a.permute([left.index(i) for i in (*batch, *rows, *inner)])
+        second = b.permute([right.index(i) for i in (*batch, *inner, *columns)])
+        first = first if rows else first.unsqueeze(-2)
+        second = second if columns else second.unsqueeze(-1)
+        shape = (*first.shape[:-1], second.shape[-1])
+        result = self._product(first, second, tuple(shape))
+        result = result if rows else result.squeeze(-2)
+        result = result if columns else result.squeeze(-1)
+        order = [*batch, *rows, *columns]
+        return result.permute([order.index(i) for i in out])
+
+    def _attention(self, node: fx.Node, name: str) -> Tensor:
+        query, key, value = (self._operand(argument) for argument in node.args[:3])
+        joined = None
+        for labels in (query, key, value):
+            one = self._collapsed(labels, [labels.ndim - 1, labels.ndim - 2])
+            joined = one if joined is None else self._meet(joined, one)
+        assert joined is not None
+        self._block(joined, ATTENTION)
+        return joined.expand(tuple(node.meta["val"].shape))
+
+    def _embedding(self, node: fx.Node, name: str) -> Any:
+        table = self._value(node.args[0])
+        if table is None:
+            return self._unknown(node, name)
+        return self._collapsed(table, [0])[0].expand(tuple(node.meta["val"].shape))
+
+    def _expand_as(self, node: fx.Node, name: str) -> Tensor:
+        labels = self._operand(node.args[0])
+        return labels.expand(tuple(node.meta["val"].shape))
+
+    def _pointwise(self, node: fx.Node, name: str) -> Tensor:
+        shape = tuple(node.meta["val"].shape)
+        result = _filled(shape, FILLER)
+        operands = [self._value(n) for n in node.all_input_nodes if n not in self.constants]
+        for labels in sorted(operands, key=lambda operand: -operand.numel()):
+            first = len(shape) - labels.ndim
+            dims = [
+                d
+                for d, size in enumerate(shape)
+                if size > 1 and (d < first or labels.shape[d - first] == 1)
+            ]
+            (thin,) = _thin(result)
+            if any(thin.shape[d] > 1 for d in dims):
+                # One value for many units: these can go without it, it cannot go without them.
+                self._block(labels, "one value of it is combined with many units")
+            else:
+                result = self._meet(result, labels.expand(shape))
+        for source in node.all_input_nodes:
+            # A constant that is written out along judged channels could not be cut with them.
+            value = self.constants.get(source)
+            if isinstance(value, Tensor) and value.ndim:
+                first = len(shape) - value.ndim
+                dims = [first + d for d, size in enumerate(value.shape) if size > 1]
+                self._block_varying(result, dims, "a constant of their size is combined with them")
+        return result
+
+    def _unknown(self, node: fx.Node, name: str) -> Any:
+        reason = f"they pass through the operation {name!r}, which may mix or move units"
+        for source in node.all_input_nodes:
+            labels = self._value(source) if source not in self.constants else None
+            for tensor in _tensors(labels):
+                self._block(tensor, reason)
+        return tree_map(
+            lambda v: _filled(tuple(v.shape), KEPT) if isinstance(v, Tensor) else v,
+            node.meta["val"],
+        )
+
+    # Joining
+
+    def _meet(self, one: Tensor, other: Tensor) -> Tensor:
+        """Join labels that meet and return what stands for both."""
+        self._join(one, other)
+        thin_one, thin_other = _thin(one, other)
+        return torch.maximum(thin_one, thin_other).expand(one.shape)
+
+    def _join(self, one: Tensor, other: Tensor) -> None:
+        """Join labels that meet; what meets something that is kept is kept."""
+        thin_one, thin_other = _thin(one, other)
+        a, b = thin_one.reshape(-1).numpy(), thin_other.reshape(-1).numpy()
+        both = (a >= 0) & (b >= 0)
+        self.sets.join(a[both], b[both])
+        kept = np.concatenate([a[(b == KEPT) & (a >= 0)], b[(a == KEPT) & (b >= 0)]])
+        self._note(kept, "they are combined with values that always stay")
+
+    def _join_along(self, elements: Tensor | None, columns: Tensor, what: str) -> None:
+        if elements is None:
+            self._block(columns, f"{what} is a constant")
+        elif elements.shape == columns.shape:
+            self._join(elements, columns)
+        else:
+            self._block(columns, f"{what} has another shape than they have")
+
+    def _block(self, labels: Tensor, reason: str) -> None:
+        self._note(_thin(labels)[0].reshape(-1).numpy(), reason)
+
+    def _note(self, labels: Ints, reason: str) -> None:
+        found = np.unique(labels)
+        found = found[found >= 0]
+        if len(found):
+            self.blocked.append((found, reason))
+
+    def _block_varying(self, labels: Tensor, dims: Sequence[int], reason: str) -> None:
+        """Block the labels that differ along some axes, since these are used together."""
+        (thin,) = _thin(labels)
+        for dim in dims:
+            differs = (thin != thin.narrow(dim, 0, 1)).any(dim, keepdim=True)
+            self._block(torch.where(differs, thin, KEPT), reason)
+
+    # At the end
+
+    def _place_elements(self) -> None:
+        """Find the axis along which the labels of parameters that are operands lie."""
+        for name, elements in self.elements.items():
+            roots = self.sets.roots()
+            found = roots[elements.numpy()]
+            if not found.size or (np.bincount(roots)[found] == 1).all():
+                continue  # joined with nothing: it stays as it is
+            axes = [d for d in range(found.ndim) if not _constant_along(found, d)]
+            if len(axes) > 1:
+                self._block(elements, f"the parameter {name!r} ties them across axes")
+            else:
+                axis = axes[0] if axes else int(np.argmax(found.shape))
+                first = np.moveaxis(elements.numpy(), axis, 0).reshape(found.shape[axis], -1)[:, 0]
+                self.makers[name, axis] = first.copy()
+
+    def _make_rectangular(self) -> None:
+        """Tie labels until what is kept of each tensor is a choice of rows and columns.
+
+        Where labels vary along several axes of one tensor (channels split into heads, or shuffled),
+        one axis is chosen, the longest, and labels are joined along the others.
+        """
+        number = -1
+        while number != (number := len(np.unique(self.sets.roots()))):
+            for grid in self.grids:
+                axes, thin = self._varying(grid)
+                if len(axes) > 1:
+                    self._columns(thin, max(axes, key=lambda d: thin.shape[d]))
+        for grid in self.grids:
+            axes, thin = self._varying(grid)
+            if len(axes) > 1:
+                self._block(thin, "they are mixed with values that always stay")
+        for labels, dim in self.fixed:
+            axes, thin = self._varying(labels)
+            if dim in axes:
+                self._block(thin, "a part of them is taken whose place is written into forward()")
+
+    def _varying(self, grid: Tensor) -> tuple[list[int], Tensor]:
+        """Return the axes along which units differ, and labels without those that always stay."""
+        (thin,) = _thin(grid)
+        values = thin.numpy()
+        found = np.where(values >= 0, self.sets.roots()[np.maximum(values, 0)], FILLER)
+        axes = [d for d in range(found.ndim) if not _constant_along(found, d)]
+        return axes, torch.from_numpy(np.where(values >= 0, values, FILLER))
+
+
+def _constant_along(values: Ints, axis: int) -> bool:
+    return bool((values == values.take([0], axis=axis)).all())
+
+
+def _filled(shape: tuple[int, ...], value: int) -> Tensor:
+    return torch.full((1,) * len(shape), value).expand(shape)
+
+
+def _thin(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return one position of each axis along which none of the tensors varies in memory."""
+    shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    expanded = [tensor.expand(shape) for tensor in tensors]
+    for dim, size in enumerate(shape):
+        if size > 1 and all(tensor.stride(dim) == 0 for tensor in expanded):
+            expanded = [tensor.narrow(dim, 0, 1) for tensor in expanded]
+    return tuple(expanded)
+
+
+def _compact(labels: Tensor) -> Tensor:
+    """Return the same labels with stride 0 along each axis that they do not vary along."""
+    shape = labels.shape
+    (thin,) = _thin(labels)
+    for dim in range(thin.ndim):
+        if thin.shape[dim] > 1 and bool((thin == thin.narrow(dim, 0, 1)).all()):
+            thin = thin.narrow(dim, 0, 1)
+    return thin.expand(shape)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+def _cuts_off(args: Sequence[Any], size: int) -> bool:
+    """Whether a slice leaves anything out."""
+    start, end, step = ([*args[1:], *[None] * 3])[:3]
+    return bool(
+        (start or 0) != 0
+        or (end is not None and -1 < end < size)
+        or (end or 0) < 0
+        or (step or 1) != 1
+    )
+
+
+def _floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _operator_name(node: fx.Node) -> str:
+    target: Any = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target._schema.name).rpartition("::")[2]
+    return str(getattr(target, "__name__", target))
+
+
+def _groups(node: fx.Node, transposed: bool) -> int:
+    """Return the argument ``groups`` of a convolution."""
+    place = 7 if transposed else 6
+    place -= transposed  # weight, bias, stride, padding, output_padding, groups, dilation
+    groups: Any = node.args[place] if len(node.args) > place else 1
+    return int(groups)

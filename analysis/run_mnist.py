@@ -179,22 +179,33 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Training images, and those that a finished network is judged by."""
+    """Training images, and those that a finished network is judged by.
+
+    Args:
+        x: Training images.
+        y: Their classes.
+        x_judged: Test or validation images.
+        y_judged: Their classes.
+        judged: ``"test"`` or ``"validation"``, for the names of the metrics.
+    """
 
     x: Tensor
     y: Tensor
-    x_test: Tensor
-    y_test: Tensor
+    x_judged: Tensor
+    y_judged: Tensor
+    judged: str
 
     @classmethod
     def load(cls, root: str | None, settings: Settings, *, validate: bool) -> Images:
         """Read MNIST; with ``validate`` the test images are left alone."""
         x, y = mnist(root)
         if not validate:
-            return cls(x[: settings.num_data], y[: settings.num_data], *mnist(root, train=False))
+            x_judged, y_judged = mnist(root, train=False)
+            rows = slice(settings.num_data)
+            return cls(x[rows], y[rows], x_judged, y_judged, "test")
         train, valid = train_validation(len(x), settings.num_validation, seed=0)
         train = train[: settings.num_data]
-        return cls(x[train], y[train], x[valid], y[valid])
+        return cls(x[train], y[train], x[valid], y[valid], "validation")
 
 
 def rule(posterior: Posterior, limit: int) -> Mask:
@@ -255,16 +266,16 @@ def run_point(
     seconds = time.perf_counter() - started
     small.save(folder / f"{slug(point.method)}-{seed}.safetensors")
     with torch.no_grad():
-        outputs = small.eval()(images.x_test)
-    draws = posterior.predict(images.x_test, num_samples=20 if point.prior_log_odds else 1)
-    density = likelihoods.Categorical()(outputs).log_prob(images.y_test)
+        outputs = small.eval()(images.x_judged)
+    draws = posterior.predict(images.x_judged, num_samples=20 if point.prior_log_odds else 1)
+    density = likelihoods.Categorical()(outputs).log_prob(images.y_judged)
     matrices = [p for p in small.parameters() if p.ndim > 1]
     # Inputs and units that are left, in the order of the layers.
     widths = [int(matrices[0].any(0).sum()), *(int(p.any(1).sum()) for p in matrices[:-1])]
     return {
-        "test_error": wrong(outputs, images.y_test),
-        "test_log_likelihood": float(density.mean()),
-        "test_error_posterior_mean": wrong(draws.posterior_mean(), images.y_test),
+        f"{images.judged}_error": wrong(outputs, images.y_judged),
+        f"{images.judged}_log_likelihood": float(density.mean()),
+        f"{images.judged}_error_posterior_mean": wrong(draws.posterior_mean(), images.y_judged),
         "num_parameters": small.receipt.after.num_nonzero,
         "num_weights": sum(int(p.count_nonzero()) for p in matrices),
         "num_macs": small.receipt.after.num_macs,
@@ -349,8 +360,9 @@ UNSHARED = ("points", "num_seeds")
 
 def report(method: str, seed: int, metrics: dict[str, float]) -> None:
     """Print one run."""
+    error = next(value for key, value in metrics.items() if key.endswith("_error"))
     print(
-        f"{method:28s} seed {seed}  error {metrics['test_error']:.2f} %  "
+        f"{method:38s} seed {seed}  error {error:.2f} %  "
         f"parameters {metrics['num_parameters']}  weights {metrics['num_weights']}  "
         f"{metrics['num_inputs']}-{metrics['num_hidden1']}-{metrics['num_hidden2']}  "
         f"{metrics['seconds']:.0f} s",

@@ -37,70 +37,22 @@ Axis = tuple[str, int]
 """A tensor of the network and one of its axes."""
 
 ATTENTION = "heads of attention are not cut yet, since their number is written into forward()"
-_MOVES = frozenset(
-    [
-        "view",
-        "reshape",
-        "permute",
-        "transpose",
-        "swapaxes",
-        "flatten",
-        "unflatten",
-        "squeeze",
-        "unsqueeze",
-        "select",
-        "slice",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "expand",
-        "roll",
-        "contiguous",
-        "clone",
-        "alias",
-        "detach",
-        "lift_fresh_copy",
-        "cat",
-        "stack",
-        "narrow",
-        "flip",
-        "t",
-        "movedim",
-        "repeat",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "channel_shuffle",
-        "index_select",
-        "unsafe_chunk",
-        "unsafe_split",
-        "squeeze_",
-        "unsqueeze_",
-        "view_as",
-        "reshape_as",
-        "adjoint",
-        "mT",
-        "tile",
-        "_unsafe_view",
-        "numpy_T",
-        "moveaxis",
-        "dropout",
-        "dropout_",
-        "feature_dropout",
-        "alpha_dropout",
-        "dsplit",
-        "hsplit",
-        "vsplit",
-        "tensor_split",
-        "unfold",
-    ]
-)
+_MOVES = frozenset([
+    "_unsafe_view", "adjoint", "alias", "alpha_dropout", "cat", "channel_shuffle", "chunk",
+    "clone", "contiguous", "detach", "dropout", "dropout_", "dsplit", "expand",
+    "feature_dropout", "flatten", "flip", "hsplit", "index_select", "lift_fresh_copy", "mT",
+    "moveaxis", "movedim", "narrow", "numpy_T", "permute", "pixel_shuffle", "pixel_unshuffle",
+    "repeat", "reshape", "reshape_as", "roll", "select", "slice", "split", "split_with_sizes",
+    "squeeze", "squeeze_", "stack", "swapaxes", "t", "tensor_split", "tile", "transpose",
+    "unbind", "unflatten", "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "unsqueeze_",
+    "view", "view_as", "vsplit",
+])  # fmt: skip
 _SPATIAL = {
     "max_pool1d": 1, "max_pool2d": 2, "max_pool3d": 3, "avg_pool1d": 1, "avg_pool2d": 2,
     "avg_pool3d": 3, "adaptive_avg_pool1d": 1, "adaptive_avg_pool2d": 2, "adaptive_avg_pool3d": 3,
     "adaptive_max_pool1d": 1, "adaptive_max_pool2d": 2, "max_pool2d_with_indices": 2,
     "upsample_nearest2d": 2, "upsample_bilinear2d": 2, "upsample_bicubic2d": 2,
-    "upsample_nearest1d": 1, "_adaptive_avg_pool2d": 2, "lp_pool2d": 2, "grid_sampler": 2,
+    "upsample_nearest1d": 1, "_adaptive_avg_pool2d": 2, "lp_pool2d": 2,
 }  # fmt: skip
 _CUTS = {
     "chunk": 1, "unsafe_chunk": 1, "split": 1, "unsafe_split": 1, "split_with_sizes": 1,
@@ -115,44 +67,15 @@ _ALONG = frozenset(["softmax", "log_softmax", "_softmax", "cumsum", "logcumsumex
 _REDUCTIONS = frozenset(
     ["mean", "sum", "amax", "amin", "linalg_vector_norm", "norm", "var", "std", "logsumexp", "prod"]
 )
-_POINTWISE = frozenset(
-    [
-        "relu",
-        "relu6",
-        "gelu",
-        "silu",
-        "hardtanh",
-        "hardswish",
-        "hardsigmoid",
-        "leaky_relu",
-        "elu",
-        "selu",
-        "celu",
-        "mish",
-        "sigmoid",
-        "tanh",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "masked_fill",
-        "zero",
-        "fill",
-        "to",
-        "_to_copy",
-        "prelu",
-        "softplus",
-        "where",
-        "type_as",
-        "clamp",
-        "pow",
-        "float",
-        "half",
-    ]
-)
-_CREATED = frozenset(
-    ["zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "full_like"]
-)
+_POINTWISE = frozenset([
+    "_to_copy", "add", "celu", "clamp", "div", "elu", "fill", "float", "gelu", "half",
+    "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "masked_fill", "mish", "mul", "pow",
+    "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "sub", "tanh", "to",
+    "type_as", "where", "zero",
+])  # fmt: skip
+_CREATED = frozenset([
+    "empty_like", "full_like", "new_ones", "new_zeros", "ones_like", "zeros_like",
+])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +377,11 @@ class _Follower:
         args, kwargs = tree_map(labelled, (tuple(node.args), dict(node.kwargs)))
         if name in _CUTS:
             self._cut(args[0], name, args[1:], kwargs)
+        elif name == "roll" and len(args) > 2:
+            self.fixed += [(_compact(args[0]), dim % args[0].ndim) for dim in args[2]]
+        elif name == "index":
+            chosen = [dim for dim, index in enumerate(args[1]) if index is not None]
+            self.fixed += [(_compact(args[0]), dim) for dim in chosen]
         if name in ("pad", "constant_pad_nd"):
             if name == "pad" and len(args) > 2 and args[2] != "constant":
                 return self._spread(node, args[0])

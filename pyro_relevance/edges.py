@@ -38,8 +38,11 @@ def find_edges(
 
     Args:
         network: The network; it is neither changed nor trained.
-        example_input: ``(num_data, *input_shape)`` input; needed only where the network reshapes
-            with ``view``.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs. Without one, units
+            of linear layers are followed through elementwise functions alone. With one, units of
+            any network that ``torch.export`` traces are found: channels that must be cut together
+            (residual sums, concatenation, grouped and depthwise convolutions, normalisation) are
+            one edge.
         granularity: ``"input"``, ``"unit"`` or ``"weight"``, or several of them: their gates
             multiply.
         where: Predicate over (name, module) of the layer that makes the units, owns the weight, or

@@ -306,6 +306,16 @@ class Fixed(Network):
         return torch.cat([x[:, :3], x[:, 3:]], 1)
 
 
+class Rolled(Network):
+    def body(self, x):
+        return x.roll(2, 1)
+
+
+class Indexed(Network):
+    def body(self, x):
+        return x[:, [1, 0, 3, 2, 5, 4, 7, 6]]
+
+
 class Constant(Network):
     def body(self, x):
         return x * torch.arange(8.0).view(1, 8, 1, 1)
@@ -321,6 +331,8 @@ class Sorted(Network):
     ("kind", "reason"),
     [
         (Fixed, "written into forward"),
+        (Rolled, "written into forward"),
+        (Indexed, "written into forward"),
         (Constant, "a constant of their size"),
         (Sorted, "pass through the operation 'sort'"),
     ],

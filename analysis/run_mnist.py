@@ -118,9 +118,10 @@ POINTS = (
     ),
     Point(
         SMALL,
-        {"units": -92.0},
+        {"units": -20.0},
         start=SMALL + FIRST,
         limit=9600,
+        num_epochs=200,
         learning_rate=4e-3,
         initial_log_odds=4.0,
     ),
@@ -132,9 +133,10 @@ POINTS = (
     ),
     Point(
         ACCURATE,
-        {"units": -50.0},
+        {"units": -10.0},
         start=ACCURATE + FIRST,
         limit=30_000,
+        num_epochs=200,
         learning_rate=4e-3,
         initial_log_odds=4.0,
     ),
@@ -142,14 +144,17 @@ POINTS = (
         WEIGHTS,
         {"weights": -7.0},
         start=ACCURATE + FIRST,
-        kl_weight=0.6,
+        limit=2662,
+        num_epochs=200,
+        kl_weight=0.55,
+        learning_rate=3e-3,
         gate_learning_rate=3e-2,
         initial_log_odds=4.0,
-        weight_scale=1.0,
+        weight_scale=3.0,
     ),
 )
 """Two fits lead to a point: the first finds what matters in LeNet-300-100, the second goes on
-with the network that is left, with new gates, many times faster."""
+with the network that is left, with new gates, several times faster."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.records import RESULTS, row, write_record
+from analysis.rules import median_within
 from pyro_relevance import (
     Edges,
     RelevanceModel,
@@ -33,7 +34,6 @@ from pyro_relevance import (
     guides,
     likelihoods,
     load_pruned,
-    masks,
     networks,
     priors,
     prune,
@@ -41,7 +41,6 @@ from pyro_relevance import (
 )
 from pyro_relevance.augmentation import RandomCrop
 from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.cost import masked_cost
 from pyro_relevance.images import MNIST_MEAN, MNIST_SD, mnist, train_validation
 from pyro_relevance.masks import Mask
 from pyro_relevance.model import Noise
@@ -213,14 +212,6 @@ class Images:
         return cls(x[train], y[train], x[valid], y[valid], "validation")
 
 
-def rule(posterior: Posterior, limit: int) -> Mask:
-    """Return the median probability model, within the limit of parameters."""
-    mask = masks.median_probability(posterior)
-    if masked_cost(posterior.edges, mask).num_nonzero <= limit:
-        return mask
-    return mask & masks.budget(posterior, num_parameters=limit)
-
-
 def train(
     network: nn.Module, images: Images, point: Point, settings: Settings, seed: int
 ) -> Posterior:
@@ -266,7 +257,7 @@ def run_point(
         network = load_pruned(folder / f"{slug(point.start)}-{seed}.safetensors").network
     posterior = train(network, images, point, settings, seed)
     fitted, edges = posterior.network(), posterior.edges
-    mask = rule(posterior, point.limit) if point.prior_log_odds else Mask.all_kept(edges)
+    mask = median_within(posterior, point.limit) if point.prior_log_odds else Mask.all_kept(edges)
     small = prune(fitted, edges, mask, example_input=images.x[:100])
     seconds = time.perf_counter() - started
     small.save(folder / f"{slug(point.method)}-{seed}.safetensors")

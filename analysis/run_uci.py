@@ -28,7 +28,8 @@ from torch import Tensor
 
 from analysis import yardsticks
 from analysis.records import RESULTS, row, write_record
-from pyro_relevance import datasets, likelihoods, masks
+from analysis.rules import median_within
+from pyro_relevance import datasets, likelihoods
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.cost import masked_cost
 from pyro_relevance.likelihoods import Likelihood
@@ -129,11 +130,8 @@ def rule_of(settings: Settings) -> Any:
     """Return the rule: the median probability model, within the budget of parameters."""
 
     def rule(posterior: Posterior) -> Mask:
-        mask = masks.median_probability(posterior)
         limit = settings.max_parameters - sum(p.numel() for p in NOISE.parameters())
-        if masked_cost(posterior.edges, mask).num_nonzero <= limit:
-            return mask
-        return mask & masks.budget(posterior, num_parameters=limit)
+        return median_within(posterior, limit)
 
     return rule
 

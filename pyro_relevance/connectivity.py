@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pyro_relevance.edge_groups import EdgeGroup, Slot
 
-__all__ = ["is_constant", "kept_positions", "live_edges", "made", "read"]
+__all__ = ["along", "is_constant", "kept_positions", "live_edges", "made", "read"]
 
 
 def live_edges(
@@ -95,7 +95,7 @@ def kept_positions(
             if group.granularity == "input":
                 flags = _any_along(connected[slot.tensor], slot.dim)
             else:
-                flags = _along(live[group.name], slot)
+                flags = along(live[group.name], slot)
             kept[slot.tensor, slot.dim] = kept.get((slot.tensor, slot.dim), flags) & flags
     return kept
 
@@ -107,6 +107,14 @@ def is_constant(
     outputs = any(group.granularity == "output" for group in structure)
     unread = "inputs" in live and not bool(live["inputs"].any())
     return outputs and unread and max(positions.values(), default=1) == 1
+
+
+def along(flags: Tensor, slot: Slot) -> Tensor:
+    """Return the flag of each position along the slot's axis; positions of no edge are True."""
+    if slot.index is None:
+        return flags
+    index = torch.tensor(slot.index)
+    return flags[index.clamp(min=0)] | (index < 0)
 
 
 def _any_along(flags: Tensor, dim: int) -> Tensor:
@@ -126,14 +134,6 @@ def _used(group: EdgeGroup, slot: Slot, flags: Tensor) -> Tensor:
 
 
 def _clear(flags: Tensor, slot: Slot, live: Tensor) -> None:
-    dead = ~_along(live, slot)
+    dead = ~along(live, slot)
     if slot.dim is not None:
         flags.movedim(slot.dim, 0)[dead] = False
-
-
-def _along(flags: Tensor, slot: Slot) -> Tensor:
-    """Return the flag of each position along the slot's axis; positions of no edge are True."""
-    if slot.index is None:
-        return flags
-    index = torch.tensor(slot.index)
-    return flags[index.clamp(min=0)] | (index < 0)

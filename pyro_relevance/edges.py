@@ -16,7 +16,7 @@ from pyro_relevance.coupled_units import follow_coupled_units
 from pyro_relevance.edge_groups import EdgeGroup, Skipped, Slot
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.errors import EdgeError
-from pyro_relevance.flow import Flow, UnitFlow
+from pyro_relevance.flow import NEVER_JUDGED, Flow, UnitFlow
 from pyro_relevance.labels import GridLabels
 from pyro_relevance.unit_flow import follow_units
 
@@ -122,7 +122,7 @@ def find_edges(
 def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None) -> Flow:
     """Follow units layer by layer; with an example also through whatever ties them."""
     flow = follow_units(network, example_input)
-    outputs_alone = all(not u.reason or "outputs are never judged" in u.reason for u in flow.units)
+    outputs_alone = all(not u.reason or u.reason.endswith(NEVER_JUDGED) for u in flow.units)
     if example_input is None or outputs_alone:
         return flow
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)

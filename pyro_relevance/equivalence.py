@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 from pyro_relevance.cost import evaluating
 from pyro_relevance.errors import SurgeryError
 
-__all__ = ["largest_difference"]
+__all__ = ["LOW_PRECISION_TOLERANCE", "TOLERANCES", "largest_difference", "relative_difference"]
 
-_TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
-_LOW_PRECISION_TOLERANCE = 2e-2
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
+LOW_PRECISION_TOLERANCE = 2e-2
 _NUM_RANDOM = 3
 
 
@@ -35,7 +35,7 @@ def largest_difference(masked: nn.Module, small: nn.Module, arguments: tuple[Ten
         SurgeryError: It is above what rounding explains, or the small network cannot run.
     """
     dtype = next(masked.parameters()).dtype
-    tolerance = _TOLERANCES.get(dtype, _LOW_PRECISION_TOLERANCE)
+    tolerance = TOLERANCES.get(dtype, LOW_PRECISION_TOLERANCE)
     generator = torch.Generator().manual_seed(0)
     trials = [arguments]
     if all(argument.is_floating_point() for argument in arguments):
@@ -57,7 +57,7 @@ def largest_difference(masked: nn.Module, small: nn.Module, arguments: tuple[Ten
                     "A size may be "
                     "written into forward()."
                 ) from error
-            largest = max([largest, *map(_difference, expected, found)])
+            largest = max([largest, *map(relative_difference, expected, found)])
     if not largest <= tolerance:
         raise SurgeryError(
             f"Expected the cut network to equal the masked one to {tolerance:g} in {dtype}, but "
@@ -67,7 +67,13 @@ def largest_difference(masked: nn.Module, small: nn.Module, arguments: tuple[Ten
     return largest
 
 
-def _difference(expected: Any, found: Any) -> float:
+def relative_difference(expected: Any, found: Any) -> float:
+    """max|a - b| / max(1, max|a|) of two outputs; infinite where they are of another kind or shape.
+
+    Args:
+        expected: A tensor (a), or another value that must be equal.
+        found: What is compared with it (b).
+    """
     if not isinstance(expected, Tensor):
         return 0.0 if expected == found else float("inf")
     if expected.shape != found.shape:

@@ -6,17 +6,13 @@ the network and measured before it is kept; the receipt says how far they are ap
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import importlib
 import inspect
 import io
 import json
-import logging
 import os
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +23,20 @@ from torch.utils._pytree import tree_leaves
 
 from pyro_relevance._files import replacing
 from pyro_relevance.cost import Latency, latency, num_macs
+from pyro_relevance.equivalence import (
+    LOW_PRECISION_TOLERANCE,
+    TOLERANCES,
+    relative_difference,
+)
 from pyro_relevance.errors import CheckpointError
+from pyro_relevance.exported import first_line, quiet, traceable_copy
 from pyro_relevance.pruned_network import PrunedNetwork
+from pyro_relevance.receipt import milliseconds
 
 __all__ = ["ExportReceipt", "export_onnx", "export_torch"]
 
-_TORCH_TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 # The runtime has its own kernels, which sum in another order.
 _ONNX_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
-_LOW_PRECISION_TOLERANCE = 2e-2
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -80,10 +81,7 @@ class ExportReceipt:
         return asdict(self)
 
     def __str__(self) -> str:
-        before, after = (
-            f"{1e3 * time.median:.3g} [{1e3 * time.lower:.3g}, {1e3 * time.upper:.3g}]"
-            for time in (self.latency_before, self.latency_after)
-        )
+        before, after = milliseconds(self.latency_before), milliseconds(self.latency_after)
         sizes = ", ".join(map(str, self.compared_batch_sizes))
         return "\n".join(
             [
@@ -135,14 +133,14 @@ def export_torch(
 
     def write(temporary: Path) -> Callable[..., Any]:
         archive = io.BytesIO()  # given a name, torch would write the temporary one into the file
-        with _quiet():
+        with quiet():
             torch.export.save(program, archive)
         temporary.write_bytes(archive.getbuffer())
         _check_unpickled(temporary)
-        with _quiet():
+        with quiet():
             return torch.export.load(temporary).module()
 
-    return _checked(plain, arguments, path, write, _TORCH_TOLERANCES)
+    return _checked(plain, arguments, path, write, TOLERANCES)
 
 
 def export_onnx(
@@ -177,7 +175,7 @@ def export_onnx(
 
     def write(temporary: Path) -> Callable[..., Any]:
         try:
-            with _quiet():
+            with quiet():
                 converted = torch.onnx.export(
                     program, dynamo=True, verbose=False, dynamic_shapes=shapes
                 )
@@ -187,7 +185,7 @@ def export_onnx(
         except Exception as error:
             raise ValueError(
                 f"Expected a network of operations that ONNX and onnxruntime have, but got "
-                f"{type(plain).__name__}, where this failed: {_first_line(error)} Use float32, or "
+                f"{type(plain).__name__}, where this failed: {first_line(error)} Use float32, or "
                 "export_torch."
             ) from error
 
@@ -204,30 +202,13 @@ def _check_suffix(path: str | os.PathLike[str], suffix: str) -> None:
 def _check_packages() -> None:
     for name in _ONNX_PACKAGES:
         try:
-            with _quiet():
+            with quiet():
                 importlib.import_module(name)
         except ImportError as error:
             raise ImportError(
                 f"Expected the packages {', '.join(_ONNX_PACKAGES)}, but {name!r} cannot be "
                 f"imported: {error}. Install them with: pip install 'pyro-relevance[onnx]'"
             ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what other packages warn, log and print to them: errors say what a user can act on."""
-    disabled, said = logging.root.manager.disable, io.StringIO()
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-    ):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
 
 
 def _on_cpu(
@@ -243,11 +224,7 @@ def _on_cpu(
             "axis counts examples."
         )
     inner = network.network if isinstance(network, PrunedNetwork) else network
-    plain = copy.deepcopy(inner).cpu().eval()
-    for parameter in plain.parameters():
-        # Frozen ones would let attention take a fused path that few other programs have.
-        parameter.requires_grad_(parameter.is_floating_point())
-    return plain, tuple(argument.detach().cpu() for argument in given)
+    return traceable_copy(inner).cpu(), tuple(argument.detach().cpu() for argument in given)
 
 
 def _exported(
@@ -259,18 +236,18 @@ def _exported(
     traced = tuple(a if len(a) > 1 else torch.cat((a, a)) for a in arguments)
     try:
         shapes = _shapes(network, traced, batch)
-        with _quiet(), torch.enable_grad():
+        with quiet(), torch.enable_grad():
             program = torch.export.export(network, traced, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         if _exports_at_one_size(network, traced):
             raise ValueError(
                 "Expected a network for any batch size, but got one that fixes it: "
-                f"{_first_line(error)} Take the size from the input in forward(), as in "
+                f"{first_line(error)} Take the size from the input in forward(), as in "
                 "x.flatten(1) or x.reshape(x.shape[0], -1)."
             ) from error
         raise ValueError(
             f"Expected a network that torch.export can follow, but got {type(network).__name__}, "
-            f"where it failed: {_first_line(error)} Avoid control flow that depends on values in "
+            f"where it failed: {first_line(error)} Avoid control flow that depends on values in "
             "forward(), and see that the example_input is one that the network accepts."
         ) from error
     for module in program.graph_module.modules():
@@ -279,15 +256,9 @@ def _exported(
     return program, shapes
 
 
-def _first_line(error: Exception) -> str:
-    # What torch adds below is on its own settings; the whole is the error's cause.
-    text = next(iter(str(error).splitlines()), type(error).__name__).strip()
-    return text if text.endswith(".") else f"{text}."
-
-
 def _exports_at_one_size(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
     try:
-        with _quiet(), torch.enable_grad():
+        with quiet(), torch.enable_grad():
             torch.export.export(network, arguments, strict=False)
     except Exception:  # whatever it is, the batch size is not to blame
         return False
@@ -361,7 +332,7 @@ def _checked(
 ) -> ExportReceipt:
     """Write to a temporary name, run what was written, and only then give it its name."""
     dtype = _dtype(network, arguments)
-    tolerance = tolerances.get(dtype, _LOW_PRECISION_TOLERANCE)
+    tolerance = tolerances.get(dtype, LOW_PRECISION_TOLERANCE)
     size = len(arguments[0])
     trials = [arguments, tuple(a[:1] if size > 1 else torch.cat((a, a, a)) for a in arguments)]
     with replacing(path) as temporary:
@@ -406,17 +377,4 @@ def _difference(expected: Any, found: Any) -> float:
     pairs = (tree_leaves(expected), tree_leaves(found))
     if len(pairs[0]) != len(pairs[1]):
         return float("inf")
-    return max(map(_leaf_difference, *pairs), default=0.0)
-
-
-def _leaf_difference(expected: Any, found: Any) -> float:
-    if not isinstance(expected, Tensor):
-        return 0.0 if expected == found else float("inf")
-    if expected.shape != found.shape:
-        return float("inf")
-    if expected.numel() == 0:
-        return 0.0
-    a, b = expected.double(), found.double()
-    error = torch.where((a == b) | (a.isnan() & b.isnan()), 0.0, (a - b).abs()).max()
-    scale = a.abs().nan_to_num(0.0, posinf=0.0).max().clamp(min=1.0)
-    return float(error / scale)
+    return max(map(relative_difference, *pairs), default=0.0)

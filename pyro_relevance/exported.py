@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from pyro_relevance.errors import EdgeError
 
-__all__ = ["Exported", "export_graph"]
+__all__ = ["Exported", "export_graph", "first_line", "quiet", "traceable_copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +29,20 @@ class Exported:
             tied tensors go by their first name.
         constants: Tensors that ``forward`` makes from nothing, by the placeholder's name.
         tensors: The parameters and buffers by qualified name.
-        inputs: Names of the placeholders of the inputs.
     """
 
     graph: fx.Graph
     names: Mapping[str, str]
     constants: Mapping[str, Tensor]
     tensors: Mapping[str, Tensor]
-    inputs: tuple[str, ...]
 
 
-def export_graph(
-    network: nn.Module, arguments: tuple[Any, ...], *, dynamic_batch: bool = False
-) -> Exported:
+def export_graph(network: nn.Module, arguments: tuple[Any, ...]) -> Exported:
     """Trace a network with ``torch.export``.
 
     Args:
         network: The network; a copy is traced, in evaluation mode.
         arguments: Its inputs.
-        dynamic_batch: Whether the first axis of the inputs may have another size later.
 
     Returns:
         Its graph.
@@ -54,30 +50,18 @@ def export_graph(
     Raises:
         EdgeError: If it cannot be traced.
     """
-    traced = copy.deepcopy(network).eval()
-    # Frozen parameters would let attention layers take a fused path that hides their weights.
-    for parameter in traced.parameters():
-        if parameter.is_floating_point():
-            parameter.requires_grad_(True)
-    shapes: Any = None
-    if dynamic_batch:
-        batch = torch.export.Dim("batch", min=1)
-        shapes = {"arguments": tuple({0: batch} for _ in arguments)}
-        traced = _Positional(traced)
-    with _quiet(), torch.enable_grad():
+    with quiet(), torch.enable_grad():
         try:
-            program = torch.export.export(traced, arguments, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(traceable_copy(network), arguments, strict=False)
         except Exception as error:  # torch.export raises errors of many kinds
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise EdgeError(
                 f"Expected a network that torch.export can trace, but tracing "
-                f"{type(network).__name__} failed: {lines[0]}. Avoid control flow that depends on "
-                "values in forward(), and check that example_input fits the network."
+                f"{type(network).__name__} failed: {first_line(error)} Avoid control flow that "
+                "depends on values in forward(), and check that example_input fits the network."
             ) from error
     signature = program.graph_signature
-    prefix = "network." if dynamic_batch else ""
     names = {
-        placeholder: str(name).removeprefix(prefix)
+        placeholder: str(name)
         for source in (signature.inputs_to_parameters, signature.inputs_to_buffers)
         for placeholder, name in source.items()
     }
@@ -89,29 +73,32 @@ def export_graph(
         **dict(network.named_parameters(remove_duplicate=False)),
         **dict(network.named_buffers(remove_duplicate=False)),
     }
-    return Exported(program.graph, names, made, tensors, tuple(signature.user_inputs))
+    return Exported(program.graph, names, made, tensors)
 
 
-class _Positional(nn.Module):
-    """Gives all inputs one name, so that their dynamic axes can be told."""
+def traceable_copy(network: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode that shows all its operators when it is traced."""
+    copied = copy.deepcopy(network).eval()
+    for parameter in copied.parameters():
+        # Frozen ones would let attention take a fused path, which hides its weights.
+        parameter.requires_grad_(parameter.is_floating_point())
+    return copied
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
-    def forward(self, *arguments: Tensor) -> Any:
-        return self.network(*arguments)
+def first_line(error: Exception) -> str:
+    """Return what an error says, without what torch adds on its own settings."""
+    text = next(iter(str(error).splitlines()), type(error).__name__).strip()
+    return text if text.endswith(".") else f"{text}."
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the warnings and logs of tracing away, and the process as it was."""
-    logger = logging.getLogger("torch")
-    disabled = logger.disabled
-    with warnings.catch_warnings():
+def quiet() -> Iterator[None]:
+    """Keep what other packages warn, log and print to them: errors say what a user can act on."""
+    disabled, said = logging.root.manager.disable, io.StringIO()
+    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
         warnings.simplefilter("ignore")
-        logger.disabled = True
+        logging.disable(logging.ERROR)
         try:
             yield
         finally:
-            logger.disabled = disabled
+            logging.disable(disabled)

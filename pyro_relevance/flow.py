@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from pyro_relevance.edge_groups import Slot
 
-__all__ = ["Flow", "UnitFlow", "WeightFlow"]
+__all__ = ["NEVER_JUDGED", "Flow", "UnitFlow", "WeightFlow"]
+
+NEVER_JUDGED = "outputs are never judged"
+"""End of the reason of units that the network returns."""
 
 
 @dataclass(slots=True)

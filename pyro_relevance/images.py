@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from pyro_relevance.checkpoint import read_tensors, write_tensors
+from pyro_relevance.data_root import data_root
 from pyro_relevance.errors import CheckpointError, DataError
 
 __all__ = ["cifar10", "image_folder", "mnist", "standardise", "train_validation"]
 
-ROOT_VARIABLE = "PYRO_RELEVANCE_DATA"
 MNIST_MEAN, MNIST_SD = (0.1307,), (0.3081,)
 CIFAR10_MEAN, CIFAR10_SD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Per channel, of the training pixels on the scale 0 to 1."""
@@ -55,7 +55,7 @@ def mnist(
     """
     from torchvision import datasets
 
-    folder = _root(root, "MNIST")
+    folder = data_root(root, "MNIST")
     try:
         found = datasets.MNIST(str(folder), train=train, download=download)
     except (RuntimeError, ValueError, OSError) as error:
@@ -99,7 +99,7 @@ def cifar10(
     """
     from torchvision import datasets
 
-    folder = _root(root, "CIFAR-10")
+    folder = data_root(root, "CIFAR-10")
     part = "train" if train else "test"
     images = folder / "cifar10" / part
     if images.is_dir():
@@ -218,16 +218,6 @@ def train_validation(num_data: int, num_validation: int, *, seed: int = 0) -> tu
         )
     order = torch.randperm(num_data, generator=torch.Generator().manual_seed(seed))
     return order[num_validation:].sort().values, order[:num_validation].sort().values
-
-
-def _root(root: str | Path | None, what: str) -> Path:
-    given = root if root is not None else os.environ.get(ROOT_VARIABLE)
-    if not given:
-        raise DataError(
-            f"Expected a data root for {what}, but got none. Pass root=, or set the environment "
-            f"variable {ROOT_VARIABLE}."
-        )
-    return Path(given)
 
 
 def _listing(folder: Path, paths: list[str]) -> str:

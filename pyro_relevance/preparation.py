@@ -19,7 +19,7 @@ from pyro_relevance.checkpoint import fingerprint
 from pyro_relevance.data_checks import check_data, check_types
 from pyro_relevance.elbo import LeanELBO
 from pyro_relevance.model import Noise, RelevanceModel
-from pyro_relevance.programs import LoopProgram, Program, VectorisedProgram
+from pyro_relevance.programs import LoopProgram, Program, RecordableProgram, VectorisedProgram
 from pyro_relevance.replay import ReplayedProgram
 from pyro_relevance.schedules import Schedules
 
@@ -30,6 +30,7 @@ __all__ = [
     "make_program",
     "models_of_chains",
     "parameter_groups",
+    "stable_text",
     "try_first_batch",
 ]
 
@@ -215,11 +216,13 @@ def make_program(
     lean = elbo is None or isinstance(elbo, LeanELBO)
     if not lean or not getattr(guide, "vectorised", False):
         return LoopProgram(modules, num_particles)
-    program = _vectorised(modules, batches, num_particles) if len(modules) > 1 else None
-    if program is None and len(modules) > 1:
+    if len(modules) == 1:
+        program: RecordableProgram | None = LoopProgram(modules, num_particles)
+    else:
+        program = _vectorised(modules, batches, num_particles)
+    if program is None:
         return LoopProgram(modules, num_particles)
-    one_call = program or LoopProgram(modules, num_particles)
-    return ReplayedProgram(one_call) if replay else one_call
+    return ReplayedProgram(program) if replay else program
 
 
 def _vectorised(
@@ -297,7 +300,7 @@ def describe_run(
             ],
             "num_data": model.num_data,
             "edges": model.edges.to_json(),
-            "model": [_stable(part) for part in parts],
+            "model": [stable_text(part) for part in parts],
             "schedules": [[f(place) for f in three] for three in curves for place in places],
             "optimizer": {
                 name: value
@@ -309,6 +312,6 @@ def describe_run(
     )
 
 
-def _stable(thing: object) -> str:
+def stable_text(thing: object) -> str:
     """Return a text that is the same in every process, without the addresses of a default repr."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))

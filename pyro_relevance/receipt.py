@@ -8,7 +8,7 @@ from typing import Any
 
 from pyro_relevance.cost import Cost, Latency
 
-__all__ = ["Receipt"]
+__all__ = ["Receipt", "milliseconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Receipt:
         ):
             before, after = getattr(self.before, name), getattr(self.after, name)
             rows.append((label, f"{before:,}", f"{after:,}", f"{_ratio(before, after):.1f}x"))
-        times = (_milliseconds(self.latency_before), _milliseconds(self.latency_after))
+        times = (milliseconds(self.latency_before), milliseconds(self.latency_after))
         rows.append((f"ms per pass of {self.batch_size:,}", *times, f"{self.speedup:.1f}x"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
@@ -100,5 +100,6 @@ def _ratio(before: float, after: float) -> float:
     return before / after
 
 
-def _milliseconds(time: Latency) -> str:
+def milliseconds(time: Latency) -> str:
+    """Median and quartiles in milliseconds, for printing."""
     return f"{1e3 * time.median:.3g} [{1e3 * time.lower:.3g}, {1e3 * time.upper:.3g}]"

@@ -51,6 +51,8 @@ class ReplayedProgram:
     def __init__(self, program: RecordableProgram) -> None:
         self.program = program
         self._tensors = program.tensors()
+        first = next(iter(self._tensors.values()))
+        self._dtype = torch.promote_types(first.dtype, torch.float32)
         self._seen: dict[_Kind, int] = {}
         self._recordings: dict[_Kind, _Recording | None] = {}
 
@@ -77,8 +79,8 @@ class ReplayedProgram:
             if seen == _RECORD_AFTER:
                 self._recordings[kind] = self._record(x, y, per_chain, kl_weight)
             return self.program.backward(x, y, per_chain, kl_weight)
-        temperature: Any = self.modules[0].model
-        return recording.run(self._arguments(x, y, temperature.temperature, kl_weight))
+        model: Any = self.modules[0].model
+        return recording.run(self._arguments(x, y, model.temperature, kl_weight))
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """See :class:`Program`."""
@@ -100,8 +102,7 @@ class ReplayedProgram:
         self, x: Tensor, y: Tensor, temperature: float, kl_weight: float
     ) -> tuple[Tensor, ...]:
         # On the host also where the rest is not: a kernel takes such a number without a copy.
-        dtype = torch.promote_types(next(iter(self._tensors.values())).dtype, torch.float32)
-        numbers = torch.tensor((temperature, kl_weight), dtype=dtype).unbind()
+        numbers = torch.tensor((temperature, kl_weight), dtype=self._dtype).unbind()
         return (*self._tensors.values(), x, y, *numbers)
 
     def _record(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> _Recording | None:

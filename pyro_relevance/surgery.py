@@ -97,7 +97,7 @@ def prune(
         connected = nonzero_entries(small)
         live = live_edges(edges.structure, connected, edges.unfoldable)
         notes += _removals(live)
-        notes += _kept_for_shape(edges, live, mask)
+        notes += _kept_for_shape(edges, mask)
         _check_empty(edges, live, mask, on_empty)
         kept = kept_positions(edges.structure, live, connected)
         kept |= {
@@ -162,13 +162,11 @@ def _removals(live: Mapping[str, Tensor]) -> list[str]:
     ]
 
 
-def _kept_for_shape(
-    edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor]
-) -> list[str]:
+def _kept_for_shape(edges: Edges, mask: Mapping[str, Tensor]) -> list[str]:
     return [
         f"{name}: all are cut; one that nothing reads stays, since the layer needs a unit."
         for name in edges.unfoldable
-        if _is_cut(name, mask) and name in live
+        if _is_cut(name, mask)
     ]
 
 

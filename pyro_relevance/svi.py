@@ -11,7 +11,6 @@ while the temperature of the relaxation falls and the KL weight :math:`\beta_t` 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,6 +36,7 @@ from pyro_relevance.preparation import (
     make_program,
     models_of_chains,
     parameter_groups,
+    stable_text,
     try_first_batch,
 )
 from pyro_relevance.pyro_state import local_pyro
@@ -171,7 +171,7 @@ def fit(
         "elbo": type(elbo).__name__,
     }
     if augment is not None:
-        settings["augment"] = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(augment))
+        settings["augment"] = stable_text(augment)
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
     with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():

@@ -25,7 +25,7 @@ from pyro_relevance.elementwise import (
     SHAPE_KEEPING_NAMES,
 )
 from pyro_relevance.errors import EdgeError
-from pyro_relevance.flow import Flow, UnitFlow, WeightFlow
+from pyro_relevance.flow import NEVER_JUDGED, Flow, UnitFlow, WeightFlow
 from pyro_relevance.tracing import (
     CALLED_TWICE,
     LAYERS,
@@ -269,7 +269,7 @@ class _Follower:
                     if flow.consumers
                     else "it makes the outputs"
                 )
-                flow.block(f"{readers}, and outputs are never judged")
+                flow.block(f"{readers}, and {NEVER_JUDGED}")
         if len(node.all_input_nodes) == 1 and isinstance(node.args[0], fx.Node):
             value = self.values.get(node.args[0])
             if value is not None and value.source != INPUT and not value.flat:

@@ -36,7 +36,8 @@ LAYERS: dict[str, str] = {
     "diagnostics, io, export": "diagnostics io export",
     "report": "report _report_memory _report_structure _rule_path",
     "programs of the user": """
-        tables datasets images tabular table_run table_files table_report baselines cli __main__
+        tables data_root datasets images tabular table_run table_files table_report baselines
+        cli __main__
     """,
 }
 LEVELS = {part: i for i, parts in enumerate(LAYERS.values()) for part in parts.split()}

@@ -38,6 +38,9 @@ def make(name: str) -> nn.Module:
             nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
+    for parameter in network.parameters():
+        if not bool(parameter.any()):  # a last layer of zeros would hide every difference
+            nn.init.normal_(parameter, std=0.1)
     return network
 
 
@@ -58,7 +61,9 @@ def measure(name: str, size: int) -> dict[str, float]:
     edges = find_edges(network, example_input=x, granularity="unit")
     found = time.perf_counter() - started
     mask = {group.name: torch.rand(group.shape) < DENSITY for group in edges}
-    predicted = masked_cost(edges, mask).num_parameters
+    for keep in mask.values():
+        keep[0] |= not bool(keep.any())  # heads are few; removing layers whole is another test
+    predicted = masked_cost(edges, mask)
     receipt = prune(network, edges, mask, example_input=x).receipt
     return {
         "num_groups": len(edges),
@@ -68,7 +73,10 @@ def measure(name: str, size: int) -> dict[str, float]:
         "max_difference": receipt.max_difference,
         "num_parameters_before": receipt.before.num_parameters,
         "num_parameters": receipt.after.num_parameters,
-        "predicted_minus_counted": predicted - receipt.after.num_parameters,
+        "predicted_minus_counted": predicted.num_parameters - receipt.after.num_parameters,
+        "num_macs_before": receipt.before.num_macs,
+        "num_macs": receipt.after.num_macs,
+        "predicted_minus_counted_macs": predicted.num_macs - receipt.after.num_macs,
         "find_seconds": found,
         "total_seconds": time.perf_counter() - started,
     }

@@ -18,6 +18,8 @@ def live_edges(
     structure: Iterable[EdgeGroup],
     connected: dict[str, Tensor],
     unfoldable: Collection[str] = (),
+    *,
+    keep_one: bool = False,
 ) -> dict[str, Tensor]:
     """Find the units and inputs that still take part in the function of the network.
 
@@ -30,7 +32,8 @@ def live_edges(
         connected: For each parameter, booleans of its shape, True = not zero. Weights of dead units
             are set to False in place.
         unfoldable: Groups whose constants cannot be moved into biases: their units live while they
-            are read, and one is kept where all are cut, since a layer needs a unit.
+            are read.
+        keep_one: Whether the first unit of a layer stays where all are dead.
 
     Returns:
         For each input and unit group, ``(num_edges,)`` booleans.
@@ -50,9 +53,9 @@ def live_edges(
                 for slot in (*group.producers, *group.consumers):
                     if slot.tensor in connected:
                         _clear(connected[slot.tensor], slot, now)
-    for name in unfoldable:
-        if name in live and not bool(live[name].any()):
-            live[name][0] = True
+    for group in groups if keep_one else ():
+        if group.granularity == "unit" and not bool(live[group.name].any()):
+            live[group.name][0] = True
     return live
 
 

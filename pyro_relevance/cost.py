@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_relevance.connectivity import is_constant, kept_positions, live_edges
@@ -109,7 +110,12 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
     first = tuple(argument[:1].detach() for argument in _arguments(example_input))
     # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
     plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
-    with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with (
+        evaluating(network),
+        torch.no_grad(),
+        _attention_in_parts(),
+        FlopCounterMode(display=False) as counter,
+    ):
         functional_call(network, plain, first)
     return int(counter.get_total_flops()) // 2
 
@@ -209,6 +215,9 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4
         size += packed_size(left, entries, entry_size)
         if len(shape) > 1:
             macs += entries * _positions(edges, name)
+    for name, counts in edges.products.items():
+        flags = live.get(name, torch.ones(len(counts), dtype=torch.bool))
+        macs += int(torch.tensor(counts)[flags].sum())
     for group in edges.structure:
         if group.granularity == "input":
             for slot in group.consumers:
@@ -230,6 +239,18 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Attention as products that the counter knows, not as one operator of the whole layer."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _positions(edges: Edges, name: str) -> int:

@@ -10,6 +10,8 @@ from torch import nn
 
 from pyro_relevance.coupling import Axis, Coupling, Ints, follow_channels
 from pyro_relevance.edge_groups import Slot
+from pyro_relevance.errors import EdgeError
+from pyro_relevance.exported import export_graph
 from pyro_relevance.flow import Flow, UnitFlow
 
 __all__ = ["follow_coupled_units"]
@@ -34,11 +36,19 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     """
     coupling = follow_channels(network, arguments)
     reasons = _reasons(coupling)
+    reasons |= _not_written_anew(network, arguments, coupling, reasons)
     units = tuple(_unit_flow(coupling, layers, reasons) for layers in _tied_layers(coupling))
     outputs = flow.num_outputs
     if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:
         outputs = coupling.outputs[0].shape[1]
-    return replace(flow, units=units, num_outputs=outputs, positions=dict(coupling.positions))
+    products = sum(coupling.products.values()) - sum(sum(unit.products) for unit in units)
+    return replace(
+        flow,
+        units=units,
+        num_outputs=outputs,
+        positions=dict(coupling.positions),
+        num_fixed_macs=products,
+    )
 
 
 def _tied_layers(coupling: Coupling) -> list[list[Axis]]:
@@ -75,6 +85,23 @@ def _reasons(coupling: Coupling) -> dict[int, str]:
     return reasons | coupling.reasons
 
 
+def _not_written_anew(
+    network: nn.Module, arguments: tuple[Any, ...], coupling: Coupling, reasons: dict[int, str]
+) -> dict[int, str]:
+    """Return why sets whose cut changes ``forward()`` cannot be cut, where its graph is no help."""
+    changing = {root: what for root, what in coupling.written.items() if root not in reasons}
+    if not changing:
+        return {}
+    try:
+        export_graph(network, arguments, any_batch=True)
+    except EdgeError as error:
+        return {
+            root: f"{what} is written into forward(), which cannot be written anew: {error}"
+            for root, what in changing.items()
+        }
+    return {}
+
+
 def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, str]) -> UnitFlow:
     roots = coupling.roots
     made = np.concatenate([roots[coupling.makers[axis]] for axis in layers])
@@ -86,6 +113,9 @@ def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, str]) 
     number = np.full(len(roots) + 1, -1)
     number[judged] = np.arange(len(judged))
     flow = UnitFlow(module, len(judged))
+    flow.rewritten = any(root in coupling.written for root in judged)
+    if any(root in coupling.products for root in judged):
+        flow.products = tuple(coupling.products.get(root, 0) for root in judged)
     for axis, labels in coupling.makers.items():
         flow.producers += _slots(axis, labels, roots, number)
     for axis, labels in coupling.readers.items():

@@ -7,9 +7,6 @@ squeeze-and-excitation, BatchNorm's parameters) the labels that meet are joined,
 together. A layer that mixes channels *reads* the labels of its columns and makes new ones. What
 reads all channels at once (LayerNorm, softmax over channels) makes its labels impossible to cut
 exactly, with a reason.
-
-Two labels are special: ``KEPT`` marks what always stays, ``FILLER`` what is padded in and goes with
-its surroundings.
 """
 
 from __future__ import annotations
@@ -27,17 +24,27 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_relevance.disjoint_sets import DisjointSets
-from pyro_relevance.exported import Exported, export_graph
+from pyro_relevance.exported import Exported, export_graph, value_of
 from pyro_relevance.flow import NEVER_JUDGED
+from pyro_relevance.label_tensors import FILLER, KEPT, compact, filled, narrowed, variable_axes
 
-__all__ = ["Coupling", "follow_channels"]
+__all__ = [
+    "Coupling",
+    "Labels",
+    "follow_channels",
+    "follow_graph",
+    "operator_name",
+    "setting",
+]
 
-KEPT, FILLER = -1, -2
 Ints = NDArray[np.int64]
 Axis = tuple[str, int]
 """A tensor of the network and one of its axes."""
+Labels = dict[fx.Node, Any]
+"""``(*shape)`` labels of the positions of each value, or a list of them; constants have none."""
 
-ATTENTION = "heads of attention are not cut yet, since their number is written into forward()"
+HEADS = "the number of heads"
+PLACE = "the place where a part of them is taken"
 _MOVES = frozenset([
     "_unsafe_view", "adjoint", "cat", "channel_shuffle", "chunk", "constant_pad_nd", "dsplit",
     "expand", "flatten", "flip", "hsplit", "index", "index_select", "mT", "moveaxis", "movedim",
@@ -94,9 +101,13 @@ class Coupling:
         layers: The axes in ``makers`` along which a layer makes new units, in call order.
         readers: Labels along axes that read units (columns of layers).
         reasons: Why a set cannot be cut, by its root.
+        written: What about a set is a number in ``forward()``, by its root: the graph has to be
+            written anew when some of it is cut.
         inputs: Labels of the first input, ``(1, ...)``.
         outputs: Labels that the network returns.
         positions: How often one example multiplies each weight.
+        products: Multiply-accumulates of products of two activations for one example, by the root
+            of the set that they go with; ``KEPT`` for those that stay.
     """
 
     roots: Ints
@@ -104,9 +115,11 @@ class Coupling:
     layers: tuple[Axis, ...]
     readers: dict[Axis, Ints]
     reasons: dict[int, str]
+    written: dict[int, str]
     inputs: Tensor
     outputs: tuple[Tensor, ...]
     positions: dict[str, int]
+    products: dict[int, int]
 
 
 def follow_channels(network: nn.Module, arguments: tuple[Any, ...]) -> Coupling:
@@ -126,13 +139,28 @@ def follow_channels(network: nn.Module, arguments: tuple[Any, ...]) -> Coupling:
     return _Follower(export_graph(network, one)).follow()
 
 
+def follow_graph(exported: Exported) -> tuple[Coupling, Labels, dict[fx.Node, Any]]:
+    """Find out the same of a graph, and keep what was found of each value.
+
+    Args:
+        exported: The graph.
+
+    Returns:
+        The coupling, labels by node, and values of the nodes that do not depend on the inputs.
+    """
+    follower = _Follower(exported, keep=True)
+    return follower.follow(), follower.labels, follower.constants
+
+
 class _Follower:
     """One walk over the graph: labels of each value, and what was joined so far."""
 
-    def __init__(self, exported: Exported) -> None:
+    def __init__(self, exported: Exported, *, keep: bool = False) -> None:
         self.exported = exported
+        self.keep = keep
+        self.num_examples = 1
         self.sets = DisjointSets()
-        self.labels: dict[fx.Node, Any] = {}
+        self.labels: Labels = {}
         self.constants: dict[fx.Node, Any] = {}
         self.elements: dict[str, Tensor] = {}  # labels of parameters that are operands themselves
         self.makers: dict[Axis, Ints] = {}
@@ -140,8 +168,11 @@ class _Follower:
         self.readers: dict[Axis, Ints] = {}
         self.blocked: list[tuple[Ints, str]] = []
         self.grids: list[Tensor] = []
-        self.fixed: list[tuple[Tensor, int]] = []
+        self.fixed: list[tuple[Tensor, int, bool]] = []  # axis, and whether it can be written anew
+        self.together: list[tuple[Tensor, list[int], str]] = []
+        self.written: list[tuple[Ints, str]] = []
         self.positions: dict[str, int] = {}
+        self.products: list[tuple[Tensor, int]] = []
         self.inputs = torch.empty(0, dtype=torch.long)
         self.outputs: list[Tensor] = []
 
@@ -156,30 +187,38 @@ class _Follower:
             elif node.op == "output":
                 for leaf in tree_leaves(node.args):
                     if isinstance(leaf, fx.Node) and leaf in self.labels:
-                        self.outputs += [_compact(t) for t in _tensors(self.labels[leaf])]
+                        self.outputs += [compact(t) for t in _tensors(self.labels[leaf])]
             else:
                 self._call(node)
             for source in node.all_input_nodes:
-                if last[source] is node:
+                if last[source] is node and not self.keep:
                     self.labels.pop(source, None)
         for outputs in self.outputs:
             self._block(outputs, f"it makes the outputs, and {NEVER_JUDGED}")
         self._place_elements()
         self._make_rectangular()
         roots = self.sets.roots()
-        reasons: dict[int, str] = {}
-        for labels, reason in self.blocked:
-            for root in np.unique(roots[labels]).tolist():
-                reasons.setdefault(root, reason)
         return Coupling(
-            roots, self.makers, tuple(self.layers), self.readers, reasons, self.inputs,
-            tuple(self.outputs), self.positions,
+            roots, self.makers, tuple(self.layers), self.readers, _first(self.blocked, roots),
+            _first(self.written, roots), self.inputs, tuple(self.outputs), self.positions,
+            self._counted(roots),
         )  # fmt: skip
+
+    def _counted(self, roots: Ints) -> dict[int, int]:
+        """Add up the products of two activations by the set that they go with."""
+        counts: dict[int, int] = {}
+        for labels, num_macs in self.products:
+            (thin,) = narrowed(labels)
+            repeats = labels.numel() // thin.numel()
+            for label in thin.reshape(-1).tolist():
+                root = int(roots[label]) if label >= 0 else KEPT
+                counts[root] = counts.get(root, 0) + repeats * num_macs
+        return {root: count // self.num_examples for root, count in counts.items()}
 
     # Where values come from
 
     def _place(self, node: fx.Node) -> None:
-        exported, value = self.exported, node.meta.get("val")
+        exported, value = self.exported, value_of(node)
         if node.name in exported.constants:
             self.constants[node] = exported.constants[node.name].detach().clone()
         elif node.name in exported.names:
@@ -188,10 +227,11 @@ class _Follower:
                 self.constants[node] = tensor.detach().cpu().clone()
         elif isinstance(value, Tensor):
             if value.is_floating_point() and not self.inputs.numel():
+                self.num_examples = value.shape[0]
                 self.inputs = self._new(tuple(value.shape[1:])).expand(value.shape)
                 self.labels[node] = self.inputs
             else:
-                self.labels[node] = _filled(tuple(value.shape), KEPT)
+                self.labels[node] = filled(tuple(value.shape), KEPT)
         else:
             self.constants[node] = value
 
@@ -208,6 +248,8 @@ class _Follower:
         if name is not None:
             if name not in self.elements:
                 self.elements[name] = self._new(tuple(self.exported.tensors[name].shape))
+            if self.keep:
+                self.labels[argument] = self.elements[name]
             return self.elements[name]
         return self.labels[argument]
 
@@ -224,19 +266,20 @@ class _Follower:
             with torch.no_grad():
                 self.constants[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
             return
-        name = _operator_name(node)
-        if name in ("sym_size", "_assert_tensor_metadata") or name in _CREATED:
-            value = node.meta.get("val")
-            if isinstance(value, Tensor):
-                self.labels[node] = _filled(tuple(value.shape), FILLER)
+        name, value = operator_name(node), value_of(node)
+        if value is None or isinstance(value, (bool, int, float)):
+            self.constants[node] = value  # a size, or a check of one
+            return
+        if name in _CREATED:
+            self.labels[node] = filled(tuple(value.shape), FILLER)
             return
         rule: Callable[[fx.Node, str], Any] = self._rule(node, name)
         result = rule(node, name)
         if result is None:
             return
         if isinstance(result, Tensor):
-            result = _compact(result)
-            if sum(size > 1 for size in _thin(result)[0].shape) > 1:
+            result = compact(result)
+            if sum(size > 1 for size in narrowed(result)[0].shape) > 1:
                 self.grids.append(result)
         self.labels[node] = result
 
@@ -276,10 +319,10 @@ class _Follower:
         weight = self._name(node.args[1])
         assert weight is not None
         shape = tuple(self.exported.tensors[weight].shape)
-        out_shape = tuple(node.meta["val"].shape)
+        out_shape = tuple(value_of(node).shape)
         linear = name == "linear"
         transposed = not linear and _CONVOLUTIONS[name]
-        groups = 1 if linear else int(_setting(node, "groups"))
+        groups = 1 if linear else int(setting(node, "groups"))
         channel = len(out_shape) - (1 if linear else len(shape) - 1)
         columns = self._columns(x, channel)
         row_axis, column_axis = (1, 0) if transposed else (0, 1)
@@ -288,10 +331,13 @@ class _Follower:
             self._read((weight, column_axis), columns)
         else:
             made = self._grouped(weight, columns, made, groups, transposed)
-        bias = _setting(node, "bias")
+        bias = setting(node, "bias")
         if bias is not None:
             self._join_along(self._value(bias), torch.from_numpy(made), "its bias")
-        positions = math.prod(out_shape[1:]) // len(made)
+        if transposed:  # each input position is multiplied, not each output position
+            positions = math.prod(x.shape) // x.shape[channel] // self.num_examples
+        else:
+            positions = math.prod(out_shape) // len(made) // self.num_examples
         self.positions[weight] = self.positions.get(weight, 0) + positions
         view = [1] * len(out_shape)
         view[channel] = len(made)
@@ -328,7 +374,7 @@ class _Follower:
 
     def _columns(self, labels: Tensor, axis: int) -> Ints:
         """Return one label for each position of an axis, after joining all it stands for."""
-        (thin,) = _thin(labels)
+        (thin,) = narrowed(labels)
         flat = thin.expand(*thin.shape[:axis], labels.shape[axis], *thin.shape[axis + 1 :])
         flat = flat.movedim(axis, 0).reshape(labels.shape[axis], -1)
         first = flat.amax(1)
@@ -347,18 +393,19 @@ class _Follower:
             if argument not in self.constants:
                 return self._value(argument)
             value = self.constants[argument]
-            return _filled(tuple(value.shape), FILLER) if _floating(value) else value
+            return filled(tuple(value.shape), FILLER) if _floating(value) else value
 
         args, kwargs = tree_map(labelled, (tuple(node.args), dict(node.kwargs)))
         if name in _CUTS:
             self._cut(node, args[0], name)
         elif name == "roll":
-            dims = _setting(node, "dims")
-            self.fixed += [(_compact(args[0]), dim % args[0].ndim) for dim in dims]
+            dims = setting(node, "dims")
+            self.fixed += [(compact(args[0]), dim % args[0].ndim, True) for dim in dims]
         elif name == "index":
             chosen = [dim for dim, index in enumerate(args[1]) if index is not None]
-            self.fixed += [(_compact(args[0]), dim) for dim in chosen]
-        if name == "pad" and _setting(node, "mode") != "constant":
+            simple = len(chosen) == 1 and args[1][chosen[0]].ndim == 1
+            self.fixed += [(compact(args[0]), dim, simple) for dim in chosen]
+        if name == "pad" and setting(node, "mode") != "constant":
             return self._spread(node, args[0])
         if name in ("pad", "constant_pad_nd"):
             return _padded(args[0], args[1])
@@ -368,25 +415,32 @@ class _Follower:
 
     def _cut(self, node: fx.Node, labels: Tensor, name: str) -> None:
         """Parts of an axis: halves stay halves, and what has a size in the code cannot shrink."""
-        dim = int(_setting(node, "dim")) % labels.ndim
+        dim = int(setting(node, "dim")) % labels.ndim
         size = labels.shape[dim]
-        num_parts = int(_setting(node, "chunks")) if name in ("chunk", "unsafe_chunk") else 0
+        num_parts = int(setting(node, "chunks")) if name in ("chunk", "unsafe_chunk") else 0
         if num_parts and size % num_parts == 0:
             first, *others = labels.chunk(num_parts, dim)
             for part in others:
                 self._join(first, part)
-        elif name != "slice" or _cuts_off(node, size):
-            self.fixed.append((_compact(labels), dim))
+        elif name != "slice" or self._cuts_off(node, size):
+            single = name == "select" or (name == "slice" and setting(node, "step") != 1)
+            self.fixed.append((compact(labels), dim, not single))
+
+    def _cuts_off(self, node: fx.Node, size: int) -> bool:
+        """Whether a slice leaves anything out."""
+        start, end = (self._constant(setting(node, name)) for name in ("start", "end"))
+        whole = (start or 0) == 0 and (end is None or end >= size)
+        return not whole or setting(node, "step") != 1
 
     def _spread(self, node: fx.Node, labels: Tensor) -> Tensor:
         """Padding by copies: labels must not vary along the padded axes."""
-        shape = tuple(node.meta["val"].shape)
+        shape = tuple(value_of(node).shape)
         changed = [d for d, (a, b) in enumerate(zip(labels.shape, shape, strict=True)) if a != b]
         return self._collapsed(labels, changed).expand(shape)
 
     def _spatial(self, node: fx.Node, name: str) -> Any:
         labels = self._value(node.args[0])
-        value = node.meta["val"]
+        value = value_of(node)
         shapes = [tuple(v.shape) for v in (value if isinstance(value, tuple | list) else [value])]
         count = _SPATIAL[name]
         kept = self._collapsed(labels, list(range(labels.ndim - count, labels.ndim)))
@@ -447,22 +501,24 @@ class _Follower:
 
     def _along(self, node: fx.Node, name: str) -> Tensor:
         labels = self._value(node.args[0])
-        self._block_varying(labels, _dims(node, labels), _together(name))
+        self.together.append((compact(labels), _dims(node, labels), _together(name)))
         return labels  # type: ignore[no-any-return]
 
     def _reduce(self, node: fx.Node, name: str) -> Tensor:
-        labels = self._value(node.args[0])
+        labels: Tensor = self._value(node.args[0])
         dims = _dims(node, labels)
-        self._block_varying(labels, dims, _together(name))
-        kept = self._collapsed(labels, dims)
-        shape = tuple(node.meta["val"].shape)
+        self.together.append((compact(labels), dims, _together(name)))
+        kept = labels
+        for dim in dims:
+            kept = kept.amax(dim, keepdim=True) if kept.stride(dim) else kept.narrow(dim, 0, 1)
+        shape = tuple(value_of(node).shape)
         if len(shape) != labels.ndim:
             kept = kept.squeeze(tuple(dims))
         return kept.expand(shape)
 
     def _matmul(self, node: fx.Node, name: str) -> Any:
         a, b = (self._operand(argument) for argument in node.args[:2])
-        shape = tuple(node.meta["val"].shape)
+        shape = tuple(value_of(node).shape)
         if a.ndim < 2 or b.ndim < 2:
             return self._unknown(node, name)
         return self._product(a, b, shape)
@@ -471,7 +527,7 @@ class _Follower:
         labels = self._value(argument)
         if labels is None:
             value = self._constant(argument)
-            return _filled(tuple(value.shape), KEPT)
+            return filled(tuple(value.shape), KEPT)
         return labels  # type: ignore[no-any-return]
 
     def _product(self, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -488,13 +544,17 @@ class _Follower:
             left = self._collapsed(a, [a.ndim - 1, a.ndim - 2])
             right = self._collapsed(b, [b.ndim - 1, b.ndim - 2])
             met = self._meet(left, right)
-            self._block(met, ATTENTION)
+            self._write(met, HEADS)
+            self.products.append((met, math.prod(shape[-2:]) * a.shape[-1]))
             return met.expand(shape)
         if b_labelled:
-            return self._collapsed(b, [b.ndim - 2]).expand(shape)
-        if a_labelled:
-            return self._collapsed(a, [a.ndim - 1]).expand(shape)
-        return _filled(shape, KEPT)
+            result = self._collapsed(b, [b.ndim - 2]).expand(shape)
+        elif a_labelled:
+            result = self._collapsed(a, [a.ndim - 1]).expand(shape)
+        else:
+            result = filled(shape, KEPT)
+        self.products.append((result, a.shape[-1]))
+        return result
 
     def _einsum(self, node: fx.Node, name: str) -> Any:
         equation: Any = node.args[0]
@@ -533,36 +593,34 @@ class _Follower:
             one = self._collapsed(labels, [labels.ndim - 1, labels.ndim - 2])
             joined = one if joined is None else self._meet(joined, one)
         assert joined is not None
-        self._block(joined, ATTENTION)
-        return joined.expand(tuple(node.meta["val"].shape))
+        self._write(joined, HEADS)
+        # Query times key, and what they weigh: the values.
+        self.products.append((joined, query.shape[-2] * math.prod(key.shape[-2:])))
+        self.products.append((joined, query.shape[-2] * math.prod(value.shape[-2:])))
+        return joined.expand(tuple(value_of(node).shape))
 
     def _embedding(self, node: fx.Node, name: str) -> Any:
         table = self._value(node.args[0])
         if table is None:
             return self._unknown(node, name)
-        return self._collapsed(table, [0])[0].expand(tuple(node.meta["val"].shape))
+        return self._collapsed(table, [0])[0].expand(tuple(value_of(node).shape))
 
     def _expand_as(self, node: fx.Node, name: str) -> Tensor:
         labels = self._operand(node.args[0])
-        return labels.expand(tuple(node.meta["val"].shape))
+        return labels.expand(tuple(value_of(node).shape))
 
     def _pointwise(self, node: fx.Node, name: str) -> Tensor:
-        shape = tuple(node.meta["val"].shape)
-        result = _filled(shape, FILLER)
+        shape = tuple(value_of(node).shape)
+        result = filled(shape, FILLER)
         operands = [self._value(n) for n in node.all_input_nodes if n not in self.constants]
         for labels in sorted(operands, key=lambda operand: -operand.numel()):
-            first = len(shape) - labels.ndim
-            dims = [
-                d
-                for d, size in enumerate(shape)
-                if size > 1 and (d < first or labels.shape[d - first] == 1)
-            ]
-            (thin,) = _thin(result)
-            if any(thin.shape[d] > 1 for d in dims):
+            whole = labels.expand(shape)
+            wide, narrow = variable_axes(result), variable_axes(whole)
+            if wide - narrow and not wide & narrow:
                 # One value for many units: these can go without it, it cannot go without them.
                 self._block(labels, "one value of it is combined with many units")
             else:
-                result = self._meet(result, labels.expand(shape))
+                result = self._meet(result, whole)
         for source in node.all_input_nodes:
             # A constant that is written out along judged channels could not be cut with them.
             value = self.constants.get(source)
@@ -579,8 +637,8 @@ class _Follower:
             for tensor in _tensors(labels):
                 self._block(tensor, reason)
         return tree_map(
-            lambda v: _filled(tuple(v.shape), KEPT) if isinstance(v, Tensor) else v,
-            node.meta["val"],
+            lambda v: filled(tuple(v.shape), KEPT) if isinstance(v, Tensor) else v,
+            value_of(node),
         )
 
     # Joining
@@ -588,12 +646,12 @@ class _Follower:
     def _meet(self, one: Tensor, other: Tensor) -> Tensor:
         """Join labels that meet and return what stands for both."""
         self._join(one, other)
-        thin_one, thin_other = _thin(one, other)
+        thin_one, thin_other = narrowed(one, other)
         return torch.maximum(thin_one, thin_other).expand(one.shape)
 
     def _join(self, one: Tensor, other: Tensor) -> None:
         """Join labels that meet; what meets something that is kept is kept."""
-        thin_one, thin_other = _thin(one, other)
+        thin_one, thin_other = narrowed(one, other)
         a, b = thin_one.reshape(-1).numpy(), thin_other.reshape(-1).numpy()
         both = (a >= 0) & (b >= 0)
         self.sets.join(a[both], b[both])
@@ -609,7 +667,7 @@ class _Follower:
             self._block(columns, f"{what} has another shape than they have")
 
     def _block(self, labels: Tensor, reason: str) -> None:
-        self._note(_thin(labels)[0].reshape(-1).numpy(), reason)
+        self._note(narrowed(labels)[0].reshape(-1).numpy(), reason)
 
     def _note(self, labels: Ints, reason: str) -> None:
         found = np.unique(labels)
@@ -617,9 +675,16 @@ class _Follower:
         if len(found):
             self.blocked.append((found, reason))
 
+    def _write(self, labels: Tensor, what: str) -> None:
+        """Note that a number in ``forward()`` changes when some of these labels are cut."""
+        found = np.unique(narrowed(labels)[0].reshape(-1).numpy())
+        found = found[found >= 0]
+        if len(found):
+            self.written.append((found, what))
+
     def _block_varying(self, labels: Tensor, dims: Sequence[int], reason: str) -> None:
         """Block the labels that differ along some axes, since these are used together."""
-        (thin,) = _thin(labels)
+        (thin,) = narrowed(labels)
         for dim in dims:
             differs = (thin != thin.narrow(dim, 0, 1)).any(dim, keepdim=True)
             self._block(torch.where(differs, thin, KEPT), reason)
@@ -657,14 +722,20 @@ class _Follower:
             axes, thin = self._varying(grid)
             if len(axes) > 1:
                 self._block(thin, "they are mixed with values that always stay")
-        for labels, dim in self.fixed:
+        for labels, dims, reason in self.together:
             axes, thin = self._varying(labels)
-            if dim in axes:
-                self._block(thin, "a part of them is taken whose place is written into forward()")
+            if set(axes) & set(dims):
+                self._block(thin, reason)
+        for labels, dim, can_be_moved in self.fixed:
+            axes, thin = self._varying(labels)
+            if dim in axes and can_be_moved:
+                self._write(thin, PLACE)
+            elif dim in axes:
+                self._block(thin, "single ones are taken whose places are written into forward()")
 
     def _varying(self, grid: Tensor) -> tuple[list[int], Tensor]:
         """Return the axes along which units differ, and labels without those that always stay."""
-        (thin,) = _thin(grid)
+        (thin,) = narrowed(grid)
         values = thin.numpy()
         found = np.where(values >= 0, self.sets.roots()[np.maximum(values, 0)], FILLER)
         axes = [d for d in range(found.ndim) if not _constant_along(found, d)]
@@ -675,46 +746,30 @@ def _constant_along(values: Ints, axis: int) -> bool:
     return bool((values == values.take([0], axis=axis)).all())
 
 
-def _filled(shape: tuple[int, ...], value: int) -> Tensor:
-    return torch.full((1,) * len(shape), value).expand(shape)
-
-
-def _thin(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return one position of each axis along which none of the tensors varies in memory."""
-    shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
-    expanded = [tensor.expand(shape) for tensor in tensors]
-    for dim, size in enumerate(shape):
-        if size > 1 and all(tensor.stride(dim) == 0 for tensor in expanded):
-            expanded = [tensor.narrow(dim, 0, 1) for tensor in expanded]
-    return tuple(expanded)
-
-
-def _compact(labels: Tensor) -> Tensor:
-    """Return the same labels with stride 0 along each axis that they do not vary along."""
-    shape = labels.shape
-    (thin,) = _thin(labels)
-    for dim in range(thin.ndim):
-        if thin.shape[dim] > 1 and bool((thin == thin.narrow(dim, 0, 1)).all()):
-            thin = thin.narrow(dim, 0, 1)
-    return thin.expand(shape)
+def _padded(labels: Tensor, widths: Sequence[int]) -> Tensor:
+    """Pad with constants; what is added to an axis of units has a size written into the code."""
+    for place in range(len(widths) // 2):
+        varies = narrowed(labels)[0].shape[labels.ndim - 1 - place] > 1
+        width = [0] * (2 * place) + list(widths[2 * place : 2 * place + 2])
+        value = KEPT if varies else FILLER
+        labels = compact(torch.nn.functional.pad(labels, width, value=value))
+    return labels
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
 
 
-def _padded(labels: Tensor, widths: Sequence[int]) -> Tensor:
-    """Pad with constants; what is added to an axis of units has a size written into the code."""
-    for place in range(len(widths) // 2):
-        varies = _thin(labels)[0].shape[labels.ndim - 1 - place] > 1
-        width = [0] * (2 * place) + list(widths[2 * place : 2 * place + 2])
-        value = KEPT if varies else FILLER
-        labels = _compact(torch.nn.functional.pad(labels, width, value=value))
-    return labels
+def setting(node: fx.Node, name: str) -> Any:
+    """Return an argument of an operator by its name in the schema, or its default.
 
+    Args:
+        node: A call.
+        name: The argument.
 
-def _setting(node: fx.Node, name: str) -> Any:
-    """Return an argument of an operator by its name in the schema, or its default."""
+    Returns:
+        Its value, ``None`` where there is no such argument.
+    """
     target: Any = node.target
     for place, argument in enumerate(target._schema.arguments):
         if argument.name == name:
@@ -726,7 +781,7 @@ def _setting(node: fx.Node, name: str) -> Any:
 
 def _dims(node: fx.Node, labels: Tensor) -> list[int]:
     """Return the axes that an operator works along; all of them where it names none."""
-    dims = _setting(node, "dim")
+    dims = setting(node, "dim")
     named = [dims] if isinstance(dims, int) else dims or range(labels.ndim)
     return [dim % labels.ndim for dim in named]
 
@@ -735,17 +790,21 @@ def _together(name: str) -> str:
     return f"the operation {name!r} reads all of them together"
 
 
-def _cuts_off(node: fx.Node, size: int) -> bool:
-    """Whether a slice leaves anything out."""
-    start, end, step = (_setting(node, name) for name in ("start", "end", "step"))
-    return (start or 0) != 0 or (end is not None and end < size) or step != 1
-
-
 def _floating(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _operator_name(node: fx.Node) -> str:
+def _first(noted: list[tuple[Ints, str]], roots: Ints) -> dict[int, str]:
+    """Return the first text that was noted for each set, by its root."""
+    texts: dict[int, str] = {}
+    for labels, text in noted:
+        for root in np.unique(roots[labels]).tolist():
+            texts.setdefault(root, text)
+    return texts
+
+
+def operator_name(node: fx.Node) -> str:
+    """Return the name of the operator that a node calls, without its overload."""
     target: Any = node.target
     if isinstance(target, torch._ops.OpOverload):
         return str(target._schema.name).rpartition("::")[2]

@@ -35,6 +35,10 @@ class Edges:
         positions: How often one example multiplies each weight (a convolution: at each pixel);
             known only where the edges were found with an example, and 1 for a linear layer
             otherwise.
+        rewritten: Groups of ``structure`` whose cut changes numbers in the network's ``forward()``
+            (of heads, say): what is left is then a list of operations, no longer the user's class.
+        products: Multiply-accumulates for one example of products of two activations (attention),
+            for each edge of a group of ``structure``; under ``""`` those that no edge takes along.
     """
 
     groups: tuple[EdgeGroup, ...]
@@ -43,6 +47,8 @@ class Edges:
     buffers: tuple[str, ...] = ()
     structure: tuple[EdgeGroup, ...] = ()
     positions: Mapping[str, int] = field(default_factory=dict)
+    rewritten: tuple[str, ...] = ()
+    products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     _plan: dict[str, tuple[GateFactor, ...]] = field(init=False, repr=False, compare=False)
     _moved: dict[tuple[int, torch.device], Tensor] = field(init=False, repr=False, compare=False)
 
@@ -174,8 +180,7 @@ class Edges:
         """Groups of :attr:`structure` whose constant units cannot move into biases.
 
         A convolution pads, and a layer that is applied at many positions may see another constant
-        at each; only a linear layer that is applied once takes a constant into its bias. Nor can a
-        convolution be left without outputs.
+        at each; only a linear layer that is applied once takes a constant into its bias.
         """
         return tuple(
             group.name
@@ -223,6 +228,8 @@ class Edges:
                 "buffers": list(self.buffers),
                 "structure": [group_to_dict(group) for group in self.structure],
                 "positions": dict(self.positions),
+                "rewritten": list(self.rewritten),
+                "products": {name: list(counts) for name, counts in self.products.items()},
             }
         )
 
@@ -248,6 +255,8 @@ class Edges:
                 tuple(content["buffers"]),
                 tuple(group_from_dict(group) for group in content["structure"]),
                 {name: int(count) for name, count in content["positions"].items()},
+                tuple(content.get("rewritten", ())),
+                {name: tuple(counts) for name, counts in content.get("products", {}).items()},
             )
         except (ValueError, KeyError, TypeError) as error:
             raise EdgeError(

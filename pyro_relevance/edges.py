@@ -18,11 +18,13 @@ from pyro_relevance.edge_set import Edges
 from pyro_relevance.errors import EdgeError
 from pyro_relevance.flow import NEVER_JUDGED, Flow, UnitFlow
 from pyro_relevance.labels import GridLabels
-from pyro_relevance.unit_flow import follow_units
+from pyro_relevance.unit_flow import follow_units, untraced
 
 __all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
 
 Granularity = Literal["input", "unit", "weight"]
+
+UNTRACED = "torch.fx cannot trace the network, which judging inputs needs"
 
 
 def find_edges(
@@ -42,7 +44,7 @@ def find_edges(
             of linear layers are followed through elementwise functions alone. With one, units of
             any network that ``torch.export`` traces are found: channels that must be cut together
             (residual sums, concatenation, grouped and depthwise convolutions, normalisation) are
-            one edge.
+            one edge, and so are the parts of a head of attention.
         granularity: ``"input"``, ``"unit"`` or ``"weight"``, or several of them: their gates
             multiply.
         where: Predicate over (name, module) of the layer that makes the units, owns the weight, or
@@ -116,16 +118,35 @@ def find_edges(
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
     buffers = tuple(name for name, _ in network.named_buffers())
-    return Edges(tuple(groups), tuple(skipped), shapes, buffers, _structure(flow), flow.positions)
+    units = {_units_name(unit.module): unit for unit in flow.units if not unit.reason}
+    products = {name: unit.products for name, unit in units.items() if unit.products}
+    return Edges(
+        tuple(groups),
+        tuple(skipped),
+        shapes,
+        buffers,
+        _structure(flow),
+        flow.positions,
+        rewritten=tuple(name for name, unit in units.items() if unit.rewritten),
+        products=products | ({"": (flow.num_fixed_macs,)} if flow.num_fixed_macs else {}),
+    )
 
 
 def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None) -> Flow:
     """Follow units layer by layer; with an example also through whatever ties them."""
-    flow = follow_units(network, example_input)
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    try:
+        flow = follow_units(network, example_input)
+    except EdgeError as error:
+        if example_input is None:
+            raise
+        try:
+            return follow_coupled_units(network, arguments, untraced(network, UNTRACED))
+        except EdgeError:
+            raise error from None
     outputs_alone = all(not u.reason or u.reason.endswith(NEVER_JUDGED) for u in flow.units)
     if example_input is None or outputs_alone:
         return flow
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
     return follow_coupled_units(network, arguments, flow)
 
 

@@ -7,7 +7,6 @@ the network and measured before it is kept; the receipt says how far they are ap
 from __future__ import annotations
 
 import importlib
-import inspect
 import io
 import json
 import os
@@ -29,7 +28,7 @@ from pyro_relevance.equivalence import (
     relative_difference,
 )
 from pyro_relevance.errors import CheckpointError
-from pyro_relevance.exported import first_line, quiet, traceable_copy
+from pyro_relevance.exported import export_any_batch, first_line, quiet, traceable_copy
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import milliseconds
 
@@ -231,15 +230,10 @@ def _exported(
     network: nn.Module, arguments: tuple[Tensor, ...]
 ) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
     """The program for any batch size, and the sizes of its inputs with their names."""
-    batch = torch.export.Dim("batch", min=1)
-    # A size of 1 would be taken for a fixed one.
-    traced = tuple(a if len(a) > 1 else torch.cat((a, a)) for a in arguments)
     try:
-        shapes = _shapes(network, traced, batch)
-        with quiet(), torch.enable_grad():
-            program = torch.export.export(network, traced, dynamic_shapes=shapes, strict=False)
+        program, shapes = export_any_batch(network, arguments)
     except Exception as error:
-        if _exports_at_one_size(network, traced):
+        if _exports_at_one_size(network, arguments):
             raise ValueError(
                 "Expected a network for any batch size, but got one that fixes it: "
                 f"{first_line(error)} Take the size from the input in forward(), as in "
@@ -263,16 +257,6 @@ def _exports_at_one_size(network: nn.Module, arguments: tuple[Tensor, ...]) -> b
     except Exception:  # whatever it is, the batch size is not to blame
         return False
     return True
-
-
-def _shapes(network: nn.Module, arguments: tuple[Tensor, ...], batch: Any) -> dict[str, Any]:
-    """For each argument of forward, that its first axis is of any size."""
-    signature = inspect.signature(network.forward)
-    bound = signature.bind(*arguments).arguments
-    return {
-        name: tuple({0: batch} for _ in value) if isinstance(value, tuple) else {0: batch}
-        for name, value in bound.items()
-    }
 
 
 def _check_unpickled(path: Path) -> None:

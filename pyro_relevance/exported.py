@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import logging
 import warnings
@@ -13,10 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import TreeSpec, tree_map
 
 from pyro_relevance.errors import EdgeError
 
-__all__ = ["Exported", "export_graph", "first_line", "quiet", "traceable_copy"]
+__all__ = [
+    "Exported",
+    "export_any_batch",
+    "export_graph",
+    "first_line",
+    "quiet",
+    "traceable_copy",
+    "value_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +39,26 @@ class Exported:
             tied tensors go by their first name.
         constants: Tensors that ``forward`` makes from nothing, by the placeholder's name.
         tensors: The parameters and buffers by qualified name.
+        outputs: How the network puts its outputs together.
     """
 
     graph: fx.Graph
     names: Mapping[str, str]
     constants: Mapping[str, Tensor]
     tensors: Mapping[str, Tensor]
+    outputs: TreeSpec
 
 
-def export_graph(network: nn.Module, arguments: tuple[Any, ...]) -> Exported:
+def export_graph(
+    network: nn.Module, arguments: tuple[Any, ...], *, any_batch: bool = False
+) -> Exported:
     """Trace a network with ``torch.export``.
 
     Args:
         network: The network; a copy is traced, in evaluation mode.
         arguments: Its inputs.
+        any_batch: Whether the graph is for any number of examples, the first axis of each input,
+            rather than for that of the inputs given.
 
     Returns:
         Its graph.
@@ -52,7 +68,11 @@ def export_graph(network: nn.Module, arguments: tuple[Any, ...]) -> Exported:
     """
     with quiet(), torch.enable_grad():
         try:
-            program = torch.export.export(traceable_copy(network), arguments, strict=False)
+            copied = traceable_copy(network)
+            if any_batch:
+                program, _ = export_any_batch(copied, arguments)
+            else:
+                program = torch.export.export(copied, arguments, strict=False)
         except Exception as error:  # torch.export raises errors of many kinds
             raise EdgeError(
                 f"Expected a network that torch.export can trace, but tracing "
@@ -73,7 +93,59 @@ def export_graph(network: nn.Module, arguments: tuple[Any, ...]) -> Exported:
         **dict(network.named_parameters(remove_duplicate=False)),
         **dict(network.named_buffers(remove_duplicate=False)),
     }
-    return Exported(program.graph, names, made, tensors)
+    outputs = program.call_spec.out_spec
+    assert outputs is not None
+    return Exported(program.graph, names, made, tensors, outputs)
+
+
+def export_any_batch(
+    network: nn.Module, arguments: tuple[Any, ...]
+) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
+    """Trace a network for any number of examples.
+
+    Args:
+        network: The network, as it is to be traced.
+        arguments: Its inputs, whose first axis counts examples.
+
+    Returns:
+        The program, and for each argument of ``forward`` that its first axis is of any size. What
+        ``torch.export`` raises is passed on.
+    """
+    # A size of 1 would be taken for a fixed one.
+    traced = tuple(a if len(a) > 1 else torch.cat((a, a)) for a in arguments)
+    batch = torch.export.Dim("batch", min=1)
+    bound = inspect.signature(network.forward).bind(*traced).arguments
+    shapes = {
+        name: tuple({0: batch} for _ in value) if isinstance(value, tuple) else {0: batch}
+        for name, value in bound.items()
+    }
+    with quiet(), torch.enable_grad():
+        program = torch.export.export(network, traced, dynamic_shapes=shapes, strict=False)
+    return program, shapes
+
+
+def value_of(node: fx.Node) -> Any:
+    """What a node gave when it was traced, without data: sizes that depend on the batch as numbers.
+
+    Args:
+        node: A node of an exported graph.
+
+    Returns:
+        Tensors on the meta device, numbers, or containers of them.
+    """
+
+    def concrete(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            shape = [_number(size) for size in value.shape]
+            return torch.empty(shape, dtype=value.dtype, device="meta")
+        return _number(value)
+
+    return tree_map(concrete, node.meta.get("val"))
+
+
+def _number(value: Any) -> Any:
+    is_symbol = isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))
+    return value.node.hint if is_symbol else value
 
 
 def traceable_copy(network: nn.Module) -> nn.Module:

@@ -15,7 +15,11 @@ NEVER_JUDGED = "outputs are never judged"
 
 @dataclass(slots=True)
 class UnitFlow:
-    """Units of one producer, or the input columns; with a ``reason`` where none can be judged."""
+    """Units of one producer, or the input columns; with a ``reason`` where none can be judged.
+
+    ``rewritten``: cutting some changes a number in ``forward()``. ``products``: for each unit,
+    multiply-accumulates of products of activations that go with it (a head of attention).
+    """
 
     module: str
     num_units: int
@@ -23,6 +27,8 @@ class UnitFlow:
     consumers: list[Slot] = field(default_factory=list)
     readers: list[str] = field(default_factory=list)
     reason: str = ""
+    rewritten: bool = False
+    products: tuple[int, ...] = ()
 
     def block(self, reason: str) -> None:
         """Give the units up; the first reason stays."""
@@ -50,6 +56,7 @@ class Flow:
         num_outputs: Units of the layer that makes the outputs; 0 where the outputs are made in
             another way.
         positions: How often one example multiplies each weight, where the shapes are known.
+        num_fixed_macs: Multiply-accumulates of products of activations that go with no unit.
     """
 
     inputs: UnitFlow
@@ -57,3 +64,4 @@ class Flow:
     weights: tuple[WeightFlow, ...]
     num_outputs: int
     positions: Mapping[str, int]
+    num_fixed_macs: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,15 @@ from pyro_relevance.cost import count_cost, evaluating, latency
 from pyro_relevance.edge_groups import EdgeGroup
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.equivalence import largest_difference
-from pyro_relevance.errors import SurgeryError
-from pyro_relevance.plain_modules import Constant, SelectFeatures
+from pyro_relevance.errors import EdgeError, SurgeryError
+from pyro_relevance.plain_modules import Constant, GraphNetwork, SelectFeatures
 from pyro_relevance.pruned_network import PrunedNetwork, load_pruned
 from pyro_relevance.receipt import Receipt
+from pyro_relevance.resizing import resized_network
 
 __all__ = ["PrunedNetwork", "Receipt", "apply_mask", "load_pruned", "prune"]
+
+OnEmpty = Literal["remove", "keep", "error"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -64,7 +67,7 @@ def prune(
     mask: Mapping[str, Tensor],
     *,
     example_input: Tensor | tuple[Tensor, ...],
-    on_empty: Literal["constant", "error"] = "constant",
+    on_empty: OnEmpty = "remove",
 ) -> PrunedNetwork:
     """Make the small network that computes what the masked network computes.
 
@@ -74,45 +77,54 @@ def prune(
         mask: For each group, booleans of ``group.shape``, True = kept.
         example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: for the comparison,
             and the batch at which latency is measured.
-        on_empty: What to do where a layer or all inputs are cut: return the ``"constant"`` network
-            that is left, or raise an ``"error"``.
+        on_empty: What to do where a layer or all inputs are cut: ``"remove"`` the layer with all
+            that only it read, so that its readers become constants; ``"keep"`` one unit of it
+            that nothing reads; or raise an ``"error"``.
 
     Returns:
-        The small network with a receipt; its training flag is that of ``network``.
+        The small network with a receipt; its training flag is that of ``network``. It consists of
+        the modules of ``network``, except where a number in its ``forward()`` has to change (heads
+        of attention, a convolution that is removed): then it is a list of operations, computes
+        what ``network`` computes in evaluation mode, and the receipt says so.
 
     Raises:
         ValueError: The mask or the network does not fit the edges, or ``on_empty`` is unknown.
         SurgeryError: The small network differs from the masked one, cannot run, or is empty and
             that is an error.
     """
-    if on_empty not in ("constant", "error"):
-        raise ValueError(f"Expected on_empty to be 'constant' or 'error', but got {on_empty!r}.")
+    if on_empty not in get_args(OnEmpty):
+        raise ValueError(
+            f"Expected on_empty from {list(get_args(OnEmpty))}, but got {on_empty!r}. 'remove' "
+            "takes a layer that is cut whole out of the network."
+        )
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
     if any(len(argument) == 0 for argument in arguments):
         raise ValueError("Expected an example_input with at least one example, but got none.")
     masked = apply_mask(network, edges, mask)
-    small = copy.deepcopy(masked)
-    with evaluating(masked, small), torch.no_grad():
-        added, notes = fold_constants(small, edges, arguments)
-        connected = nonzero_entries(small)
-        live = live_edges(edges.structure, connected, edges.unfoldable)
+    folded = copy.deepcopy(masked)
+    with evaluating(masked, folded), torch.no_grad():
+        added, notes = fold_constants(folded, edges, arguments)
+        live, kept = _left(folded, edges, added, keep_one=on_empty == "keep")
+        empty = _empty(edges, live, mask)
+        if empty and on_empty == "error":
+            raise SurgeryError(
+                f"Expected something left of each layer, but nothing is left of "
+                f"{', '.join(empty)}. Keep more edges, or accept it with on_empty='remove' or "
+                "'keep'."
+            )
         notes += _removals(live)
-        notes += _kept_for_shape(edges, mask)
-        _check_empty(edges, live, mask, on_empty)
-        kept = kept_positions(edges.structure, live, connected)
-        kept |= {
-            (bias, 0): kept[weight, 0] for weight, bias in added.items() if (weight, 0) in kept
-        }
         if is_constant(edges.structure, live, edges.positions):
-            small = Constant(masked(*(argument[:1] for argument in arguments))[0])
+            small: nn.Module = Constant(masked(*(argument[:1] for argument in arguments))[0])
             notes.append("No input is read any more: the network is a constant.")
         else:
-            _slice(small, kept)
-            for group in edges.structure:
-                if group.granularity == "input":
-                    small = _select_inputs(small, group, kept)
+            small, written = _cut(folded, edges, live, kept, arguments)
+            notes += written
     small.train(network.training)
     difference = largest_difference(masked, small, arguments)
+    if isinstance(small, GraphNetwork):
+        # It must not know how many examples there were when it was written down.
+        one = tuple(torch.cat((a, a)) if len(a) == 1 else a[:1] for a in arguments)
+        difference = max(difference, largest_difference(masked, small, one))
     parameter = next(masked.parameters())
     receipt = Receipt(
         before=count_cost(network, example_input),
@@ -162,28 +174,63 @@ def _removals(live: Mapping[str, Tensor]) -> list[str]:
     ]
 
 
-def _kept_for_shape(edges: Edges, mask: Mapping[str, Tensor]) -> list[str]:
-    return [
-        f"{name}: all are cut; one that nothing reads stays, since the layer needs a unit."
-        for name in edges.unfoldable
-        if _is_cut(name, mask)
-    ]
+def _left(
+    network: nn.Module, edges: Edges, added: Mapping[str, str], *, keep_one: bool
+) -> tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]]:
+    """What lives, and what stays of each tensor along each axis, biases that were added too."""
+    connected = nonzero_entries(network)
+    live = live_edges(edges.structure, connected, edges.unfoldable, keep_one=keep_one)
+    kept = kept_positions(edges.structure, live, connected)
+    kept |= {(bias, 0): kept[weight, 0] for weight, bias in added.items() if (weight, 0) in kept}
+    return live, kept
 
 
-def _is_cut(name: str, mask: Mapping[str, Tensor]) -> bool:
-    return name in mask and not bool(mask[name].any())
-
-
-def _check_empty(
-    edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor], on_empty: str
-) -> None:
+def _empty(edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> list[str]:
+    """Groups of which nothing is left, or nothing but one unit for the layer's sake."""
     empty = [name for name, flags in live.items() if not bool(flags.any())]
-    empty += [name for name in edges.unfoldable if _is_cut(name, mask)]
-    if empty and on_empty == "error":
+    cut = [name for name, keep in mask.items() if name in live and not bool(keep.any())]
+    return list(dict.fromkeys((*empty, *cut)))
+
+
+def _cut(
+    network: nn.Module,
+    edges: Edges,
+    live: Mapping[str, Tensor],
+    kept: Mapping[tuple[str, int], Tensor],
+    arguments: tuple[Tensor, ...],
+) -> tuple[nn.Module, list[str]]:
+    """Cut the tensors of a network, in its own modules if these can do with what is left."""
+    changed = [name for name in edges.rewritten if not bool(live[name].all())]
+    gone = [name for name in edges.unfoldable if not bool(live[name].any())]
+    if not changed and not gone:
+        small = copy.deepcopy(network)
+        _slice(small, kept)
+        for group in edges.structure:
+            if group.granularity == "input":
+                small = _select_inputs(small, group, kept)
+        if _runs(small, arguments):
+            return small, []
+    try:
+        written = resized_network(network, arguments, kept)
+    except EdgeError as error:
         raise SurgeryError(
-            f"Expected something left of each layer, but nothing is left of {', '.join(empty)}. "
-            "Keep more edges, or accept what is left of it with on_empty='constant'."
-        )
+            "Expected a network whose forward() can do with what is left, or can be written anew, "
+            f"but it failed: {error} A size is written into forward(), or a layer is cut whole: "
+            "take sizes from tensors there, or keep one unit of each layer with on_empty='keep'."
+        ) from error
+    why = [f"{name} changed numbers in it" for name in changed]
+    why += [f"{name} is removed" for name in gone]
+    reason = ", ".join(why) or "it has sizes of its own"
+    return written, [f"forward() is now a list of operations, as in evaluation mode: {reason}."]
+
+
+def _runs(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
+    """Whether a network does not stumble over sizes that are written into its code."""
+    try:
+        network(*arguments)
+    except (RuntimeError, IndexError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:

@@ -38,7 +38,7 @@ from pyro_relevance.tracing import (
     trace_graph,
 )
 
-__all__ = ["follow_units"]
+__all__ = ["follow_units", "untraced"]
 
 INPUT = "\0input"
 
@@ -74,6 +74,21 @@ def follow_units(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] 
                 "Call the network once on an example before looking for its edges."
             )
     return _Follower(network, example_input).follow()
+
+
+def untraced(network: nn.Module, reason: str) -> Flow:
+    """What is known of a network that cannot be followed: the weights of its layers.
+
+    Args:
+        network: The network.
+        reason: Why its inputs cannot be judged.
+
+    Returns:
+        A flow without units.
+    """
+    modules = dict(network.named_modules())
+    weights = _weights(modules, layer_faults(fx.Graph(), modules))
+    return Flow(UnitFlow("", 0, reason=reason), (), weights, 0, {})
 
 
 class _Follower:
@@ -115,20 +130,10 @@ class _Follower:
         return Flow(
             self.inputs,
             tuple(self.units.values()),
-            self._weights(),
+            _weights(self.modules, self.faults),
             self.num_outputs,
             self.positions,
         )
-
-    def _weights(self) -> tuple[WeightFlow, ...]:
-        weights = []
-        for name, module in self.modules.items():
-            if isinstance(module, LAYERS):
-                reason = self.faults.get(name, "")
-                reason = "" if reason == CALLED_TWICE else reason
-                tensor = join_name(name, "weight")
-                weights.append(WeightFlow(tensor, name, tuple(module.weight.shape), reason))
-        return tuple(weights)
 
     def _call_module(self, node: fx.Node, name: str) -> None:
         module = self.modules[name]
@@ -288,6 +293,17 @@ class _Follower:
 
     def _flow(self, source: str) -> UnitFlow:
         return self.inputs if source == INPUT else self.units[source]
+
+
+def _weights(modules: dict[str, nn.Module], faults: dict[str, str]) -> tuple[WeightFlow, ...]:
+    weights = []
+    for name, module in modules.items():
+        if isinstance(module, LAYERS):
+            reason = faults.get(name, "")
+            reason = "" if reason == CALLED_TWICE else reason
+            tensor = join_name(name, "weight")
+            weights.append(WeightFlow(tensor, name, tuple(module.weight.shape), reason))
+    return tuple(weights)
 
 
 def _columns(num_columns: int, num_units: int) -> tuple[int, ...] | None:

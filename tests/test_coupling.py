@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import pyro_relevance as pr
-from pyro_relevance.cost import masked_cost
+from pyro_relevance.cost import count_cost, masked_cost
 from pyro_relevance.disjoint_sets import DisjointSets
 from pyro_relevance.errors import EdgeError, SurgeryError
 
@@ -64,10 +66,7 @@ class Concatenation(Network):
         self.norm = nn.BatchNorm2d(13)
 
     def body(self, x):
-        x = torch.cat([x, self.one(x)], 1)
-        return (
-            torch.cat([self.two(self.norm(x)), x[:, :, :, :]], 1)[:, :13] if False else self.norm(x)
-        )
+        return self.norm(torch.cat([x, self.one(x)], 1))
 
 
 class Depthwise(Network):
@@ -179,6 +178,35 @@ class Auxiliary(Network):
         return x + self.auxiliary(x).mean() if self.training else x
 
 
+class Fixed(Network):
+    """It takes a part of the channels whose size is written into the code."""
+
+    def body(self, x):
+        return torch.cat([x[:, 3:], x[:, :3]], 1)
+
+
+class Split(Network):
+    """Parts of unequal size, of which one is dropped."""
+
+    def __init__(self):
+        super().__init__(last=6)
+        self.one = conv(2, 3)
+
+    def body(self, x):
+        one, two, _ = x.split([2, 3, 3], 1)
+        return torch.cat([self.one(one), two], 1)
+
+
+class Rolled(Network):
+    def body(self, x):
+        return x.roll(2, 1)
+
+
+class Indexed(Network):
+    def body(self, x):
+        return x[:, [1, 0, 3, 2, 5, -4, 7, 6, 0]][:, 1:]
+
+
 NETWORKS = {
     # what is tied: units of each group
     Residual: {"stem.0.units": 8, "block1.0.units": 6},
@@ -195,6 +223,10 @@ NETWORKS = {
     Scaled: {"stem.0.units": 8},
     CalledTwice: {"stem.0.units": 8},
     Auxiliary: {"stem.0.units": 8},
+    Fixed: {"stem.0.units": 8},
+    Split: {"stem.0.units": 5, "one.0.units": 3},
+    Rolled: {"stem.0.units": 8},
+    Indexed: {"stem.0.units": 7},  # one of them is not read
 }
 
 
@@ -228,7 +260,13 @@ def check(network, edges, mask, x):
     pruned = pr.prune(network, edges, mask, example_input=x)
     tolerance = 1e-4 if x.dtype == torch.float32 else 1e-9
     assert pruned.receipt.max_difference <= tolerance
-    assert pruned.receipt.after.num_parameters == masked_cost(edges, mask).num_parameters
+    predicted, after = masked_cost(edges, mask), pruned.receipt.after
+    if all(bool(keep.any()) for keep in mask.values()):
+        assert after.num_parameters == predicted.num_parameters
+        assert after.num_macs == predicted.num_macs
+    else:  # what a removed layer leaves without use is not foreseen
+        assert after.num_parameters <= predicted.num_parameters
+        assert after.num_macs <= predicted.num_macs
     pruned(x).sum().backward()
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
     return pruned
@@ -257,17 +295,51 @@ def test_units_and_their_weights(kind):
         check(network, edges, random_mask(edges, density), x)
 
 
-@pytest.mark.contract
-def test_a_layer_that_is_cut_whole_keeps_one_unit_and_says_so():
+def without(edges, name):
+    """Return a mask that cuts one group whole."""
+    mask = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
+    mask[name][:] = False
+    return mask
+
+
+@pytest.mark.exact
+def test_a_layer_that_is_cut_whole_is_removed_with_its_branch():
     network, x = make(Residual), torch.randn(2, 3, 6, 6)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
-    mask = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
-    mask["block1.0.units"][:] = False
-    pruned = check(network, edges, mask, x)
-    assert pruned.network.block1[0].out_channels == 1
-    assert any("block1.0.units: all are cut" in note for note in pruned.receipt.notes)
+    pruned = check(network, edges, without(edges, "block1.0.units"), x)
+    assert "block1.0.units: 0 of 6 left." in pruned.receipt.notes
+    assert "block1.0.units is removed" in pruned.receipt.notes[-1]
+    called = [step.target for step in pruned.network.steps if "conv" in step.target]
+    assert called == ["torch.ops.aten.conv2d.default"]  # of three the stem alone is left
+    assert not any(name.startswith("block1") for name in pruned.network.state_dict())
+    # The branch has become its bias, added to the stream.
+    stem = F.relu(network.stem(x) + network.block2.bias[:, None, None])
+    expected = network.classifier(stem.mean((2, 3)))
+    torch.testing.assert_close(pruned(x), expected)
+
+
+@pytest.mark.exact
+def test_a_layer_that_is_cut_whole_keeps_one_unit_if_so_chosen():
+    network, x = make(Residual), torch.randn(2, 3, 6, 6)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    mask = without(edges, "block1.0.units")
+    kept = pr.prune(network, edges, mask, example_input=x, on_empty="keep")
+    assert kept.network.block1[0].out_channels == 1
+    assert "block1.0.units: 1 of 6 left." in kept.receipt.notes
+    assert kept.receipt.max_difference < 1e-5
     with pytest.raises(SurgeryError, match="nothing is left of block1.0.units"):
         pr.prune(network, edges, mask, example_input=x, on_empty="error")
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_each_group_can_be_removed_whole(kind):
+    network, x = make(kind), torch.randn(2, 3, 6, 6)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    for name in edges.names:
+        check(network, edges, without(edges, name), x)
+        kept = pr.prune(network, edges, without(edges, name), example_input=x, on_empty="keep")
+        assert kept.receipt.after.num_parameters > 0
 
 
 class Normed(nn.Module):
@@ -276,44 +348,135 @@ class Normed(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed, self.norm = nn.Linear(5, 8), nn.LayerNorm(8)
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
         self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 8)
         self.head = nn.Linear(8, 3)
+        self.make_attention()
+
+    def make_attention(self):
+        self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
+
+    def attend(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
 
     def forward(self, x):
         x = self.embed(x)
-        normed = self.norm(x)
-        x = x + self.attention(normed, normed, normed, need_weights=False)[0]
+        x = x + self.attend(self.norm(x))
         return self.head((x + self.down(F.gelu(self.up(self.norm(x))))).mean(1))
+
+
+class Written(Normed):
+    """Attention as it is written down by hand, with a bias and a scale for each head."""
+
+    def make_attention(self):
+        self.qkv, self.project = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.bias = nn.Parameter(torch.randn(4, 1, 6))
+        self.scale = nn.Parameter(torch.rand(4, 1, 1))
+
+    def attend(self, x):
+        n, length, width = x.shape
+        q, k, v = self.qkv(x).reshape(n, length, 3, 4, width // 4).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1)) * self.scale + self.bias
+        mixed = weights.softmax(-1) @ v
+        return self.project(mixed.transpose(1, 2).reshape(n, length, width))
+
+
+class Einsum(Normed):
+    """Attention in Einstein's notation, on queries and keys of length one."""
+
+    def make_attention(self):
+        self.q, self.k, self.v = (nn.Linear(8, 12) for _ in range(3))
+        self.project = nn.Linear(12, 8)
+
+    def attend(self, x):
+        q, k, v = (m(x).unflatten(-1, (4, 3)) for m in (self.q, self.k, self.v))
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        weights = torch.einsum("b i h d, b j h d -> b h i j", q, k).softmax(-1)
+        return self.project(torch.einsum("bhij,bjhd->bihd", weights, v).flatten(2))
+
+
+class Causal(Normed):
+    def make_attention(self):
+        self.qkv, self.project = nn.Linear(8, 24, bias=False), nn.Linear(8, 8, bias=False)
+
+    def attend(self, x):
+        q, k, v = (part.unflatten(-1, (4, 2)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.project(mixed.transpose(1, 2).flatten(2))
+
+
+def attention_groups(edges):
+    return [group for group in edges if group.name in edges.rewritten]
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", [Normed, Written, Einsum, Causal])
+def test_heads_of_attention_are_cut_whole_and_exactly(kind, dtype):
+    network, x = kind().to(dtype).eval(), torch.randn(2, 6, 5, dtype=dtype)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    assert [group.num_edges for group in attention_groups(edges)] == [4]
+    assert "up.units" in edges.names
+    assert pr.Edges.from_json(edges.to_json()) == edges
+    everything = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
+    assert masked_cost(edges, everything).num_macs == count_cost(network, x).num_macs
+    for density in (0.0, 0.3, 0.7, 1.0):
+        pruned = check(network, edges, random_mask(edges, density), x)
+        with torch.no_grad():
+            for size in (1, 3):  # it does not know how many examples there were
+                assert pruned(x[:1].repeat(size, 1, 1)).shape == (size, 3)
+    heads = attention_groups(edges)[0].name
+    assert "is removed" in check(network, edges, without(edges, heads), x).receipt.notes[-1]
+
+
+@pytest.mark.exact
+def test_a_network_without_some_heads_is_saved_and_exported(tmp_path):
+    network, x = Normed().eval(), torch.randn(2, 6, 5)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    pruned = check(network, edges, random_mask(edges, 0.5), x)
+    pruned.save(tmp_path / "small.safetensors")
+    assert torch.equal(pr.load_pruned(tmp_path / "small.safetensors")(x), pruned(x))
+    receipt = pr.export_torch(pruned, tmp_path / "small.pt2", example_input=x)
+    assert receipt.max_difference < 1e-5
 
 
 @pytest.mark.exact
 def test_what_cannot_be_cut_has_a_reason():
     network, x = Normed().eval(), torch.randn(2, 4, 5)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
-    assert edges.names == ("up.units",)
+    assert edges.names == ("attention.units", "up.units")
     reasons = {item.name: item.reason for item in edges.skipped}
     assert "LayerNorm reads all of them together" in reasons["embed.units"]
-    assert "heads of attention" in reasons["attention.units"]
     assert "outputs are never judged" in reasons["head.units"]
-    check(network, edges, random_mask(edges, 0.5), x)
 
 
-class Fixed(Network):
-    """It takes a part of the channels whose size is written into the code."""
+class Blind(Normed):
+    """Its code looks at the number of examples."""
+
+    def attend(self, x):
+        return super().attend(x if len(x) == 1 else 1.0 * x)
+
+
+@pytest.mark.contract
+def test_heads_stay_where_the_code_cannot_be_written_anew():
+    edges = pr.find_edges(Blind(), example_input=torch.randn(2, 4, 5), granularity="unit")
+    assert edges.names == ("up.units",)
+    reasons = {item.name: item.reason for item in edges.skipped}
+    assert "the number of heads is written into forward()" in reasons["attention.units"]
+
+
+class Single(Network):
+    """One channel is used apart."""
+
+    def __init__(self):
+        super().__init__(last=9)
 
     def body(self, x):
-        return torch.cat([x[:, :3], x[:, 3:]], 1)
+        return torch.cat([x, x[:, 2].unsqueeze(1)], 1)
 
 
-class Rolled(Network):
+class Mixed(Network):
     def body(self, x):
-        return x.roll(2, 1)
-
-
-class Indexed(Network):
-    def body(self, x):
-        return x[:, [1, 0, 3, 2, 5, 4, 7, 6]]
+        return x * x.softmax(1)
 
 
 class Constant(Network):
@@ -330,9 +493,8 @@ class Sorted(Network):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (Fixed, "written into forward"),
-        (Rolled, "written into forward"),
-        (Indexed, "written into forward"),
+        (Single, "single ones are taken whose places are written into forward"),
+        (Mixed, "the operation 'softmax' reads all of them together"),
         (Constant, "a constant of their size"),
         (Sorted, "pass through the operation 'sort'"),
     ],
@@ -365,6 +527,55 @@ def test_networks_of_torchvision(name):
     x = torch.randn(1, 3, 64, 64)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     check(network, edges, random_mask(edges, 0.6), x)
+
+
+def vision_transformer():
+    return torchvision.models.VisionTransformer(
+        image_size=16, patch_size=4, num_layers=2, num_heads=4, hidden_dim=16, mlp_dim=24
+    )
+
+
+def swin(version):
+    """Shifted windows: a mask made in place, relative positions for each head, rolls."""
+    v2 = version == 2
+    settings = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2} if v2 else {}
+    return torchvision.models.SwinTransformer(
+        patch_size=[2, 2], embed_dim=12, depths=[2, 2], num_heads=[3, 6], window_size=[4, 4],
+        num_classes=5, **settings,
+    )  # fmt: skip
+
+
+def maxvit():
+    return torchvision.models.MaxVit(
+        input_size=(32, 32), stem_channels=8, partition_size=4, block_channels=[8, 16],
+        block_layers=[1, 1], head_dim=4, stochastic_depth_prob=0.0, num_classes=5,
+    )  # fmt: skip
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize(
+    ("make_network", "size"),
+    [
+        (vision_transformer, 16),
+        (functools.partial(swin, 1), 32),
+        (functools.partial(swin, 2), 32),
+        (maxvit, 32),
+    ],
+    ids=["vit", "swin", "swin_v2", "maxvit"],
+)
+def test_transformers_of_torchvision(make_network, size):
+    torch.manual_seed(0)
+    network, x = make_network().eval(), torch.randn(1, 3, size, size)
+    shake(network)
+    for parameter in network.parameters():
+        if not bool(parameter.any()):  # a head of zeros would hide everything
+            nn.init.normal_(parameter, std=0.3)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    heads = attention_groups(edges)
+    assert len(heads) in (2, 4)
+    assert all(group.num_edges in (2, 3, 4, 6) for group in heads)
+    check(network, edges, random_mask(edges, 0.6), x)
+    check(network, edges, without(edges, heads[0].name), x)
 
 
 @pytest.mark.exact

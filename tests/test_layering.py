@@ -24,12 +24,12 @@ LAYERS: dict[str, str] = {
     """,
     "edges, priors, likelihoods, guides, elbo": """
         edges edge_groups edge_set flow unit_flow input_gates gate_factor
-        coupling coupled_units exported disjoint_sets
+        coupling coupled_units exported disjoint_sets label_tensors
         priors likelihoods guides elbo programs recording replay noise
     """,
     "model and surgery": """
         model guide_draws
-        surgery architecture receipt pruned_network constant_folding equivalence
+        surgery resizing architecture receipt pruned_network constant_folding equivalence
     """,
     "posterior": "posterior evaluation",
     "training": "svi training callbacks preparation data_checks divergence",

@@ -175,7 +175,7 @@ def test_all_pruned_is_a_constant(granularity):
     assert pruned(torch.randn(0, 3)).shape == (0, 2)
     assert pruned.receipt.after.num_parameters == 2
     assert pruned.receipt.after.num_macs == 0
-    with pytest.raises(SurgeryError, match=r"nothing is left of inputs, .*on_empty='constant'"):
+    with pytest.raises(SurgeryError, match=r"nothing is left of inputs, .*on_empty='remove'"):
         prune(network, edges, mask, example_input=x, on_empty="error")
 
 
@@ -310,27 +310,48 @@ def test_masks_and_networks_that_do_not_fit():
         apply_mask(network, edges, {"hidden1.units": torch.ones(4)})
     with pytest.raises(ValueError, match=r"'hidden1.weight' of shape \(4, 3\), but got \(7, 3\)"):
         apply_mask(MLP(3, (7,), 1), edges, mask)
-    with pytest.raises(ValueError, match="on_empty to be 'constant' or 'error', but got 'raise'"):
+    with pytest.raises(ValueError, match=r"\['remove', 'keep', 'error'\], but got 'raise'"):
         prune(network, edges, mask, example_input=x, on_empty="raise")
     with pytest.raises(ValueError, match="at least one example, but got none"):
         prune(network, edges, mask, example_input=x[:0])
 
 
-@pytest.mark.contract
-def test_sizes_written_into_forward_are_refused():
-    class Fixed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 1)
+class Fixed(nn.Module):
+    """A number of units is written into its code."""
 
-        def forward(self, x):
-            return self.b(self.a(x).view(-1, 4))
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 1)
 
-    network, x = Fixed(), torch.zeros(2, 3)
+    def forward(self, x):
+        return self.b(self.a(x).view(-1, 4))
+
+
+class FixedBatch(Fixed):
+    """And a number of examples too."""
+
+    def forward(self, x):
+        return self.b(self.a(x).view(2, 4))
+
+
+@pytest.mark.exact
+def test_sizes_written_into_forward_are_written_anew():
+    network, x = Fixed(), torch.randn(2, 3)
     edges = find_edges(network, example_input=x)
-    with pytest.raises(
-        SurgeryError, match=r"to run like the masked one, but it failed.*A size may be"
-    ):
+    mask = {"a.units": torch.tensor([1, 0, 0, 1]).bool()}
+    pruned = prune(network, edges, mask, example_input=x)
+    assert pruned.receipt.after.num_parameters == masked_cost(edges, mask).num_parameters
+    assert pruned.receipt.notes[-1].startswith("forward() is now a list of operations")
+    for size in (1, 2, 5):
+        x = torch.randn(size, 3)
+        torch.testing.assert_close(pruned(x), apply_mask(network, edges, mask)(x))
+
+
+@pytest.mark.contract
+def test_sizes_that_cannot_be_written_anew_are_refused():
+    network, x = FixedBatch(), torch.randn(2, 3)
+    edges = find_edges(network, example_input=x)
+    with pytest.raises(SurgeryError, match=r"A size is written into forward\(\)"):
         prune(network, edges, {"a.units": torch.tensor([1, 0, 0, 1]).bool()}, example_input=x)
 
 

@@ -37,14 +37,20 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     coupling = follow_channels(network, arguments)
     reasons = _reasons(coupling)
     reasons |= _not_written_anew(network, arguments, coupling, reasons)
-    units = tuple(_unit_flow(coupling, layers, reasons) for layers in _tied_layers(coupling))
+    tied = _tied_layers(coupling)
+    units = [_unit_flow(coupling, layers, reasons) for layers in tied]
+    units += [
+        rest
+        for layers, unit in zip(tied, units, strict=True)
+        for rest in _unjudged(coupling, layers, unit, reasons)
+    ]
     outputs = flow.num_outputs
     if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:
         outputs = coupling.outputs[0].shape[1]
     products = sum(coupling.products.values()) - sum(sum(unit.products) for unit in units)
     return replace(
         flow,
-        units=units,
+        units=tuple(units),
         num_outputs=outputs,
         positions=dict(coupling.positions),
         num_fixed_macs=products,
@@ -102,10 +108,30 @@ def _not_written_anew(
     return {}
 
 
+def _made(coupling: Coupling, layers: list[Axis]) -> list[int]:
+    """Return the sets that some layers make, in the order of their positions."""
+    made = np.concatenate([coupling.roots[coupling.makers[axis]] for axis in layers])
+    return list(dict.fromkeys(made.tolist()))
+
+
+def _unjudged(
+    coupling: Coupling, layers: list[Axis], judged: UnitFlow, reasons: dict[int, str]
+) -> list[UnitFlow]:
+    """Return what is not judged of layers of which the rest is, by reason."""
+    made = _made(coupling, layers)
+    counts: dict[str, int] = {}
+    for root in made if not judged.reason else ():
+        if root in reasons:
+            counts[reasons[root]] = counts.get(reasons[root], 0) + 1
+    return [
+        UnitFlow(judged.module, 0, reason=f"{count} of {len(made)} are not judged: {reason}")
+        for reason, count in counts.items()
+    ]
+
+
 def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, str]) -> UnitFlow:
     roots = coupling.roots
-    made = np.concatenate([roots[coupling.makers[axis]] for axis in layers])
-    ordered = list(dict.fromkeys(made.tolist()))
+    ordered = _made(coupling, layers)
     module = layers[0][0].rpartition(".")[0]
     judged = [root for root in ordered if root not in reasons]
     if not judged:
@@ -113,7 +139,7 @@ def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, str]) 
     number = np.full(len(roots) + 1, -1)
     number[judged] = np.arange(len(judged))
     flow = UnitFlow(module, len(judged))
-    flow.rewritten = any(root in coupling.written for root in judged)
+    flow.rewritten = tuple(i for i, root in enumerate(judged) if root in coupling.written)
     if any(root in coupling.products for root in judged):
         flow.products = tuple(coupling.products.get(root, 0) for root in judged)
     for axis, labels in coupling.makers.items():

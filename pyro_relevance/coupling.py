@@ -45,6 +45,7 @@ Labels = dict[fx.Node, Any]
 
 HEADS = "the number of heads"
 PLACE = "the place where a part of them is taken"
+PADDED = "the number of channels that are added"
 _MOVES = frozenset([
     "_unsafe_view", "adjoint", "cat", "channel_shuffle", "chunk", "constant_pad_nd", "dsplit",
     "expand", "flatten", "flip", "hsplit", "index", "index_select", "mT", "moveaxis", "movedim",
@@ -408,7 +409,7 @@ class _Follower:
         if name == "pad" and setting(node, "mode") != "constant":
             return self._spread(node, args[0])
         if name in ("pad", "constant_pad_nd"):
-            return _padded(args[0], args[1])
+            return self._padded(args[0], args[1])
         if name in ("view", "_unsafe_view"):
             return args[0].reshape(args[1])  # labels may lie in memory otherwise than the data
         return target(*args, **kwargs)
@@ -431,6 +432,24 @@ class _Follower:
         start, end = (self._constant(setting(node, name)) for name in ("start", "end"))
         whole = (start or 0) == 0 and (end is None or end >= size)
         return not whole or setting(node, "step") != 1
+
+    def _padded(self, labels: Tensor, widths: Sequence[int]) -> Tensor:
+        """Pad with constants: what is added to an axis of units are units, each on its own."""
+        for place in range(len(widths) // 2):
+            dim, (before, after) = labels.ndim - 1 - place, widths[2 * place : 2 * place + 2]
+            varies = dim in variable_axes(labels)
+            if varies and min(before, after) < 0:
+                self.fixed.append((compact(labels), dim, False))
+            around = [0] * (2 * place) + [before, after]
+            labels = torch.nn.functional.pad(labels, around, value=FILLER).clone()
+            for start, count in ((0, before), (labels.shape[dim] - after, after)):
+                if varies and count > 0:
+                    shape = [count if d == dim else 1 for d in range(labels.ndim)]
+                    added = self._new(tuple(shape))
+                    self._write(added, PADDED)
+                    labels.narrow(dim, start, count).copy_(added)
+            labels = compact(labels)
+        return labels
 
     def _spread(self, node: fx.Node, labels: Tensor) -> Tensor:
         """Padding by copies: labels must not vary along the padded axes."""
@@ -744,16 +763,6 @@ class _Follower:
 
 def _constant_along(values: Ints, axis: int) -> bool:
     return bool((values == values.take([0], axis=axis)).all())
-
-
-def _padded(labels: Tensor, widths: Sequence[int]) -> Tensor:
-    """Pad with constants; what is added to an axis of units has a size written into the code."""
-    for place in range(len(widths) // 2):
-        varies = narrowed(labels)[0].shape[labels.ndim - 1 - place] > 1
-        width = [0] * (2 * place) + list(widths[2 * place : 2 * place + 2])
-        value = KEPT if varies else FILLER
-        labels = compact(torch.nn.functional.pad(labels, width, value=value))
-    return labels
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -35,8 +35,9 @@ class Edges:
         positions: How often one example multiplies each weight (a convolution: at each pixel);
             known only where the edges were found with an example, and 1 for a linear layer
             otherwise.
-        rewritten: Groups of ``structure`` whose cut changes numbers in the network's ``forward()``
-            (of heads, say): what is left is then a list of operations, no longer the user's class.
+        rewritten: Edges of groups of ``structure`` whose cut changes numbers in the network's
+            ``forward()`` (of heads, say): what is left is then a list of operations, no longer the
+            user's class.
         products: Multiply-accumulates for one example of products of two activations (attention),
             for each edge of a group of ``structure``; under ``""`` those that no edge takes along.
     """
@@ -47,7 +48,7 @@ class Edges:
     buffers: tuple[str, ...] = ()
     structure: tuple[EdgeGroup, ...] = ()
     positions: Mapping[str, int] = field(default_factory=dict)
-    rewritten: tuple[str, ...] = ()
+    rewritten: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     _plan: dict[str, tuple[GateFactor, ...]] = field(init=False, repr=False, compare=False)
     _moved: dict[tuple[int, torch.device], Tensor] = field(init=False, repr=False, compare=False)
@@ -228,7 +229,7 @@ class Edges:
                 "buffers": list(self.buffers),
                 "structure": [group_to_dict(group) for group in self.structure],
                 "positions": dict(self.positions),
-                "rewritten": list(self.rewritten),
+                "rewritten": {name: list(indices) for name, indices in self.rewritten.items()},
                 "products": {name: list(counts) for name, counts in self.products.items()},
             }
         )
@@ -255,7 +256,7 @@ class Edges:
                 tuple(content["buffers"]),
                 tuple(group_from_dict(group) for group in content["structure"]),
                 {name: int(count) for name, count in content["positions"].items()},
-                tuple(content.get("rewritten", ())),
+                {name: tuple(edges) for name, edges in content.get("rewritten", {}).items()},
                 {name: tuple(counts) for name, counts in content.get("products", {}).items()},
             )
         except (ValueError, KeyError, TypeError) as error:

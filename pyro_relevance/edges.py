@@ -127,7 +127,7 @@ def find_edges(
         buffers,
         _structure(flow),
         flow.positions,
-        rewritten=tuple(name for name, unit in units.items() if unit.rewritten),
+        rewritten={name: unit.rewritten for name, unit in units.items() if unit.rewritten},
         products=products | ({"": (flow.num_fixed_macs,)} if flow.num_fixed_macs else {}),
     )
 

@@ -17,7 +17,7 @@ NEVER_JUDGED = "outputs are never judged"
 class UnitFlow:
     """Units of one producer, or the input columns; with a ``reason`` where none can be judged.
 
-    ``rewritten``: cutting some changes a number in ``forward()``. ``products``: for each unit,
+    ``rewritten``: those whose cut changes a number in ``forward()``. ``products``: for each unit,
     multiply-accumulates of products of activations that go with it (a head of attention).
     """
 
@@ -27,7 +27,7 @@ class UnitFlow:
     consumers: list[Slot] = field(default_factory=list)
     readers: list[str] = field(default_factory=list)
     reason: str = ""
-    rewritten: bool = False
+    rewritten: tuple[int, ...] = ()
     products: tuple[int, ...] = ()
 
     def block(self, reason: str) -> None:

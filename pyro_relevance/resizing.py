@@ -392,10 +392,18 @@ class _Writer:
         return (left, *node.args[1:]), node.kwargs, node.target
 
     def _pad(self, node: fx.Node) -> Any:
-        """Around a value of which nothing is left, the padding stays."""
-        if self.results[node.args[0]] is not _DEAD:  # type: ignore[index]
-            return node.args, node.kwargs, node.target
-        return self._constant(node, float(setting(node, "value") or 0.0)), {}, None
+        """Channels are added for those that are left; around nothing, the padding stays."""
+        if self.results[node.args[0]] is _DEAD:  # type: ignore[index]
+            return self._constant(node, float(setting(node, "value") or 0.0)), {}, None
+        labels = self.labels[node]
+        widths = list(setting(node, "pad"))
+        for place in range(len(widths) // 2):
+            flags = self._flags(labels, labels.ndim - 1 - place)
+            if not bool(flags.all()):
+                before, after = widths[2 * place : 2 * place + 2]
+                left = int(flags[:before].sum()), int(flags[len(flags) - after :].sum())
+                widths[2 * place : 2 * place + 2] = left
+        return _with(node, "pad", widths)
 
     def _constant(self, node: fx.Node, value: float) -> Result:
         """A value of the size that is left of another one."""

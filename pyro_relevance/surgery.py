@@ -200,7 +200,9 @@ def _cut(
     arguments: tuple[Tensor, ...],
 ) -> tuple[nn.Module, list[str]]:
     """Cut the tensors of a network, in its own modules if these can do with what is left."""
-    changed = [name for name in edges.rewritten if not bool(live[name].all())]
+    changed = [
+        name for name, some in edges.rewritten.items() if not bool(live[name][[*some]].all())
+    ]
     gone = [name for name in edges.unfoldable if not bool(live[name].any())]
     if not changed and not gone:
         small = copy.deepcopy(network)

@@ -17,6 +17,7 @@ import pyro_relevance as pr
 from pyro_relevance.cost import count_cost, masked_cost
 from pyro_relevance.disjoint_sets import DisjointSets
 from pyro_relevance.errors import EdgeError, SurgeryError
+from pyro_relevance.plain_modules import GraphNetwork
 
 
 def conv(inputs, outputs, size=3, **settings):
@@ -210,7 +211,7 @@ class Indexed(Network):
 NETWORKS = {
     # what is tied: units of each group
     Residual: {"stem.0.units": 8, "block1.0.units": 6},
-    PaddedShortcut: {"stem.0.units": 8},
+    PaddedShortcut: {"stem.0.units": 12},
     Concatenation: {"stem.0.units": 8, "one.0.units": 5},
     Depthwise: {"stem.0.units": 8, "point.0.units": 8},
     Grouped: {"stem.0.units": 4, "point.0.units": 8},
@@ -527,6 +528,37 @@ def test_networks_of_torchvision(name):
     x = torch.randn(1, 3, 64, 64)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     check(network, edges, random_mask(edges, 0.6), x)
+
+
+class Partly(Network):
+    """A constant is written out along the first three channels."""
+
+    def body(self, x):
+        first = x[:, :3] * torch.arange(1.0, 4.0).view(1, 3, 1, 1)
+        return torch.cat([first, x[:, 3:]], 1)
+
+
+@pytest.mark.exact
+def test_units_that_are_not_judged_beside_others_are_listed():
+    network, x = make(Partly), torch.randn(2, 3, 6, 6)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    assert edges["stem.0.units"].num_edges == 5
+    reasons = {item.name: item.reason for item in edges.skipped}
+    assert reasons["stem.0.units"].startswith("3 of 8 are not judged: a constant of their size")
+    check(network, edges, random_mask(edges, 0.5), x)
+
+
+@pytest.mark.exact
+def test_channels_that_a_shortcut_adds_are_units():
+    torch.manual_seed(0)
+    network, x = pr.networks.ResNet20().eval(), torch.randn(2, 3, 32, 32)
+    shake(network)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    assert edges.num_edges == 64 + 3 * (16 + 32 + 64)
+    mask = random_mask(edges, 0.5)
+    assert isinstance(check(network, edges, mask, x).network, GraphNetwork)
+    mask["conv1.units"][list(edges.rewritten["conv1.units"])] = True
+    assert type(check(network, edges, mask, x).network) is type(network)
 
 
 def vision_transformer():

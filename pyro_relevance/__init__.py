@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyro_relevance.masks import Mask
     from pyro_relevance.model import RelevanceModel
     from pyro_relevance.posterior import Posterior
+    from pyro_relevance.precision import Precision
     from pyro_relevance.report import rule_path, to_arviz
     from pyro_relevance.surgery import PrunedNetwork, apply_mask, load_pruned, prune
     from pyro_relevance.svi import Checkpoint, Fit, fit
@@ -53,6 +54,7 @@ __all__ = [
     "LeanELBO",
     "Mask",
     "Posterior",
+    "Precision",
     "PrunedNetwork",
     "RelevanceModel",
     "apply_mask",
@@ -93,6 +95,7 @@ _HOMES = {
     "LeanELBO": "elbo",
     "Mask": "masks",
     "Posterior": "posterior",
+    "Precision": "precision",
     "PrunedNetwork": "surgery",
     "RelevanceModel": "model",
     "apply_mask": "surgery",

@@ -25,7 +25,7 @@ LAYERS: dict[str, str] = {
     "edges, priors, likelihoods, guides, elbo": """
         edges edge_groups edge_set flow unit_flow input_gates gate_factor
         coupling coupled_units exported disjoint_sets label_tensors
-        priors likelihoods guides elbo programs recording replay noise
+        priors likelihoods guides elbo precision programs recording replay noise
     """,
     "model and surgery": """
         model guide_draws

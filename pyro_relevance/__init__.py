@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyro_relevance.edges import Edges, find_edges
     from pyro_relevance.elbo import LeanELBO
     from pyro_relevance.export import ExportReceipt, export_onnx, export_torch
+    from pyro_relevance.fine_tuning import fine_tune
     from pyro_relevance.io import load_posterior, save_posterior
     from pyro_relevance.masks import Mask
     from pyro_relevance.model import RelevanceModel
@@ -67,6 +68,7 @@ __all__ = [
     "export_onnx",
     "export_torch",
     "find_edges",
+    "fine_tune",
     "fit",
     "guides",
     "images",
@@ -102,6 +104,7 @@ _HOMES = {
     "export_onnx": "export",
     "export_torch": "export",
     "find_edges": "edges",
+    "fine_tune": "fine_tuning",
     "fit": "svi",
     "load_posterior": "io",
     "load_pruned": "surgery",

@@ -32,7 +32,7 @@ LAYERS: dict[str, str] = {
         surgery resizing architecture receipt pruned_network constant_folding equivalence
     """,
     "posterior": "posterior evaluation",
-    "training": "svi training callbacks preparation data_checks divergence",
+    "training": "svi training callbacks preparation data_checks divergence fine_tuning",
     "diagnostics, io, export": "diagnostics io export",
     "report": "report _report_memory _report_structure _rule_path",
     "programs of the user": """

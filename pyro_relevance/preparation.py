@@ -94,8 +94,8 @@ def make_chains(
     guide: Guide,
     elbo: ELBO,
     initial_weights: str,
-    precision: Precision,
     device: torch.device,
+    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
 ) -> list[Any]:
     """Return one ELBO module per chain, on the device, with initial weights of its own.
 
@@ -105,8 +105,8 @@ def make_chains(
         guide: The user's guide; an instance is copied, and the copy belongs to the chain's model.
         elbo: The ELBO.
         initial_weights: ``"reset"`` or ``"network"``, see ``fit``.
-        precision: How the networks are computed in training.
         device: Where the chains are trained.
+        precision: How the networks are computed in training.
 
     Raises:
         ValueError: If ``initial_weights`` is unknown, or a layer cannot be initialised anew.

@@ -181,7 +181,7 @@ def fit(
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
     with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():
-        modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, precision, place)
+        modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place, precision)
         try_first_batch(modules, batches, noise)
         program = make_program(modules, batches, num_particles, elbo, replay)
         adam = (optimizer or _fused_adam)(

@@ -1,0 +1,356 @@
+"""CIFAR-10: half of the multiply-accumulates of a residual network, at the total time of the dense.
+
+Three ways to a network: dense; relevance of channels, cut to a share of the MACs and trained
+further; filters of small L1 norm cut to the same share (Li et al., Pruning filters for efficient
+ConvNets, ICLR 2017) and trained further. Each takes about as long as the dense network: the epochs
+of a cut network are shorter, and it gets more of them. What the cut alone gives and what training
+further adds stand in rows of their own.
+
+Each stage is kept as soon as it is there, and a stage that is killed goes on from its checkpoint.
+Settings are chosen with ``--validate``, on 5,000 images carved from the training images.
+
+    python -m analysis.run_cifar --root DATA --validate --seeds 1
+    python -m analysis.run_cifar --root DATA
+    python -m analysis.run_cifar --root DATA --network resnet56 --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.records import RESULTS, row, write_record
+from analysis.rules import filter_ranks, macs_share, median_within_macs
+from pyro_relevance import (
+    Checkpoint,
+    Mask,
+    Posterior,
+    Precision,
+    RelevanceModel,
+    find_edges,
+    fine_tune,
+    fit,
+    guides,
+    likelihoods,
+    load_pruned,
+    masks,
+    networks,
+    priors,
+    prune,
+    schedules,
+)
+from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
+from pyro_relevance.callbacks import ProgressBar
+from pyro_relevance.cost import num_macs
+from pyro_relevance.images import cifar10, train_validation
+from pyro_relevance.records import write_json
+
+DENSE = "dense"
+RELEVANCE = "relevance of channels"
+FILTERS = "filters by L1 norm"
+TUNED = ", trained further"
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet20": networks.ResNet20,
+    "resnet56": networks.ResNet56,
+    "vgg16": networks.VGG16,
+}
+AUGMENT = InOrder((RandomCrop(4), RandomFlip()))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the experiment does.
+
+    Args:
+        num_epochs: Passes of the dense network.
+        num_epochs_before: Passes before the cut.
+        num_epochs_after: Passes after it; more than what the dense network has left, since they are
+            shorter.
+        share: Of the dense network's multiply-accumulates that is left.
+        nats_per_share: Prior log-odds of a channel that carried all multiply-accumulates of the
+            network; each has its part of that.
+        num_seeds: Runs of each way.
+        num_data: Training images, at most.
+        num_validation: Images that ``--validate`` carves from the training images.
+        batch_size: Images in a step.
+        learning_rate: Largest step size of Adam for the weights; a cosine falls from it to 1 %.
+        learning_rate_after: The same after the cut.
+        gate_learning_rate: Step size of Adam for the gates' log-odds.
+        initial_log_odds: Of the gates' posterior, in nats.
+        weight_scale: Prior standard deviation of the weights.
+    """
+
+    num_epochs: int = 30
+    num_epochs_before: int = 18
+    num_epochs_after: int = 20
+    share: float = 0.5
+    nats_per_share: float = -2e4
+    num_seeds: int = 3
+    num_data: int = 50_000
+    num_validation: int = 5_000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    learning_rate_after: float = 1.5e-3
+    gate_learning_rate: float = 5e-2
+    initial_log_odds: float = 3.0
+    weight_scale: float = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Training images, and those that a finished network is judged by."""
+
+    x: Tensor
+    y: Tensor
+    x_judged: Tensor
+    y_judged: Tensor
+    judged: str
+
+    @classmethod
+    def load(cls, root: str | None, settings: Settings, *, validate: bool) -> Images:
+        """Read CIFAR-10; with ``validate`` the test images are left alone."""
+        x, y = cifar10(root)
+        if not validate:
+            rows = slice(settings.num_data)
+            return cls(x[rows], y[rows], *cifar10(root, train=False), "test")
+        train, valid = train_validation(len(x), settings.num_validation, seed=0)
+        train = train[: settings.num_data]
+        return cls(x[train], y[train], x[valid], y[valid], "validation")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One seed of one network, its images, and where its stages are kept."""
+
+    make_network: Callable[[], nn.Module]
+    images: Images
+    settings: Settings
+    precision: Precision
+    device: str
+    seed: int
+    folder: Path
+
+    def path(self, method: str, suffix: str) -> Path:
+        """Return the file of a stage."""
+        return self.folder / f"{method.replace(',', '').replace(' ', '_')}-{self.seed}{suffix}"
+
+    def network(self) -> nn.Module:
+        """Return the network as all ways start with it."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return self.make_network()
+
+    def train(self, method: str, num_epochs: int, *, gated: bool) -> Posterior:
+        """Train the dense network, with gates or without."""
+        settings, images, network = self.settings, self.images, self.network()
+        edges = find_edges(network, example_input=images.x[:1], granularity="unit")
+        odds: dict[str, float | Tensor] = {
+            name: settings.nats_per_share * share for name, share in macs_share(edges).items()
+        }
+        model = RelevanceModel(
+            network,
+            edges,
+            likelihood=likelihoods.Categorical(),
+            num_data=len(images.x),
+            gate_prior=priors.IndependentPrior(odds) if gated else None,
+            weight_prior=priors.PointWeights(settings.weight_scale),
+        )
+        result = fit(
+            model,
+            (images.x, images.y),
+            guide=lambda m: guides.MeanFieldGuide(m, initial_log_odds=settings.initial_log_odds),
+            num_epochs=num_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            gate_learning_rate=settings.gate_learning_rate,
+            schedules=schedules.Schedules(
+                kl_weight=schedules.warmup(0.5),
+                learning_rate=schedules.cosine(1.0, 0.01),
+            ),
+            augment=AUGMENT,
+            precision=self.precision,
+            checkpoint=Checkpoint(self.path(method, ".state")),
+            callbacks=[ProgressBar(f"{method}, seed {self.seed}", num_updates=50)],
+            seed=self.seed,
+            device=self.device,
+        )
+        return result.posterior
+
+    def tune(self, method: str, start: str) -> nn.Module:
+        """Train what a cut left further."""
+        settings, images = self.settings, self.images
+        pruned = load_pruned(self.path(start, ".safetensors"))
+        return fine_tune(
+            pruned,
+            (images.x, images.y),
+            likelihood=likelihoods.Categorical(),
+            num_data=len(images.x),
+            num_epochs=settings.num_epochs_after,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate_after,
+            weight_prior=priors.PointWeights(settings.weight_scale),
+            augment=AUGMENT,
+            precision=self.precision,
+            checkpoint=Checkpoint(self.path(method, ".state")),
+            callbacks=[ProgressBar(f"{method}, seed {self.seed}", num_updates=50)],
+            seed=self.seed,
+            device=self.device,
+        ).network
+
+    def judge(self, network: nn.Module, seconds: float) -> dict[str, float]:
+        """Return the metrics of a finished network."""
+        images, place = self.images, torch.device(self.device)
+        network = network.to(place).eval()
+        wrong = 0
+        with torch.no_grad():
+            for x, y in zip(images.x_judged.split(500), images.y_judged.split(500), strict=True):
+                wrong += int((network(x.to(place)).argmax(1).cpu() != y).sum())
+        network.cpu()
+        return {
+            f"{images.judged}_error": 100 * wrong / len(images.y_judged),
+            "num_parameters": sum(p.numel() for p in network.parameters()),
+            "num_macs": num_macs(network, images.x[:1]),
+            "seconds": seconds,
+        }
+
+    def stage(self, method: str) -> dict[str, float]:
+        """Run one stage and keep its network."""
+        settings, started = self.settings, time.perf_counter()
+        small: Any
+        if method.endswith(TUNED):
+            small = self.tune(method, method.removesuffix(TUNED))
+        else:
+            gated = method == RELEVANCE
+            whole = method == DENSE
+            num_epochs = settings.num_epochs if whole else settings.num_epochs_before
+            posterior = self.train(method, num_epochs, gated=gated)
+            network, edges = posterior.network().cpu(), posterior.edges
+            limit = int(settings.share * num_macs(network, self.images.x[:1]))
+            if whole:
+                mask = Mask.all_kept(edges)
+            elif gated:
+                mask = median_within_macs(posterior, limit)
+            else:
+                ranks = filter_ranks(network, edges)
+                mask = masks.budget(ranks, num_macs=limit, edges=edges).completed(edges)
+            small = prune(network, edges, mask, example_input=self.images.x[:100])
+        seconds = time.perf_counter() - started
+        small.save(self.path(method, ".safetensors"))
+        return self.judge(small, seconds)
+
+
+METHODS = (DENSE, RELEVANCE, RELEVANCE + TUNED, FILTERS, FILTERS + TUNED)
+
+
+def run(
+    root: str | None,
+    network: str,
+    settings: Settings,
+    folder: Path,
+    *,
+    command: str,
+    validate: bool,
+    device: str = "cpu",
+    only: str | None = None,
+) -> Path | None:
+    """Run all stages (or the one named) and write the record, where all of them are there."""
+    name = f"cifar10_{network}" + ("_validation" if validate else "")
+    parts = folder / f".{name}"
+    parts.mkdir(parents=True, exist_ok=True)
+    images = Images.load(root, settings, validate=validate)
+    precision = Precision(autocast=torch.bfloat16, channels_last=True)
+    about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
+    known: dict[tuple[str, int], dict[str, float]] = {}
+    for seed in range(settings.num_seeds):
+        one = Run(NETWORKS[network], images, settings, precision, device, seed, parts)
+        for method in METHODS:
+            path = one.path(method, ".json")
+            content = json.loads(path.read_text()) if path.exists() else {}
+            if content.get("about") != about:
+                start = method.removesuffix(TUNED)
+                if only not in (None, method) or (start != method and (start, seed) not in known):
+                    continue
+                metrics = one.stage(method)
+                earlier = known[start, seed]["total_seconds"] if start != method else 0.0
+                metrics["total_seconds"] = metrics["seconds"] + earlier
+                content = {"about": about, "metrics": metrics}
+                write_json(path, content)
+                print(f"{method:40s} seed {seed}  {metrics}", flush=True)
+            known[method, seed] = content["metrics"]
+    if len(known) < len(METHODS) * settings.num_seeds:
+        return None
+    seeds = list(range(settings.num_seeds))
+    rows = [
+        row(
+            method,
+            "cifar10",
+            seeds,
+            {key: [known[method, s][key] for s in seeds] for key in known[method, 0]},
+        )
+        for method in METHODS
+    ]
+    return write_record(
+        name,
+        command=command,
+        settings=dataclasses.asdict(settings) | {"precision": repr(precision), "device": device},
+        rows=rows,
+        wall_seconds=sum(metrics["seconds"] for metrics in known.values()),
+        folder=folder,
+    )
+
+
+def smoke(settings: Settings) -> Settings:
+    """Return settings that take seconds."""
+    return dataclasses.replace(
+        settings, num_epochs=2, num_epochs_before=1, num_epochs_after=1, num_seeds=1, num_data=300
+    )
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", help="folder with CIFAR-10; or PYRO_RELEVANCE_DATA")
+    parser.add_argument("--network", choices=list(NETWORKS), default="resnet20")
+    parser.add_argument("--validate", action="store_true", help="judge by validation images")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each way")
+    parser.add_argument("--epochs", type=int, default=30, help="passes of the dense network")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=METHODS, help="one stage")
+    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    arguments = parser.parse_args()
+    settings = Settings(
+        num_epochs=arguments.epochs,
+        num_epochs_before=max(1, round(0.6 * arguments.epochs)),
+        num_epochs_after=max(1, round(0.67 * arguments.epochs)),
+        num_seeds=arguments.seeds,
+    )
+    if arguments.smoke:
+        settings = smoke(settings)
+    path = run(
+        arguments.root,
+        arguments.network,
+        settings,
+        arguments.out,
+        command=" ".join(["python -m analysis.run_cifar", *sys.argv[1:]]),
+        validate=arguments.validate,
+        device=arguments.device,
+        only=arguments.only,
+    )
+    print(path or "Some stages are missing: no record yet.")
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,11 @@ ROOT = Path(__file__).parents[2]
             "synthetic_truth",
             {"lasso", "boosting, best 10", "relevance, false discovery rate 0.1"},
         ),
+        (
+            "analysis.bench_latency",
+            "latency",
+            {"50% of the channels, batch 128", "50% of the channels, batch 1"},
+        ),
     ],
 )
 def test_a_smoke_run_writes_a_record(

@@ -1,0 +1,107 @@
+"""Measured speed-up of cut networks beside the ratio of their multiply-accumulates, on the CPU.
+
+Random masks keep a share of the channels of each layer; the original and the cut network are timed
+in turn, in one process on one thread. Timings depend on the machine; no test reads them.
+
+    python -m analysis.bench_latency
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.records import RESULTS, row, write_record
+from pyro_relevance import find_edges, networks, prune
+from pyro_relevance.cost import num_macs
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "LeNet-5-Caffe": (networks.LeNet5Caffe, (1, 28, 28)),
+    "VGG-16": (networks.VGG16, (3, 32, 32)),
+}
+BATCH_SIZES = (128, 1)
+DENSITIES = (0.75, 0.5, 0.25)
+
+
+def seconds(network: nn.Module, x: Tensor) -> float:
+    """Return the time of one pass."""
+    started = time.perf_counter()
+    network(x)
+    return time.perf_counter() - started
+
+
+def measure(name: str, density: float, batch_size: int, num_rounds: int) -> dict[str, float]:
+    """Cut one network at random and time both."""
+    make_network, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    network, x = make_network().eval(), torch.randn(batch_size, *shape)
+    edges = find_edges(network, example_input=x[:1], granularity="unit")
+    mask = {}
+    for group in edges:
+        kept = torch.randperm(group.num_edges)[: max(1, round(density * group.num_edges))]
+        mask[group.name] = torch.zeros(group.num_edges, dtype=torch.bool)
+        mask[group.name][kept] = True
+    small = prune(network, edges, mask, example_input=x[:1]).network.eval()
+    with torch.inference_mode():
+        for _ in range(2):
+            network(x), small(x)
+        rounds = [(seconds(network, x), seconds(small, x)) for _ in range(num_rounds)]
+    macs = num_macs(network, x) / num_macs(small, x)
+    speedup = statistics.median(before / after for before, after in rounds)
+    return {
+        "ms_before": 1e3 * statistics.median(before for before, _ in rounds),
+        "ms_after": 1e3 * statistics.median(after for _, after in rounds),
+        "macs_ratio": macs,
+        "speedup": speedup,
+        "speedup_per_macs_ratio": speedup / macs,
+    }
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--smoke", action="store_true", help="one density, two rounds: seconds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    arguments = parser.parse_args()
+    densities = DENSITIES[1:2] if arguments.smoke else DENSITIES
+    num_rounds = 2 if arguments.smoke else 15
+    names = list(NETWORKS)[:1] if arguments.smoke else list(NETWORKS)
+    started, threads = time.perf_counter(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    try:
+        for name in names:
+            for density in densities:
+                for batch_size in BATCH_SIZES:
+                    metrics = measure(name, density, batch_size, num_rounds)
+                    method = f"{density:.0%} of the channels, batch {batch_size}"
+                    rows.append(row(method, name, [0], {k: [v] for k, v in metrics.items()}))
+                    shown = "  ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+                    print(f"{name:14s} {method:34s} {shown}", flush=True)
+    finally:
+        torch.set_num_threads(threads)
+    settings = {"num_rounds": num_rounds, "num_threads": 1, "densities": list(densities)}
+    print(
+        write_record(
+            "latency",
+            command=" ".join(["python -m analysis.bench_latency", *sys.argv[1:]]),
+            settings=settings,
+            rows=rows,
+            wall_seconds=time.perf_counter() - started,
+            folder=arguments.out,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -39,7 +39,21 @@ class Convolutional(nn.Sequential):
         return Edges(groups, (), shapes)
 
 
+class Transposed(nn.Module):
+    """A transposed convolution, whose weight has what it reads along its first axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(3, 2, 2, stride=2)
+
+    def forward(self, x):
+        return self.up(torch.relu(self.conv(x))).flatten(1)
+
+
 def make_case(name):
+    if name == "transposed":
+        network, x = Transposed(), torch.randn(6, 2, 4, 4)
+        return network, find_edges(network, example_input=x, granularity="unit"), x
     if name == "convolutions":
         network = Convolutional().eval()
         return network, network.edges(), torch.randn(6, 2, 4, 4)
@@ -50,7 +64,9 @@ def make_case(name):
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("name", ["mlp", "tied inputs", "free inputs", "convolutions"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "tied inputs", "free inputs", "convolutions", "transposed"]
+)
 def test_equals_folding_example_by_example(name):
     network, edges, x = make_case(name)
     gates = {group.name: torch.rand(6, *group.shape) for group in edges}

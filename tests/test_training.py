@@ -11,11 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyro_relevance as pr
 from pyro_relevance import likelihoods, priors
+from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.checkpoint import Checkpoint, read_tensors
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.pyro_state import local_pyro
 from pyro_relevance.snapshots import load_optimizer, optimizer_state
 from pyro_relevance.svi import TrainingRun
+from tests import test_precision
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
 
@@ -67,6 +69,13 @@ def captured(monkeypatch):
         {"model": make_model(likelihood=likelihoods.StudentT())},
         {"model": make_model(relaxation=pr.relaxations.HardConcreteGate())},
         {"model": make_model(make_network(batch_norm=True))},
+        {
+            "model": test_precision.make_model(),
+            "data": test_precision.images(),
+            "augment": InOrder((RandomCrop(1), RandomFlip())),
+            "precision": test_precision.FAST,
+            "noise": "per_example",
+        },
     ],
     ids=str,
 )

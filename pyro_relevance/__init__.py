@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from pyro_relevance.edges import Edges, find_edges
     from pyro_relevance.elbo import LeanELBO
     from pyro_relevance.export import ExportReceipt, export_onnx, export_torch
+    from pyro_relevance.fine_tuning import fine_tune
     from pyro_relevance.io import load_posterior, save_posterior
     from pyro_relevance.masks import Mask
     from pyro_relevance.model import RelevanceModel
     from pyro_relevance.posterior import Posterior
+    from pyro_relevance.precision import Precision
     from pyro_relevance.report import rule_path, to_arviz
     from pyro_relevance.surgery import PrunedNetwork, apply_mask, load_pruned, prune
     from pyro_relevance.svi import Checkpoint, Fit, fit
@@ -53,6 +55,7 @@ __all__ = [
     "LeanELBO",
     "Mask",
     "Posterior",
+    "Precision",
     "PrunedNetwork",
     "RelevanceModel",
     "apply_mask",
@@ -65,6 +68,7 @@ __all__ = [
     "export_onnx",
     "export_torch",
     "find_edges",
+    "fine_tune",
     "fit",
     "guides",
     "images",
@@ -93,12 +97,14 @@ _HOMES = {
     "LeanELBO": "elbo",
     "Mask": "masks",
     "Posterior": "posterior",
+    "Precision": "precision",
     "PrunedNetwork": "surgery",
     "RelevanceModel": "model",
     "apply_mask": "surgery",
     "export_onnx": "export",
     "export_torch": "export",
     "find_edges": "edges",
+    "fine_tune": "fine_tuning",
     "fit": "svi",
     "load_posterior": "io",
     "load_pruned": "surgery",

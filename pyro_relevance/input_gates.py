@@ -14,6 +14,8 @@ from pyro_relevance.errors import EdgeError
 
 __all__ = ["InputGates"]
 
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 
 class InputGates:
     """Multiplies the input of every module that reads a judged edge by that edge's gates.
@@ -35,16 +37,20 @@ class InputGates:
         for group in edges:
             for slot in group.consumers:
                 module, _, tensor = slot.tensor.rpartition(".")
-                if slot.dim != 1 or tensor != "weight":
+                transposed = isinstance(network.get_submodule(module), _TRANSPOSED)
+                if slot.dim != (0 if transposed else 1) or tensor != "weight":
                     raise EdgeError(
                         "Expected groups of inputs or units for noise='per_example', but group "
                         f"'{group.name}' acts on entries of '{slot.tensor}'. Use noise='shared' "
                         "for single weights."
                     )
                 slots.setdefault(module, []).append((group.name, slot))
+        self._names, self._called = set(slots), set[str]()
         # Bound methods, unlike closures, follow a deep copy of the network to the copy's gates.
         self._handles = [
-            network.get_submodule(name).register_forward_pre_hook(partial(self._multiply, pairs))
+            network.get_submodule(name).register_forward_pre_hook(
+                partial(self._multiply, name, pairs)
+            )
             for name, pairs in slots.items()
         ]
 
@@ -54,12 +60,22 @@ class InputGates:
 
         Args:
             gates: Group -> ``(num_examples, *group.shape)``.
+
+        Raises:
+            EdgeError: On leaving, if a module that reads judged edges was not called.
         """
-        self._gates = dict(gates)
+        self._gates, self._called = dict(gates), set()
         try:
             yield
         finally:
             self._gates = {}
+        uncalled = sorted(self._names - self._called)
+        if uncalled:
+            raise EdgeError(
+                f"Expected a network that calls {uncalled[0]!r} as a module, but it uses the "
+                "weight alone, and a gate for each example could not act on its input. Use "
+                "noise='shared'."
+            )
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -67,17 +83,22 @@ class InputGates:
             handle.remove()
 
     def _multiply(
-        self, slots: list[tuple[str, Slot]], module: nn.Module, inputs: tuple[Tensor, ...]
+        self,
+        owner: str,
+        slots: list[tuple[str, Slot]],
+        module: nn.Module,
+        inputs: tuple[Tensor, ...],
     ) -> tuple[Tensor, ...] | None:
         if not self._gates:
             return None
         x = inputs[0]
+        self._called.add(owner)
         for name, slot in slots:
             gate = _positions(self._gates[name], slot)
             # Linear layers read their last dimension, convolutions dimension 1.
             shape = [gate.shape[0], *([1] * (x.ndim - 1))]
             shape[-1 if isinstance(module, nn.Linear) else 1] = gate.shape[-1]
-            x = x * gate.view(shape)
+            x = x * gate.view(shape).to(x.dtype)  # the type of autocast, where it is on
         return (x, *inputs[1:])
 
 

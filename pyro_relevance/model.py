@@ -24,6 +24,7 @@ from pyro_relevance.errors import EdgeError
 from pyro_relevance.input_gates import InputGates
 from pyro_relevance.latents import Latent
 from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.precision import Precision
 from pyro_relevance.priors import GatePrior, IndependentPrior, PointWeights, WeightPrior
 from pyro_relevance.relaxations import Concrete, Relaxation
 
@@ -109,6 +110,7 @@ class RelevanceModel(nn.Module):
         self.relaxation = relaxation
         self.temperature: float | Tensor = 1.0
         self.noise: Noise = "shared"
+        self.precision = Precision()
         self.update_statistics = True
         self._input_gates: InputGates | None = None
         if gate_prior is not None:
@@ -194,10 +196,17 @@ class RelevanceModel(nn.Module):
             tensors |= {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         if self._input_gates is not None and gates:
             with self._input_gates.applied(gates):
-                return functional_call(self.network, tensors, (x,))  # type: ignore[no-any-return]
+                return self._call(x, tensors)
         if gates:
             tensors |= self.edges.fold(parameters, gates)
-        return functional_call(self.network, tensors, (x,))  # type: ignore[no-any-return]
+        return self._call(x, tensors)
+
+    def _call(self, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        if self.precision.autocast is None:
+            return functional_call(self.network, tensors, (self.precision.arrange(x),))  # type: ignore[no-any-return]
+        with self.precision.context(x.device):
+            outputs = functional_call(self.network, tensors, (self.precision.arrange(x),))
+        return outputs.to(next(iter(self.network.parameters())).dtype)  # type: ignore[no-any-return]
 
     def set_noise(self, noise: Noise) -> None:
         """Choose whether one draw of the gates serves the whole batch or each example has its own.

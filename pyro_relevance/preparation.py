@@ -19,6 +19,7 @@ from pyro_relevance.checkpoint import fingerprint
 from pyro_relevance.data_checks import check_data, check_types
 from pyro_relevance.elbo import LeanELBO
 from pyro_relevance.model import Noise, RelevanceModel
+from pyro_relevance.precision import Precision
 from pyro_relevance.programs import LoopProgram, Program, RecordableProgram, VectorisedProgram
 from pyro_relevance.replay import ReplayedProgram
 from pyro_relevance.schedules import Schedules
@@ -94,6 +95,7 @@ def make_chains(
     elbo: ELBO,
     initial_weights: str,
     device: torch.device,
+    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
 ) -> list[Any]:
     """Return one ELBO module per chain, on the device, with initial weights of its own.
 
@@ -104,6 +106,7 @@ def make_chains(
         elbo: The ELBO.
         initial_weights: ``"reset"`` or ``"network"``, see ``fit``.
         device: Where the chains are trained.
+        precision: How the networks are computed in training.
 
     Raises:
         ValueError: If ``initial_weights`` is unknown, or a layer cannot be initialised anew.
@@ -118,6 +121,9 @@ def make_chains(
         chain = copy.deepcopy(model).to(device).train()
         if index > 0 and model is models[0] and initial_weights == "reset":
             _reset(chain.network)
+        chain.precision = precision
+        if len(models) == 1:  # those of several chains are stacked
+            precision.prepare(chain.network)
         if isinstance(guide, nn.Module):
             # The memo makes a guide that knows the user's model know the chain's in its place.
             made = copy.deepcopy(guide, {id(model): chain})

@@ -70,10 +70,15 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
         optimizer: The optimiser, over parameters of the same shapes in the same order.
         tensors: Its state; the tensors are copied.
     """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         index, kind, key = name.split("/", 2)
         value = tensor.clone() if kind == "tensor" else tensor.item()
+        like = parameters[int(index)]
+        if isinstance(value, Tensor) and value.shape == like.shape:
+            # Fused kernels walk through memory, so a state must lie there as its parameter does.
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value)
         states.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 

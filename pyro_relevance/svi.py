@@ -29,6 +29,7 @@ from pyro_relevance.guides import MeanFieldGuide
 from pyro_relevance.history import History
 from pyro_relevance.model import Noise, RelevanceModel
 from pyro_relevance.posterior import Posterior
+from pyro_relevance.precision import Precision
 from pyro_relevance.preparation import (
     Guide,
     describe_run,
@@ -94,6 +95,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
     replay: bool = True,
+    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> Fit:
@@ -133,6 +135,8 @@ def fit(
             the Python of a step and changes no number; only with the lean ELBO and the library's
             guides. Pass False where a callback changes how the model computes (other than the
             values of its tensors), or to step through the model in a debugger.
+        precision: Data type and memory format in which the network is computed while training:
+            ``Precision(autocast=torch.bfloat16, channels_last=True)`` for convolutional networks.
         seed: Seed of initial weights, minibatches and noise.
         device: Where to train; by default where the model is.
 
@@ -170,12 +174,14 @@ def fit(
         "seed": int(seed),
         "elbo": type(elbo).__name__,
     }
+    if precision != Precision():
+        settings["precision"] = repr(precision)
     if augment is not None:
         settings["augment"] = stable_text(augment)
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
     with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():
-        modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place)
+        modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place, precision)
         try_first_batch(modules, batches, noise)
         program = make_program(modules, batches, num_particles, elbo, replay)
         adam = (optimizer or _fused_adam)(
@@ -200,6 +206,8 @@ def fit(
         finally:
             for module in modules:
                 module.model.set_noise("shared")
+                module.model.precision = Precision()
+                precision.restore(module.model.network)
             _close(callbacks)
         return _result(run)
 

@@ -25,14 +25,14 @@ LAYERS: dict[str, str] = {
     "edges, priors, likelihoods, guides, elbo": """
         edges edge_groups edge_set flow unit_flow input_gates gate_factor
         coupling coupled_units exported disjoint_sets label_tensors
-        priors likelihoods guides elbo programs recording replay noise
+        priors likelihoods guides elbo precision programs recording replay noise
     """,
     "model and surgery": """
         model guide_draws
         surgery resizing architecture receipt pruned_network constant_folding equivalence
     """,
     "posterior": "posterior evaluation",
-    "training": "svi training callbacks preparation data_checks divergence",
+    "training": "svi training callbacks preparation data_checks divergence fine_tuning",
     "diagnostics, io, export": "diagnostics io export",
     "report": "report _report_memory _report_structure _rule_path",
     "programs of the user": """

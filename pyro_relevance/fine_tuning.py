@@ -1,0 +1,158 @@
+"""Training what a cut left, if wanted: optional, after the method, and reported apart from it.
+
+The cut network computes what the posterior promised. Further training can make it better, but then
+it is another network: its result belongs beside that of the cut, not in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.batches import Data
+from pyro_relevance.callbacks import Callback, TrainingState
+from pyro_relevance.checkpoint import Checkpoint
+from pyro_relevance.edge_set import Edges
+from pyro_relevance.history import History
+from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.model import RelevanceModel
+from pyro_relevance.precision import Precision
+from pyro_relevance.priors import PointWeights
+from pyro_relevance.pruned_network import PrunedNetwork
+from pyro_relevance.schedules import Schedules, cosine
+from pyro_relevance.svi import fit
+
+__all__ = ["FineTuned", "fine_tune"]
+
+FALLING = Schedules(learning_rate=cosine(1.0, 0.01))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineTuned:
+    """A cut network that was trained further.
+
+    Args:
+        network: The network, with the receipt of the cut and a note that it was trained since.
+        history: Losses on the way: the negative log posterior in nats.
+        seconds: Wall time of the training alone.
+    """
+
+    network: PrunedNetwork
+    history: History
+    seconds: float
+
+
+def fine_tune(
+    pruned: PrunedNetwork,
+    data: Data,
+    *,
+    likelihood: Likelihood,
+    num_data: int,
+    num_epochs: int = 10,
+    batch_size: int | None = 128,
+    learning_rate: float = 1e-4,
+    weight_prior: PointWeights = PointWeights(),  # noqa: B008 (a frozen value)
+    schedules: Schedules = FALLING,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> FineTuned:
+    """Train a cut network further, with the settings of ``fit`` and without gates.
+
+    Weights that the cut left at zero stay zero. Normalisation statistics move as in any training,
+    except in a network that ``prune`` had to write down as operations, where they stay.
+
+    Args:
+        pruned: What ``prune`` returned; it is not changed.
+        data: ``(x, y)`` tensors or a map-style data set.
+        likelihood: As of the model that was cut.
+        num_data: Number of training examples.
+        num_epochs: Passes over the data.
+        batch_size: Examples in a step; ``None`` for all.
+        learning_rate: Step size of Adam at the start.
+        weight_prior: Gaussian prior of the weights.
+        schedules: Learning-rate factor by progress; by default a cosine to 1 %.
+        augment: Changes the inputs of each minibatch at random, as in ``fit``.
+        precision: How the network is computed while it is trained.
+        callbacks: Called after each step.
+        checkpoint: Where to write the state and to resume from.
+        seed: Seed of minibatches and augmentation.
+        device: Where to train; by default where the network is.
+
+    Returns:
+        The network that was trained further.
+
+    Raises:
+        TypeError: If ``pruned`` is no pruned network.
+        ValueError: If it has nothing to train, or as in ``fit``.
+    """
+    if not isinstance(pruned, PrunedNetwork):
+        raise TypeError(
+            f"Expected what prune() or load_pruned() returned, but got {type(pruned).__name__}. "
+            "Train an uncut network as usual."
+        )
+    if not any(True for _ in pruned.network.parameters()):
+        raise ValueError("Expected a network with parameters, but nothing was left by the cut.")
+    model = RelevanceModel(
+        pruned.network,
+        _no_edges(pruned.network),
+        likelihood=likelihood,
+        num_data=num_data,
+        gate_prior=None,
+        weight_prior=weight_prior,
+    )
+    fitted = fit(
+        model,
+        data,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedules=schedules,
+        augment=augment,
+        precision=precision,
+        callbacks=[_KeepZeros(pruned.network), *callbacks],
+        checkpoint=checkpoint,
+        seed=seed,
+        device=device,
+    )
+    network = fitted.posterior.network()
+    network.train(pruned.network.training)
+    note = (
+        f"Trained further for {num_epochs} epochs ({fitted.seconds:.0f} s) after the cut: no longer"
+        " the function that the posterior promised."
+    )
+    receipt = replace(pruned.receipt, notes=(*pruned.receipt.notes, note))
+    return FineTuned(PrunedNetwork(network, receipt), fitted.history, fitted.seconds)
+
+
+def _no_edges(network: nn.Module) -> Edges:
+    shapes = {
+        name: tuple(tensor.shape)
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+    }
+    return Edges((), (), shapes, tuple(name for name, _ in network.named_buffers()))
+
+
+class _KeepZeros:
+    """Writes zeros again where the cut network has them, after each step."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.zeros = {
+            name: parameter.detach() == 0
+            for name, parameter in network.named_parameters()
+            if parameter.ndim > 1 and not bool(parameter.detach().all())
+        }
+
+    def __call__(self, state: TrainingState) -> None:
+        parameters = dict(state.model.network.named_parameters())
+        with torch.no_grad():
+            for name, zeros in self.zeros.items():
+                if zeros.device != parameters[name].device:
+                    zeros = self.zeros[name] = zeros.to(parameters[name].device)  # noqa: PLW2901
+                parameters[name].masked_fill_(zeros, 0.0)

@@ -1,13 +1,14 @@
-"""MNIST on LeNet-300-100: relevance of inputs, units and weights, beside the dense network.
+"""MNIST: relevance of inputs, units and weights of LeNets, beside the dense network.
 
-Settings were chosen on 10,000 validation images carved from the 60,000 training images
-(``--validate`` repeats the points below in that way, with a record of its own). The networks of the
-main record are trained on all 60,000 with these settings; the test images are looked at once, when
-a network is finished. Each run is kept in a file of its own as soon as it is there, so that a
-killed run goes on.
+LeNet-300-100 is the default, ``--network lenet5`` is LeNet-5-Caffe. Settings were chosen on 10,000
+validation images carved from the 60,000 training images (``--validate`` repeats the points in that
+way, with a record of its own). The networks of the main record are trained on all 60,000 with these
+settings; the test images are looked at once, when a network is finished. Each run is kept in a file
+of its own as soon as it is there, so that a killed run goes on.
 
     python -m analysis.run_mnist --root DATA --validate
     python -m analysis.run_mnist --root DATA
+    python -m analysis.run_mnist --root DATA --network lenet5
 """
 
 from __future__ import annotations
@@ -17,24 +18,23 @@ import dataclasses
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from analysis.mnist_points import EXPERIMENTS, Experiment, Point, Settings
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import median_within
 from pyro_relevance import (
-    Edges,
     RelevanceModel,
     find_edges,
     fit,
     guides,
     likelihoods,
     load_pruned,
-    networks,
     priors,
     prune,
     schedules,
@@ -43,142 +43,11 @@ from pyro_relevance.augmentation import RandomCrop
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.images import MNIST_MEAN, MNIST_SD, mnist, train_validation
 from pyro_relevance.masks import Mask
-from pyro_relevance.model import Noise
 from pyro_relevance.posterior import Posterior
 from pyro_relevance.records import write_json
 
 BLACK = -MNIST_MEAN[0] / MNIST_SD[0]
 """Value of the margin of an image, on the scale of the inputs."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point on the way from large to small, and how it is reached.
-
-    Args:
-        method: Name in the record.
-        prior_log_odds: Of the gates, in nats, by group; ``"units"`` and ``"weights"`` stand for all
-            groups of the kind. Empty for no gates.
-        start: Method of the pruned network that this one starts from (same seed); empty for a new
-            LeNet-300-100.
-        limit: Most parameters that are left. Only where the posterior keeps more, edges with the
-            lowest inclusion probability are cut too.
-        num_epochs: Passes over the training images.
-        kl_weight: Factor of the KL at the end of its warm-up. Below 1 the likelihood counts more
-            than once, as images do that are seen at several places.
-        learning_rate: Step size of Adam for the weights.
-        gate_learning_rate: Step size of Adam for the gates' log-odds.
-        initial_log_odds: Of the gates' posterior, in nats.
-        weight_scale: Prior standard deviation of the weights.
-    """
-
-    method: str
-    prior_log_odds: dict[str, float] = field(default_factory=dict)
-    start: str = ""
-    limit: int = 266_610
-    num_epochs: int = 100
-    kl_weight: float = 1.0
-    learning_rate: float = 2e-3
-    gate_learning_rate: float = 0.1
-    initial_log_odds: float = 2.0
-    weight_scale: float = 0.3
-
-    @property
-    def granularity(self) -> tuple[str, ...]:
-        """What is judged."""
-        if "weights" in self.prior_log_odds:
-            return ("weight",)
-        return ("input", "unit") if "inputs" in self.prior_log_odds else ("unit",)
-
-    @property
-    def noise(self) -> Noise:
-        """One draw of the gates per example, which less variance recommends and weights forbid."""
-        return "shared" if self.granularity == ("weight",) else "per_example"
-
-    def odds(self, edges: Edges) -> dict[str, float | Tensor]:
-        """Return the prior log-odds of each group."""
-        given = self.prior_log_odds
-        return {g.name: given.get(g.name, given.get(f"{g.granularity}s", 0.0)) for g in edges}
-
-
-DENSE = "dense, trained the same way"
-SMALL = "inputs and units, small"
-ACCURATE = "inputs and units, accurate"
-WEIGHTS = "weights"
-FIRST = ", first cut"
-
-POINTS = (
-    Point(DENSE),
-    Point(
-        SMALL + FIRST,
-        {"inputs": -88.0, "hidden1.units": -168.0, "hidden2.units": -92.0},
-        limit=9600,
-        num_epochs=60,
-    ),
-    Point(
-        SMALL,
-        {"units": -20.0},
-        start=SMALL + FIRST,
-        limit=9600,
-        num_epochs=200,
-        learning_rate=4e-3,
-        initial_log_odds=4.0,
-    ),
-    Point(
-        ACCURATE + FIRST,
-        {"inputs": -42.0, "hidden1.units": -78.0, "hidden2.units": -50.0},
-        limit=30_000,
-        num_epochs=60,
-    ),
-    Point(
-        ACCURATE,
-        {"units": -10.0},
-        start=ACCURATE + FIRST,
-        limit=30_000,
-        num_epochs=200,
-        learning_rate=4e-3,
-        initial_log_odds=4.0,
-    ),
-    Point(
-        WEIGHTS,
-        {"weights": -7.0},
-        start=ACCURATE + FIRST,
-        limit=2662,
-        num_epochs=200,
-        kl_weight=0.55,
-        learning_rate=3e-3,
-        gate_learning_rate=3e-2,
-        initial_log_odds=4.0,
-        weight_scale=3.0,
-    ),
-)
-"""Two fits lead to a point: the first finds what matters in LeNet-300-100, the second goes on
-with the network that is left, with new gates, several times faster."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the experiment does.
-
-    Args:
-        points: The points; one that starts from another stands after it.
-        num_seeds: Runs of each.
-        num_data: Training images, at most.
-        num_validation: Images that ``--validate`` carves from the training images.
-        max_shift: Training images move by at most as many pixels, up or down and sideways.
-        batch_size: Images in a step.
-        warmup: Share of the steps in which the KL weight rises.
-        decay: Share of the steps after which the learning rate falls, along a cosine to 1 %.
-    """
-
-    points: tuple[Point, ...] = POINTS
-    num_seeds: int = 5
-    num_data: int = 60_000
-    num_validation: int = 10_000
-    max_shift: int = 1
-    batch_size: int = 128
-    warmup: float = 0.5
-    decay: float = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,13 +115,14 @@ def train(
 
 
 def run_point(
-    images: Images, point: Point, settings: Settings, seed: int, folder: Path
+    images: Images, point: Point, experiment: Experiment, seed: int, folder: Path
 ) -> dict[str, float]:
     """Train, cut and judge one network; the cut network is kept in the folder."""
+    settings = experiment.settings
     started = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network: nn.Module = networks.LeNet300100()
+        network = experiment.make_network()
     if point.start:
         network = load_pruned(folder / f"{slug(point.start)}-{seed}.safetensors").network
     posterior = train(network, images, point, settings, seed)
@@ -267,7 +137,9 @@ def run_point(
     density = likelihoods.Categorical()(outputs).log_prob(images.y_judged)
     matrices = [p for p in small.parameters() if p.ndim > 1]
     # Inputs and units that are left, in the order of the layers.
-    widths = [int(matrices[0].any(0).sum()), *(int(p.any(1).sum()) for p in matrices[:-1])]
+    alive = [p.detach().flatten(2).any(2) if p.ndim > 2 else p != 0 for p in matrices]
+    widths = [int(alive[0].any(0).sum()), *(int(read.any(1).sum()) for read in alive[:-1])]
+    named = zip(experiment.widths, widths, strict=True)
     return {
         f"{images.judged}_error": wrong(outputs, images.y_judged),
         f"{images.judged}_log_likelihood": float(density.mean()),
@@ -275,7 +147,7 @@ def run_point(
         "num_parameters": small.receipt.after.num_nonzero,
         "num_weights": sum(int(p.count_nonzero()) for p in matrices),
         "num_macs": small.receipt.after.num_macs,
-        **dict(zip(("num_inputs", "num_hidden1", "num_hidden2"), widths, strict=True)),
+        **{name: width for name, width in named if name},
         "max_difference": small.receipt.max_difference,
         "seconds": seconds,
         "total_seconds": seconds,
@@ -294,7 +166,7 @@ def slug(method: str) -> str:
 
 def run(
     root: str | None,
-    settings: Settings,
+    experiment: Experiment,
     folder: Path,
     *,
     command: str,
@@ -302,7 +174,8 @@ def run(
     only: str | None = None,
 ) -> Path | None:
     """Run all points (or the one named) and write the record, where all of them are there."""
-    name = "mnist_lenet300100" + ("_validation" if validate else "")
+    settings = experiment.settings
+    name = experiment.record + ("_validation" if validate else "")
     parts = folder / f".{name}"
     parts.mkdir(parents=True, exist_ok=True)
     images = Images.load(root, settings, validate=validate)
@@ -320,12 +193,12 @@ def run(
             if content.get("about") != about:
                 if only not in (None, point.method):
                     continue
-                metrics = run_point(images, point, settings, seed, parts)
+                metrics = run_point(images, point, experiment, seed, parts)
                 if point.start:
                     metrics["total_seconds"] += known[point.start, seed]["total_seconds"]
                 content = {"about": about, "metrics": metrics}
                 write_json(path, content)
-                report(point.method, seed, metrics)
+                report(point.method, seed, metrics, experiment)
             known[point.method, seed] = content["metrics"]
     if len(known) < len(settings.points) * settings.num_seeds:
         return None
@@ -354,14 +227,14 @@ UNSHARED = ("points", "num_seeds")
 """Settings that a single run does not depend on."""
 
 
-def report(method: str, seed: int, metrics: dict[str, float]) -> None:
+def report(method: str, seed: int, metrics: dict[str, float], experiment: Experiment) -> None:
     """Print one run."""
+    widths = "-".join(str(metrics[name]) for name in experiment.widths if name)
     error = next(value for key, value in metrics.items() if key.endswith("_error"))
     print(
         f"{method:38s} seed {seed}  error {error:.2f} %  "
         f"parameters {metrics['num_parameters']}  weights {metrics['num_weights']}  "
-        f"{metrics['num_inputs']}-{metrics['num_hidden1']}-{metrics['num_hidden2']}  "
-        f"{metrics['seconds']:.0f} s",
+        f"{widths}  {metrics['seconds']:.0f} s",
         flush=True,
     )
 
@@ -372,19 +245,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--root", help="folder with MNIST/raw; or PYRO_RELEVANCE_DATA")
+    parser.add_argument("--network", choices=list(EXPERIMENTS), default="lenet300100")
     parser.add_argument("--validate", action="store_true", help="judge by validation images")
     parser.add_argument("--seeds", type=int, default=5, help="number of runs of each point")
     parser.add_argument("--only", help="one method, by its name in the record")
     parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
     arguments = parser.parse_args()
-    settings = Settings(num_seeds=arguments.seeds)
+    experiment = EXPERIMENTS[arguments.network]
+    settings = dataclasses.replace(experiment.settings, num_seeds=arguments.seeds)
     if arguments.smoke:
         settings = smoke(settings)
+    experiment = dataclasses.replace(experiment, settings=settings)
     command = " ".join(["python -m analysis.run_mnist", *sys.argv[1:]])
     path = run(
         arguments.root,
-        settings,
+        experiment,
         arguments.out,
         command=command,
         validate=arguments.validate,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,18 +15,9 @@ from pyro_relevance import images
 from pyro_relevance.checkpoint import read_tensors
 from pyro_relevance.errors import DataError
 from pyro_relevance.images import cifar10, image_folder, mnist, standardise, train_validation
+from tests.image_files import write_mnist_part
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-def _write_mnist(root: Path, prefix: str, pixels: np.ndarray, labels: list[int]) -> None:
-    """Write the two files of one part in the idx format: magic number, sizes, bytes."""
-    folder = root / "MNIST" / "raw"
-    folder.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(">iiii", 2051, *pixels.shape)
-    (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
-    header = struct.pack(">ii", 2049, len(labels))
-    (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(header + bytes(labels))
 
 
 def _write_folder(folder: Path, *, size: int = 32, classes=CLASSES, per_class: int = 2):
@@ -45,8 +35,8 @@ def _write_folder(folder: Path, *, size: int = 32, classes=CLASSES, per_class: i
 def mnist_root(tmp_path):
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 256, (3, 28, 28), dtype=np.uint8)
-    _write_mnist(tmp_path, "train", pixels, [3, 0, 9])
-    _write_mnist(tmp_path, "t10k", pixels[:2], [1, 2])
+    write_mnist_part(tmp_path, "train", pixels, [3, 0, 9])
+    write_mnist_part(tmp_path, "t10k", pixels[:2], [1, 2])
     return tmp_path, pixels
 
 

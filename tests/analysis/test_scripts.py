@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.image_files import write_mnist
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +67,31 @@ def test_the_uci_experiment_chooses_on_held_out_rows_and_respects_the_budget() -
     assert all(size <= settings.max_parameters for size in found["metrics"]["num_parameters"])
     assert len(found["settings"]["chosen"]) == 2
     assert all(value > 0 for value in found["metrics"]["rmse"])
+
+
+@pytest.mark.contract
+def test_the_mnist_experiment_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    """Parts that are there stay; the record needs all of them."""
+    from analysis import run_mnist
+    from analysis.mnist_points import EXPERIMENTS
+
+    write_mnist(tmp_path / "data", num_train=60, num_test=20)
+    experiment = EXPERIMENTS["lenet5"]
+    settings = run_mnist.smoke(experiment.settings)
+    chain = [p for p in settings.points if p.method in ("units, first cut", "units, accurate")]
+    settings = dataclasses.replace(settings, points=tuple(chain), num_seeds=1)
+    experiment = dataclasses.replace(experiment, settings=settings)
+    arguments: dict[str, Any] = {"command": "run", "validate": False}
+    root, out = str(tmp_path / "data"), tmp_path / "out"
+    first = chain[0].method
+    assert run_mnist.run(root, experiment, out, only=first, **arguments) is None
+    part = out / ".mnist_lenet5" / f"{run_mnist.slug(first)}-0.json"
+    before = part.stat().st_mtime_ns
+    path = run_mnist.run(root, experiment, out, **arguments)
+    assert path == out / "mnist_lenet5.json"
+    assert part.stat().st_mtime_ns == before
+    rows = {entry["method"]: entry for entry in json.loads(path.read_text())["rows"]}
+    metrics = rows["units, accurate"]["metrics"]
+    assert metrics["num_parameters"]["values"][0] <= chain[1].limit
+    assert metrics["total_seconds"]["values"] > metrics["seconds"]["values"]
+    assert {"test_error", "num_conv1", "num_conv2", "num_hidden1"} <= set(metrics)

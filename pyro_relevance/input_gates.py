@@ -33,6 +33,7 @@ class InputGates:
 
     def __init__(self, network: nn.Module, edges: Edges) -> None:
         self._gates: dict[str, Tensor] = {}
+        self._indices: dict[tuple[Slot, torch.device], Tensor] = {}
         slots: dict[str, list[tuple[str, Slot]]] = {}
         for group in edges:
             for slot in group.consumers:
@@ -94,18 +95,20 @@ class InputGates:
         x = inputs[0]
         self._called.add(owner)
         for name, slot in slots:
-            gate = _positions(self._gates[name], slot)
+            gate = self._positions(self._gates[name], slot)
             # Linear layers read their last dimension, convolutions dimension 1.
             shape = [gate.shape[0], *([1] * (x.ndim - 1))]
             shape[-1 if isinstance(module, nn.Linear) else 1] = gate.shape[-1]
             x = x * gate.view(shape).to(x.dtype)  # the type of autocast, where it is on
         return (x, *inputs[1:])
 
-
-def _positions(gate: Tensor, slot: Slot) -> Tensor:
-    """Return ``(num_examples, positions)`` gates along a dimension; those not judged are one."""
-    if slot.index is None:
-        return gate
-    index = torch.tensor(slot.index, device=gate.device)
-    spread = gate.index_select(-1, index.clamp(min=0))
-    return torch.where(index >= 0, spread, torch.ones_like(spread))
+    def _positions(self, gate: Tensor, slot: Slot) -> Tensor:
+        """``(num_examples, positions)`` gates along a dimension; those not judged are one."""
+        if slot.index is None:
+            return gate
+        key = (slot, gate.device)
+        index = self._indices.get(key)
+        if index is None:  # sent to the device once, not at each step
+            index = self._indices[key] = torch.tensor(slot.index, device=gate.device)
+        spread = gate.index_select(-1, index.clamp(min=0))
+        return torch.where(index >= 0, spread, torch.ones_like(spread))

@@ -67,6 +67,8 @@ _CUTS = frozenset([
     "unsafe_chunk", "unsafe_split",
 ])  # fmt: skip
 """Operators that take parts of an axis."""
+_TAKEN_APART = frozenset(["dsplit", "hsplit", "tensor_split", "unbind", "vsplit"])
+"""Operators that take an axis apart in a way that a cut would change."""
 _AS_THEY_ARE = frozenset([
     "alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "dropout_",
     "feature_dropout", "lift_fresh_copy",
@@ -394,7 +396,9 @@ class _Follower:
             if argument not in self.constants:
                 return self._value(argument)
             value = self.constants[argument]
-            return filled(tuple(value.shape), FILLER) if _floating(value) else value
+            if _floating(value):
+                return filled(tuple(value.shape), FILLER)
+            return value.cpu() if isinstance(value, Tensor) else value
 
         args, kwargs = tree_map(labelled, (tuple(node.args), dict(node.kwargs)))
         if name in _CUTS:
@@ -406,6 +410,10 @@ class _Follower:
             chosen = [dim for dim, index in enumerate(args[1]) if index is not None]
             simple = len(chosen) == 1 and args[1][chosen[0]].ndim == 1
             self.fixed += [(compact(args[0]), dim, simple) for dim in chosen]
+        elif name in _TAKEN_APART:
+            dim = setting(node, "dim")
+            dims = range(args[0].ndim) if dim is None else [dim % args[0].ndim]
+            self.fixed += [(compact(args[0]), d, False) for d in dims]
         if name == "pad" and setting(node, "mode") != "constant":
             return self._spread(node, args[0])
         if name in ("pad", "constant_pad_nd"):

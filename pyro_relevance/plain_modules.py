@@ -30,28 +30,29 @@ __all__ = [
 _OPERATION_WORDS = """
     abs acos acosh adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d add addbmm addcdiv addcmul addmm
-    addmv alias all alpha_dropout amax amin aminmax any arange argmax argmin argsort as_strided
-    asin asinh atan atan2 atanh avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bfloat16
-    bilinear bitwise_and bitwise_not bitwise_or bitwise_xor bmm bool broadcast_tensors
+    addmv adjoint alias all alpha_dropout amax amin aminmax any arange argmax argmin argsort
+    as_strided asin asinh atan atan2 atanh avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm
+    bfloat16 bilinear bitwise_and bitwise_not bitwise_or bitwise_xor bmm bool broadcast_tensors
     broadcast_to bucketize cat cdist ceil celu channel_shuffle chunk clamp clamp_max clamp_min
     clip clone column_stack concat concatenate constant_pad_nd contiguous conv1d conv2d conv3d
     conv_transpose1d conv_transpose2d conv_transpose3d convolution copysign cos cosh
     cosine_similarity count_nonzero cross cummax cummin cumprod cumsum deg2rad detach diag
     diag_embed diagonal diff digamma dim div divide dot double dropout dsplit dstack einsum elu
-    embedding empty eq erf erfc erfinv exp exp2 expand expand_as expm1 eye feature_alpha_dropout
-    feature_dropout fill flatten flip fliplr flipud float float_power floor floor_divide fmax
-    fmin fmod frac full full_like gather ge gelu glu greater greater_equal grid_sampler
-    group_norm gt half hardshrink hardsigmoid hardswish hardtanh heaviside hsplit hstack hypot
-    im2col index index_add index_copy index_fill index_select inner instance_norm int inverse
-    is_floating_point isclose isfinite isinf isnan kron kthvalue layer_norm le leaky_relu lerp
-    less less_equal lgamma lift_fresh lift_fresh_copy linalg_vector_norm linear linspace log
-    log10 log1p log2 log_sigmoid log_softmax logaddexp logaddexp2 logcumsumexp logical_and
-    logical_not logical_or logical_xor logit logsumexp long lt masked_fill masked_scatter
-    masked_select matmul matrix_exp max max_pool1d max_pool2d max_pool2d_with_indices max_pool3d
+    embedding empty empty_like eq erf erfc erfinv exp exp2 expand expand_as expm1 eye
+    feature_alpha_dropout feature_dropout fill flatten flip fliplr flipud float float_power
+    floor floor_divide fmax fmin fmod frac frobenius_norm full full_like gather ge gelu glu
+    greater greater_equal grid_sampler group_norm gt half hardshrink hardsigmoid hardswish
+    hardtanh heaviside hsplit hstack hypot im2col index index_add index_copy index_fill
+    index_select inner instance_norm int inverse is_floating_point isclose isfinite isinf isnan
+    kron kthvalue layer_norm le leaky_relu lerp less less_equal lgamma lift_fresh
+    lift_fresh_copy linalg_norm linalg_vector_norm linear linspace log log10 log1p log2
+    log_sigmoid log_softmax logaddexp logaddexp2 logcumsumexp logical_and logical_not logical_or
+    logical_xor logit logsumexp long lt mH mT masked_fill masked_scatter masked_select matmul
+    matrix_exp max max_pool1d max_pool2d max_pool2d_with_indices max_pool3d
     max_pool3d_with_indices maximum mean median meshgrid min minimum mish mm mode moveaxis
     movedim mul multiply mv nan_to_num nanmean nanmedian nanquantile nansum narrow
     native_batch_norm native_group_norm native_layer_norm ndimension ne neg negative new_empty
-    new_full new_ones new_zeros norm not_equal numel ones ones_like outer pad permute
+    new_full new_ones new_zeros norm not_equal numel numpy_T ones ones_like outer pad permute
     pixel_shuffle pixel_unshuffle polygamma positive pow prelu prod quantile rad2deg ravel
     reciprocal reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 remainder renorm
     repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape
@@ -60,12 +61,12 @@ _OPERATION_WORDS = """
     sigmoid sign signbit silu sin sinc sinh size slice slice_scatter softmax softplus softshrink
     sort split split_with_sizes sqrt square squeeze stack std std_mean sub subtract sum swapaxes
     swapdims sym_size t take take_along_dim tan tanh tensor_split threshold tile to topk trace
-    transpose tril triu true_divide trunc type_as unbind unflatten unfold unsqueeze
-    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d
-    upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean vdot view view_as
-    vsplit vstack where xlogy zero zeros zeros_like _adaptive_avg_pool2d _adaptive_avg_pool3d
-    _log_softmax _native_batch_norm_legit _native_batch_norm_legit_no_training _softmax _to_copy
-    _unsafe_view
+    transpose tril triu true_divide trunc type_as unbind unflatten unfold unsafe_chunk
+    unsafe_split unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean
+    vdot view view_as vsplit vstack where xlogy zero zeros zeros_like _adaptive_avg_pool2d
+    _adaptive_avg_pool3d _log_softmax _native_batch_norm_legit
+    _native_batch_norm_legit_no_training _softmax _to_copy _unsafe_view
 """
 _FUNCTIONAL_WORDS = """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d

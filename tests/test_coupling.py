@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import pyro_relevance as pr
+from pyro_relevance import coupling
 from pyro_relevance.cost import count_cost, masked_cost
 from pyro_relevance.disjoint_sets import DisjointSets
 from pyro_relevance.errors import EdgeError, SurgeryError
-from pyro_relevance.plain_modules import GraphNetwork
+from pyro_relevance.plain_modules import GraphNetwork, name_of_function
 
 
 def conv(inputs, outputs, size=3, **settings):
@@ -395,6 +396,21 @@ class Einsum(Normed):
         return self.project(torch.einsum("bhij,bjhd->bihd", weights, v).flatten(2))
 
 
+class Masked(Normed):
+    """Positions and a mask that forward() makes on the device of its input."""
+
+    def make_attention(self):
+        self.qkv, self.project = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.positions = nn.Embedding(6, 8)
+
+    def attend(self, x):
+        x = x + self.positions(torch.arange(6, device=x.device))
+        mask = torch.ones(6, 6, device=x.device).tril().bool()
+        q, k, v = self.qkv(x).view(x.shape[0], 6, 3, 4, 2).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (q @ k.mT / 2**0.5).masked_fill(~mask, -1e9).softmax(-1)
+        return self.project((weights @ v).transpose(1, 2).flatten(2))
+
+
 class Causal(Normed):
     def make_attention(self):
         self.qkv, self.project = nn.Linear(8, 24, bias=False), nn.Linear(8, 8, bias=False)
@@ -411,7 +427,7 @@ def attention_groups(edges):
 
 @pytest.mark.exact
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", [Normed, Written, Einsum, Causal])
+@pytest.mark.parametrize("kind", [Normed, Written, Einsum, Causal, Masked])
 def test_heads_of_attention_are_cut_whole_and_exactly(kind, dtype):
     network, x = kind().to(dtype).eval(), torch.randn(2, 6, 5, dtype=dtype)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
@@ -475,6 +491,13 @@ class Single(Network):
         return torch.cat([x, x[:, 2].unsqueeze(1)], 1)
 
 
+class Unbound(Network):
+    """Channels are taken apart."""
+
+    def body(self, x):
+        return torch.stack(x.unbind(1)[1:], 1).repeat_interleave(2, 1)[:, :8]
+
+
 class Mixed(Network):
     def body(self, x):
         return x * x.softmax(1)
@@ -495,6 +518,7 @@ class Sorted(Network):
     ("kind", "reason"),
     [
         (Single, "single ones are taken whose places are written into forward"),
+        (Unbound, "single ones are taken whose places are written into forward"),
         (Mixed, "the operation 'softmax' reads all of them together"),
         (Constant, "a constant of their size"),
         (Sorted, "pass through the operation 'sort'"),
@@ -608,6 +632,19 @@ def test_transformers_of_torchvision(make_network, size):
     assert all(group.num_edges in (2, 3, 4, 6) for group in heads)
     check(network, edges, random_mask(edges, 0.6), x)
     check(network, edges, without(edges, heads[0].name), x)
+
+
+@pytest.mark.contract
+def test_whatever_is_followed_can_be_written_down():
+    followed = {
+        *coupling._MOVES, *coupling._SPATIAL, *coupling._AS_THEY_ARE, *coupling._CONVOLUTIONS,
+        *coupling._ALONG, *coupling._REDUCTIONS, *coupling._POINTWISE, *coupling._CREATED,
+    }  # fmt: skip
+    for name in followed:
+        packet = getattr(torch.ops.aten, name, None)
+        for overload in packet.overloads() if packet is not None else ():
+            if "out" not in overload:
+                assert name_of_function(getattr(packet, overload)), f"{name}.{overload}"
 
 
 @pytest.mark.exact

@@ -70,7 +70,6 @@ WEIGHTS = "weights"
 FIRST = ", first cut"
 FIRST_UNITS = "units, first cut"
 ACCURATE_UNITS = "units, accurate"
-SMALL_UNITS = "units, small"
 
 _LENET300100 = (
     Point(DENSE),
@@ -139,25 +138,19 @@ _LENET5 = (
         initial_log_odds=4.0,
     ),
     Point(
-        SMALL_UNITS + FIRST,
-        {"conv1.units": -150.0, "conv2.units": -340.0, "hidden1.units": -120.0},
+        WEIGHTS,
+        {"weights": -5.0},
         start=ACCURATE_UNITS,
         limit=2800,
-        num_epochs=15,
-        learning_rate=4e-3,
+        num_epochs=50,
+        kl_weight=0.55,
+        learning_rate=3e-3,
+        gate_learning_rate=3e-2,
         initial_log_odds=4.0,
-    ),
-    Point(
-        SMALL_UNITS,
-        {"units": -3.0},
-        start=SMALL_UNITS + FIRST,
-        limit=2800,
-        num_epochs=80,
-        learning_rate=4e-3,
-        initial_log_odds=4.0,
+        weight_scale=3.0,
     ),
 )
-"""LeNet-5-Caffe is cut once; one point goes on with what is left, the other is cut from there."""
+"""LeNet-5-Caffe is cut once, goes on with the units that are left, and then with their weights."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ def make_chains(
 def _reset(network: nn.Module) -> None:
     for name, module in network.named_modules():
         own = list(module.parameters(recurse=False))
-        reset = getattr(module, "reset_parameters", None)
+        # nn.MultiheadAttention keeps its own to itself.
+        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if callable(reset):
             reset()
         elif own:

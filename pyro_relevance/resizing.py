@@ -190,11 +190,11 @@ class _Writer:
         if name in _DROPOUTS and setting(node, "train") is False:
             self.results[node] = self._filled(node.args[0])
             return
-        # What is made of constants alone has no labels and stays as it is.
         if node.kwargs.get("device") is not None and not node.all_input_nodes:
             # Made from nothing on a device that is written down: a buffer moves with the network.
             self.results[node] = self._tensor(f"constants.{node.name}", self.constants[node])
             return
+        # What is made of constants alone has no labels and stays as it is.
         rewrite = self._rewrite_of(name) if node in self.labels else None
         call: Any = (node.args, node.kwargs, node.target)
         args, kwargs, target = rewrite(node) if rewrite else call

@@ -530,15 +530,24 @@ def test_code_that_knows_sizes_is_refused(kind, reason):
 
 
 @pytest.mark.exact
-def test_a_gate_of_zero_is_a_removed_channel_while_training():
-    network, x = make(Residual), torch.randn(2, 3, 6, 6)
+@pytest.mark.parametrize("num_chains", [1, 2])
+@pytest.mark.parametrize("kind", [Residual, Normed])
+def test_a_gate_of_zero_is_a_removed_unit_while_training(kind, num_chains):
+    shape, num_classes = ((3, 6, 6), 4) if kind is Residual else ((6, 5), 3)
+    network, x = make(kind), torch.randn(2, *shape)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     model = pr.RelevanceModel(network, edges, likelihood=pr.likelihoods.Categorical(), num_data=20)
-    data = torch.randn(20, 3, 6, 6), torch.arange(20) % 4
-    fit = pr.fit(model, data, num_epochs=2, batch_size=10, seed=0)
-    mask = pr.masks.top_fraction(fit.posterior, 0.5)
-    trained = fit.posterior.chain(0).model.network.eval()
-    check(trained, edges, dict(mask), x)
+    data = torch.randn(20, *shape), torch.arange(20) % num_classes
+    fit = pr.fit(model, data, num_epochs=2, batch_size=10, num_chains=num_chains, seed=0)
+    posterior = fit.posterior.chain(0)
+    mask = pr.masks.top_fraction(posterior, 0.5)
+    trained = posterior.network().eval()
+    pruned = check(trained, edges, dict(mask), x)
+    # Gates of zero and one in the model's own program give the outputs of the cut network.
+    gates = {name: keep.float() for name, keep in mask.items()}
+    model.network.load_state_dict(trained.state_dict())
+    inside = model.eval().run(x, dict(model.network.named_parameters()), gates)
+    torch.testing.assert_close(inside, pruned(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.exact

@@ -2,7 +2,9 @@
 
 Random weights, and normalisation statistics and biases that do something. One line per network:
 groups, share of the parameters that can be judged, difference between the cut and the masked
-network, whether its size is the one that was computed from the mask, and seconds.
+network, whether its size is the one that was computed from the mask, and seconds. What is measured
+is kept network by network, so that a run that is killed goes on; delete the folder of the parts to
+measure another version of the library.
 
     python -m analysis.bench_torchvision
     python -m analysis.bench_torchvision --only resnet18 vit_b_16
@@ -11,6 +13,7 @@ network, whether its size is the one that was computed from the mask, and second
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -23,6 +26,7 @@ from torch import nn
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance.cost import masked_cost
 from pyro_relevance.edges import Edges, find_edges
+from pyro_relevance.records import write_json
 from pyro_relevance.surgery import prune
 
 DENSITY = 0.6
@@ -91,16 +95,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
     arguments = parser.parse_args()
     names = arguments.only or torchvision.models.list_models(module=torchvision.models)
-    started = time.perf_counter()
+    parts = arguments.out / ".torchvision_cut"
     rows: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
+    seconds = 0.0
     for name in names:
-        try:
-            metrics = measure(name, 299 if name == "inception_v3" else 224)
-        except (ValueError, RuntimeError) as error:
-            failures[name] = str(error)
-            print(f"{name:24s} failed: {error}", flush=True)
+        started, path = time.perf_counter(), parts / f"{name}.json"
+        if path.exists():
+            part = json.loads(path.read_text())
+        else:
+            try:
+                part = {"metrics": measure(name, 299 if name == "inception_v3" else 224)}
+            except (ValueError, RuntimeError) as error:
+                part = {"failure": str(error)}
+            part["seconds"] = time.perf_counter() - started
+            parts.mkdir(parents=True, exist_ok=True)
+            write_json(path, part)
+        seconds += part["seconds"]
+        if "failure" in part:
+            failures[name] = part["failure"]
+            print(f"{name:24s} failed: {part['failure']}", flush=True)
             continue
+        metrics = part["metrics"]
         rows.append(row("random cut", name, [0], {k: [float(v)] for k, v in metrics.items()}))
         print(
             f"{name:24s} groups {metrics['num_groups']:4d}  judged {metrics['judged_share']:.2f}  "
@@ -114,7 +130,7 @@ def main() -> None:
         command=" ".join(["python -m analysis.bench_torchvision", *sys.argv[1:]]),
         settings={"density": DENSITY, "failures": failures},
         rows=rows,
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=seconds,
         folder=arguments.out,
     )
     print(f"{len(rows)} of {len(names)} networks cut. {path}")

@@ -274,6 +274,12 @@ class Edges:
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip()
             for a, b, c, d in rows
         ]
+        judged = [name for name in self.names if name in self.rewritten]
+        if judged:
+            lines.append(
+                f"cutting {', '.join(judged)} changes numbers in forward(): "
+                "prune returns a list of operations"
+            )
         lines += [f"skipped {item.name}: {item.reason}" for item in self.skipped]
         return "\n".join(lines)
 

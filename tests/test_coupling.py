@@ -442,6 +442,7 @@ def test_heads_of_attention_are_cut_whole_and_exactly(kind, dtype):
             for size in (1, 3):  # it does not know how many examples there were
                 assert pruned(x[:1].repeat(size, 1, 1)).shape == (size, 3)
     heads = attention_groups(edges)[0].name
+    assert f"cutting {heads} changes numbers in forward()" in str(edges)
     assert "is removed" in check(network, edges, without(edges, heads), x).receipt.notes[-1]
 
 

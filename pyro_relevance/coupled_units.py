@@ -18,6 +18,9 @@ __all__ = ["follow_coupled_units"]
 
 UNREAD = "no layer reads them"
 TIED_TO_INPUT = "they are tied to the input"
+UNFOLLOWED = "its layer is not called in evaluation, or its weight is computed from other tensors"
+
+_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: Flow) -> Flow:
@@ -43,6 +46,12 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
         rest
         for layers, unit in zip(tied, units, strict=True)
         for rest in _unjudged(coupling, layers, unit, reasons)
+    ]
+    followed = {axis[0].rpartition(".")[0] for axis in coupling.layers}
+    units += [
+        UnitFlow(name, 0, reason=UNFOLLOWED)
+        for name, module in network.named_modules()
+        if isinstance(module, _LAYERS) and name not in followed
     ]
     outputs = flow.num_outputs
     if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:

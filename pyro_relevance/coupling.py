@@ -50,6 +50,7 @@ _MOVES = frozenset([
     "_unsafe_view", "adjoint", "cat", "channel_shuffle", "chunk", "constant_pad_nd", "dsplit",
     "expand", "flatten", "flip", "hsplit", "index", "index_select", "mT", "moveaxis", "movedim",
     "narrow", "numpy_T", "pad", "permute", "pixel_shuffle", "pixel_unshuffle", "repeat",
+    "repeat_interleave",
     "reshape", "reshape_as", "roll", "select", "slice", "split", "split_with_sizes", "squeeze",
     "squeeze_", "stack", "swapaxes", "t", "tensor_split", "tile", "transpose", "unbind",
     "unflatten", "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "unsqueeze_", "view",
@@ -175,6 +176,7 @@ class _Follower:
         self.together: list[tuple[Tensor, list[int], str]] = []
         self.written: list[tuple[Ints, str]] = []
         self.positions: dict[str, int] = {}
+        self._partial: dict[str, int] = {}
         self.products: list[tuple[Tensor, int]] = []
         self.inputs = torch.empty(0, dtype=torch.long)
         self.outputs: list[Tensor] = []
@@ -290,6 +292,8 @@ class _Follower:
         is_layer = name == "linear" or name in _CONVOLUTIONS
         if is_layer and self._name(node.args[1]) is not None:
             return self._layer
+        if name == "linear" and self._rows_of(node.args[1]) is not None:
+            return self._part_of_layer
         if node.target is operator.getitem or name in _MOVES:
             return self._move
         for names, rule in (
@@ -345,6 +349,44 @@ class _Follower:
         view = [1] * len(out_shape)
         view[channel] = len(made)
         return torch.from_numpy(made).reshape(view).expand(out_shape)
+
+    def _rows_of(self, argument: Any) -> tuple[str, Ints] | None:
+        """Return the parameter of which a value is some rows, and which ones."""
+        labels = self.labels.get(argument) if isinstance(argument, fx.Node) else None
+        if not isinstance(labels, Tensor) or labels.ndim != 2:
+            return None
+        for name, elements in self.elements.items():
+            if elements.ndim == 2 and elements.shape[1] == labels.shape[1]:
+                first, width = int(elements[0, 0]), elements.shape[1]
+                places = labels - first
+                rows = places[:, 0].div(width, rounding_mode="floor")
+                whole = rows[:, None] * width + torch.arange(width)
+                inside = bool((rows >= 0).all()) and int(rows.max()) < len(elements)
+                if inside and torch.equal(places, whole):
+                    return name, rows.numpy()
+        return None
+
+    def _part_of_layer(self, node: fx.Node, name: str) -> Tensor:
+        """A linear layer by some rows of a parameter, as attention has for queries and for keys."""
+        found = self._rows_of(node.args[1])
+        assert found is not None
+        weight, rows = found
+        x, elements = self._value(node.args[0]), self.elements[weight]
+        out_shape = tuple(value_of(node).shape)
+        made = elements[:, 0].numpy().copy()
+        if (weight, 0) not in self.makers:
+            self._join(elements, elements[:, :1].expand_as(elements))
+            self.makers[weight, 0] = made
+            self.layers.append((weight, 0))
+        self._read((weight, 1), self._columns(x, x.ndim - 1))
+        bias = setting(node, "bias")
+        if bias is not None:
+            self._join_along(self._value(bias), torch.from_numpy(made[rows]), "its bias")
+        # Each row counts as often as its part is applied; an even share of all rows is stored.
+        count = math.prod(out_shape) // self.num_examples
+        self._partial[weight] = self._partial.get(weight, 0) + count
+        self.positions[weight] = self._partial[weight] // len(made)
+        return torch.from_numpy(made[rows]).expand(out_shape)
 
     def _axis(self, axis: Axis, size: int) -> Ints:
         if axis not in self.makers:

@@ -252,9 +252,7 @@ class _Writer:
     def _layer(self, node: fx.Node) -> Any:
         """A layer reads the columns that are left; with none left it is its bias."""
         name = operator_name(node)
-        if not self._is_tensor(node.args[1]):  # type: ignore[arg-type]
-            return node.args, node.kwargs, node.target
-        weight = self.exported.names[str(node.args[1])]
+        weight = self.exported.names.get(str(node.args[1]), "")  # "" for a part of a parameter
         reads, spatial = _LAYERS[name]
         labels = self.labels[node.args[0]]  # type: ignore[index]
         groups = 1 if name == "linear" else int(setting(node, "groups"))

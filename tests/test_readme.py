@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.image_files import write_mnist
+
 ROOT = Path(__file__).parents[1]
 
 
-def quickstart() -> str:
+def block(name: str) -> str:
     found = re.search(
-        r"<!-- quickstart -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+        rf"<!-- {name} -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S
     )
     assert found is not None
     return found.group(1)
@@ -23,7 +25,7 @@ def quickstart() -> str:
 
 @pytest.mark.contract
 def test_the_quickstart_runs_and_prints_what_it_says(tmp_path: Path) -> None:
-    code = quickstart()
+    code = block("quickstart")
     assert "num_epochs=400" in code
     shortened = code.replace("num_epochs=400", "num_epochs=3").replace(
         "num_chains=4", "num_chains=2"
@@ -45,6 +47,26 @@ def test_the_quickstart_runs_and_prints_what_it_says(tmp_path: Path) -> None:
     ):
         assert expected in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"relevance.pdf", "relevance.png"}
+
+
+@pytest.mark.contract
+def test_the_example_on_images_runs(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "data", num_train=130, num_test=10)
+    code = block("images")
+    assert "num_epochs=10," in code
+    shortened = code.replace(", download=True", "").replace("num_epochs=10,", "num_epochs=1,")
+    done = subprocess.run(
+        [sys.executable, "-c", shortened],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "conv2.units" in done.stdout
+    assert "max |masked - pruned|" in done.stdout
+    assert (tmp_path / "small.pt2").exists()
 
 
 @pytest.mark.contract

@@ -65,8 +65,8 @@ def fine_tune(
 ) -> FineTuned:
     """Train a cut network further, with the settings of ``fit`` and without gates.
 
-    Weights that the cut left at zero stay zero. Normalisation statistics move as in any training,
-    except in a network that ``prune`` had to write down as operations, where they stay.
+    Weights that the cut left at zero stay zero, and normalisation statistics move as in any
+    training. A network that ``prune`` had to write down as operations has no dropout any more.
 
     Args:
         pruned: What ``prune`` returned; it is not changed.

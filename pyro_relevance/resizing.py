@@ -47,7 +47,8 @@ def resized_network(
 
     It computes what the network computes in evaluation mode, for any number of examples. Layers
     that have nothing left to read become their bias; what then leads nowhere is left out, and so
-    are parameters and buffers that evaluation does not use.
+    are parameters and buffers that evaluation does not use. BatchNorm stays a module, which moves
+    its statistics in training; dropout does not.
 
     Args:
         network: Network of the old sizes whose cut columns are zero; it is not touched.
@@ -63,7 +64,8 @@ def resized_network(
     """
     exported = export_graph(network, arguments, any_batch=True)
     coupling, labels, constants = follow_graph(exported)
-    return _Writer(exported, labels, constants, _dropped(coupling, kept), kept).network()
+    modules = dict(network.named_modules())
+    return _Writer(exported, modules, labels, constants, _dropped(coupling, kept), kept).network()
 
 
 def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDArray[np.bool_]:
@@ -90,17 +92,20 @@ class _Writer:
     def __init__(
         self,
         exported: Exported,
+        modules: Mapping[str, nn.Module],
         labels: Labels,
         constants: Mapping[fx.Node, Any],
         dropped: NDArray[np.bool_],
         kept: Mapping[tuple[str, int], Tensor],
     ) -> None:
-        self.exported, self.labels, self.constants = exported, labels, constants
+        self.exported, self.modules = exported, modules
+        self.labels, self.constants = labels, constants
         self.dropped, self.kept = dropped, kept
         self.steps: list[Step] = []
         self.effects: set[int] = set()  # steps that change what an earlier one gave
         self.results: dict[fx.Node, Any] = {}
         self.tensors: dict[str, Tensor] = {}
+        self.norms: dict[str, nn.Module] = {}
         self.input: fx.Node | None = None
 
     def network(self) -> GraphNetwork:
@@ -116,9 +121,11 @@ class _Writer:
                 leaves = [self._filled(leaf) for leaf in tree_leaves(node.args)]
                 self._emit("output", "output", (tree_unflatten(leaves, self.exported.outputs),))
         steps = _used(self.steps, self.effects)
-        read = {step.target for step in steps if step.op == "get_attr"}
+        read = {step.target for step in steps if step.op in ("get_attr", "call_module")}
         return GraphNetwork(
-            steps, {}, {name: tensor for name, tensor in self.tensors.items() if name in read}
+            steps,
+            {name: module for name, module in self.norms.items() if name in read},
+            {name: tensor for name, tensor in self.tensors.items() if name in read},
         )
 
     def _emit(self, op: str, target: str, args: Any = (), kwargs: Any = None) -> Result:
@@ -244,6 +251,7 @@ class _Writer:
             (("cat", "concat", "concatenate", "stack"), self._cat),
             (("pad", "constant_pad_nd"), self._pad),
             (("group_norm",), self._group_norm),
+            (("batch_norm",), self._batch_norm),
         ):
             if name in names:
                 return rewrite
@@ -416,6 +424,28 @@ class _Writer:
             sizes.append(self._size(node, dim) if new == old else new)
         args, kwargs = (self._filled(self.input), sizes, value), {"dtype": value_of(node).dtype}
         return self._emit("call_function", "torch.ops.aten.new_full.default", args, kwargs)
+
+    def _batch_norm(self, node: fx.Node) -> Any:
+        """A module where it was one: its statistics move in training."""
+        tensor = self.exported.names.get(str(setting(node, "running_mean")), "")
+        name, _, key = tensor.rpartition(".")
+        module = self.modules.get(name) if name and key == "running_mean" else None
+        if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return node.args, node.kwargs, node.target
+        if name not in self.norms:
+            state = module.state_dict(keep_vars=True)
+            parts = {key: self._cut(f"{name}.{key}", value) for key, value in state.items()}
+            mean = parts["running_mean"]
+            made = type(module)(
+                len(mean), module.eps, module.momentum, module.affine, device=mean.device,
+                dtype=mean.dtype,
+            )  # fmt: skip
+            made.load_state_dict(parts)
+            for key, parameter in made.named_parameters():
+                parameter.requires_grad_(parts[key].requires_grad)
+            self.norms[name] = made.eval()
+        x = self._filled(node.args[0])
+        return self._emit("call_module", name, (x,)), {}, None
 
     def _group_norm(self, node: fx.Node) -> Any:
         labels = self.labels[node.args[0]]  # type: ignore[index]

@@ -679,6 +679,12 @@ def test_channels_that_a_shortcut_adds_are_units():
     assert edges.num_edges == 64 + 3 * (16 + 32 + 64)
     mask = random_mask(edges, 0.5)
     assert isinstance(check(network, edges, mask, x).network, GraphNetwork)
+    small = pr.prune(network, edges, mask, example_input=x)
+    norms = [m for m in small.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 19  # one behind each convolution
+    before = [norm.running_mean.clone() for norm in norms]
+    small.train()(x)
+    assert not any(torch.equal(a, b.running_mean) for a, b in zip(before, norms, strict=True))
     mask["conv1.units"][list(edges.rewritten["conv1.units"])] = True
     assert type(check(network, edges, mask, x).network) is type(network)
 

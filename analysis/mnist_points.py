@@ -121,7 +121,6 @@ with the network that is left, with new gates, several times faster."""
 
 
 _LENET5 = (
-    Point(DENSE, num_epochs=10),
     Point(
         FIRST_UNITS,
         {"conv1.units": -60.0, "conv2.units": -200.0, "hidden1.units": -50.0},

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.judged_images import JudgedImages
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import filter_ranks, macs_share, median_within_macs
 from pyro_relevance import (
@@ -52,7 +53,7 @@ from pyro_relevance import (
 from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.cost import num_macs
-from pyro_relevance.images import cifar10, train_validation
+from pyro_relevance.images import cifar10
 from pyro_relevance.records import write_json
 
 DENSE = "dense"
@@ -107,33 +108,11 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
-    """Training images, and those that a finished network is judged by."""
-
-    x: Tensor
-    y: Tensor
-    x_judged: Tensor
-    y_judged: Tensor
-    judged: str
-
-    @classmethod
-    def load(cls, root: str | None, settings: Settings, *, validate: bool) -> Images:
-        """Read CIFAR-10; with ``validate`` the test images are left alone."""
-        x, y = cifar10(root)
-        if not validate:
-            rows = slice(settings.num_data)
-            return cls(x[rows], y[rows], *cifar10(root, train=False), "test")
-        train, valid = train_validation(len(x), settings.num_validation, seed=0)
-        train = train[: settings.num_data]
-        return cls(x[train], y[train], x[valid], y[valid], "validation")
-
-
-@dataclass(frozen=True, eq=False)
 class Run:
     """One seed of one network, its images, and where its stages are kept."""
 
     make_network: Callable[[], nn.Module]
-    images: Images
+    images: JudgedImages
     settings: Settings
     precision: Precision
     device: str
@@ -154,8 +133,9 @@ class Run:
         """Train the dense network, with gates or without."""
         settings, images, network = self.settings, self.images, self.network()
         edges = find_edges(network, example_input=images.x[:1], granularity="unit")
+        shares = macs_share(edges) if gated else {}
         odds: dict[str, float | Tensor] = {
-            name: settings.nats_per_share * share for name, share in macs_share(edges).items()
+            name: settings.nats_per_share * share for name, share in shares.items()
         }
         model = RelevanceModel(
             network,
@@ -267,7 +247,13 @@ def run(
     name = f"cifar10_{network}" + ("_validation" if validate else "")
     parts = folder / f".{name}"
     parts.mkdir(parents=True, exist_ok=True)
-    images = Images.load(root, settings, validate=validate)
+    images = JudgedImages.load(
+        cifar10,
+        root,
+        num_data=settings.num_data,
+        num_validation=settings.num_validation,
+        validate=validate,
+    )
     precision = Precision(autocast=torch.bfloat16, channels_last=True)
     about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
     known: dict[tuple[str, int], dict[str, float]] = {}

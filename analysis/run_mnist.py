@@ -18,13 +18,13 @@ import dataclasses
 import json
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from analysis.judged_images import JudgedImages
 from analysis.mnist_points import EXPERIMENTS, Experiment, Point, Settings
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import median_within
@@ -41,7 +41,7 @@ from pyro_relevance import (
 )
 from pyro_relevance.augmentation import RandomCrop
 from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.images import MNIST_MEAN, MNIST_SD, mnist, train_validation
+from pyro_relevance.images import MNIST_MEAN, MNIST_SD, mnist
 from pyro_relevance.masks import Mask
 from pyro_relevance.posterior import Posterior
 from pyro_relevance.records import write_json
@@ -50,39 +50,8 @@ BLACK = -MNIST_MEAN[0] / MNIST_SD[0]
 """Value of the margin of an image, on the scale of the inputs."""
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Training images, and those that a finished network is judged by.
-
-    Args:
-        x: Training images.
-        y: Their classes.
-        x_judged: Test or validation images.
-        y_judged: Their classes.
-        judged: ``"test"`` or ``"validation"``, for the names of the metrics.
-    """
-
-    x: Tensor
-    y: Tensor
-    x_judged: Tensor
-    y_judged: Tensor
-    judged: str
-
-    @classmethod
-    def load(cls, root: str | None, settings: Settings, *, validate: bool) -> Images:
-        """Read MNIST; with ``validate`` the test images are left alone."""
-        x, y = mnist(root)
-        if not validate:
-            x_judged, y_judged = mnist(root, train=False)
-            rows = slice(settings.num_data)
-            return cls(x[rows], y[rows], x_judged, y_judged, "test")
-        train, valid = train_validation(len(x), settings.num_validation, seed=0)
-        train = train[: settings.num_data]
-        return cls(x[train], y[train], x[valid], y[valid], "validation")
-
-
 def train(
-    network: nn.Module, images: Images, point: Point, settings: Settings, seed: int
+    network: nn.Module, images: JudgedImages, point: Point, settings: Settings, seed: int
 ) -> Posterior:
     """Fit a network with the gates of a point."""
     edges = find_edges(network, example_input=images.x[:1], granularity=point.granularity)
@@ -115,7 +84,7 @@ def train(
 
 
 def run_point(
-    images: Images, point: Point, experiment: Experiment, seed: int, folder: Path
+    images: JudgedImages, point: Point, experiment: Experiment, seed: int, folder: Path
 ) -> dict[str, float]:
     """Train, cut and judge one network; the cut network is kept in the folder."""
     settings = experiment.settings
@@ -178,7 +147,13 @@ def run(
     name = experiment.record + ("_validation" if validate else "")
     parts = folder / f".{name}"
     parts.mkdir(parents=True, exist_ok=True)
-    images = Images.load(root, settings, validate=validate)
+    images = JudgedImages.load(
+        mnist,
+        root,
+        num_data=settings.num_data,
+        num_validation=settings.num_validation,
+        validate=validate,
+    )
     shared = {k: v for k, v in dataclasses.asdict(settings).items() if k not in UNSHARED}
     known: dict[tuple[str, int], dict[str, float]] = {}
     by_method: dict[str, Any] = {}

@@ -725,7 +725,7 @@ class _Follower:
         both = (a >= 0) & (b >= 0)
         self.sets.join(a[both], b[both])
         kept = np.concatenate([a[(b == KEPT) & (a >= 0)], b[(a == KEPT) & (b >= 0)]])
-        self._note(kept, "they are combined with values that always stay")
+        self._note(kept, "they are combined with values that always stay", self.blocked)
 
     def _join_along(self, elements: Tensor | None, columns: Tensor, what: str) -> None:
         if elements is None:
@@ -736,20 +736,17 @@ class _Follower:
             self._block(columns, f"{what} has another shape than they have")
 
     def _block(self, labels: Tensor, reason: str) -> None:
-        self._note(narrowed(labels)[0].reshape(-1).numpy(), reason)
-
-    def _note(self, labels: Ints, reason: str) -> None:
-        found = np.unique(labels)
-        found = found[found >= 0]
-        if len(found):
-            self.blocked.append((found, reason))
+        self._note(narrowed(labels)[0].reshape(-1).numpy(), reason, self.blocked)
 
     def _write(self, labels: Tensor, what: str) -> None:
         """Note that a number in ``forward()`` changes when some of these labels are cut."""
-        found = np.unique(narrowed(labels)[0].reshape(-1).numpy())
+        self._note(narrowed(labels)[0].reshape(-1).numpy(), what, self.written)
+
+    def _note(self, labels: Ints, text: str, noted: list[tuple[Ints, str]]) -> None:
+        found = np.unique(labels)
         found = found[found >= 0]
         if len(found):
-            self.written.append((found, what))
+            noted.append((found, text))
 
     def _block_varying(self, labels: Tensor, dims: Sequence[int], reason: str) -> None:
         """Block the labels that differ along some axes, since these are used together."""

@@ -23,6 +23,20 @@ def block(name: str) -> str:
     return found.group(1)
 
 
+def run(code: str, folder: Path) -> str:
+    """Run code in a process of its own and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.contract
 def test_the_quickstart_runs_and_prints_what_it_says(tmp_path: Path) -> None:
     code = block("quickstart")
@@ -30,22 +44,14 @@ def test_the_quickstart_runs_and_prints_what_it_says(tmp_path: Path) -> None:
     shortened = code.replace("num_epochs=400", "num_epochs=3").replace(
         "num_chains=4", "num_chains=2"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", shortened],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run(shortened, tmp_path)
     for expected in (
         "inputs_inclusion_probability[LSTAT]",
         "accepted risk",
         "parameters",
         "max |masked - pruned|",
     ):
-        assert expected in done.stdout
+        assert expected in printed
     assert {path.name for path in tmp_path.iterdir()} == {"relevance.pdf", "relevance.png"}
 
 
@@ -55,17 +61,9 @@ def test_the_example_on_images_runs(tmp_path: Path) -> None:
     code = block("images")
     assert "num_epochs=10," in code
     shortened = code.replace(", download=True", "").replace("num_epochs=10,", "num_epochs=1,")
-    done = subprocess.run(
-        [sys.executable, "-c", shortened],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "conv2.units" in done.stdout
-    assert "max |masked - pruned|" in done.stdout
+    printed = run(shortened, tmp_path)
+    assert "conv2.units" in printed
+    assert "max |masked - pruned|" in printed
     assert (tmp_path / "small.pt2").exists()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         diagnostics,
         distributions,
         errors,
+        graphs,
         guides,
         images,
         likelihoods,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         schedules,
         tables,
     )
+    from pyro_relevance.derivation import derive
     from pyro_relevance.edges import Edges, find_edges
     from pyro_relevance.elbo import LeanELBO
     from pyro_relevance.export import ExportReceipt, export_onnx, export_torch
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pyro_relevance.io import load_posterior, save_posterior
     from pyro_relevance.masks import Mask
     from pyro_relevance.model import RelevanceModel
+    from pyro_relevance.operation_elbo import LocalExpectationELBO, ScoreFunctionELBO
     from pyro_relevance.posterior import Posterior
     from pyro_relevance.precision import Precision
     from pyro_relevance.report import rule_path, to_arviz
@@ -53,15 +56,18 @@ __all__ = [
     "ExportReceipt",
     "Fit",
     "LeanELBO",
+    "LocalExpectationELBO",
     "Mask",
     "Posterior",
     "Precision",
     "PrunedNetwork",
     "RelevanceModel",
+    "ScoreFunctionELBO",
     "apply_mask",
     "augmentation",
     "callbacks",
     "datasets",
+    "derive",
     "diagnostics",
     "distributions",
     "errors",
@@ -70,6 +76,7 @@ __all__ = [
     "find_edges",
     "fine_tune",
     "fit",
+    "graphs",
     "guides",
     "images",
     "likelihoods",
@@ -95,12 +102,15 @@ _HOMES = {
     "ExportReceipt": "export",
     "Fit": "svi",
     "LeanELBO": "elbo",
+    "LocalExpectationELBO": "operation_elbo",
     "Mask": "masks",
     "Posterior": "posterior",
     "Precision": "precision",
     "PrunedNetwork": "surgery",
     "RelevanceModel": "model",
+    "ScoreFunctionELBO": "operation_elbo",
     "apply_mask": "surgery",
+    "derive": "derivation",
     "export_onnx": "export",
     "export_torch": "export",
     "find_edges": "edges",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -21,21 +21,30 @@ class Draws:
             independent gates.
         weights: Parameter -> ``(num_chains, num_samples or 1, *shape)`` parameters of the network
             before gating; the second dimension is 1 for point estimates.
+        operations: Group of ``edges.operations`` -> ``(num_chains, num_samples, num_operations)``
+            hard gates, 1 at the operation drawn and 0 elsewhere.
+        operation_probability: The same shape: probability of each operation given what else was
+            drawn.
     """
 
     gates: dict[str, Tensor]
     inclusion_probability: dict[str, Tensor]
     weights: dict[str, Tensor]
+    operations: dict[str, Tensor] = field(default_factory=dict)
+    operation_probability: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_chains(self) -> int:
         """Number of chains."""
-        return int(next(iter((self.gates or self.weights).values())).shape[0])
+        return int(next(iter(self._values().values())).shape[0])
 
     @property
     def num_samples(self) -> int:
         """Number of draws in each chain."""
-        return max(int(t.shape[1]) for t in (self.gates or self.weights).values())
+        return max(int(t.shape[1]) for t in self._values().values())
+
+    def _values(self) -> dict[str, Tensor]:
+        return self.gates or self.operations or self.weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)

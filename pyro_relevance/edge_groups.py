@@ -33,9 +33,13 @@ class Slot:
 class EdgeGroup:
     """Edges of one kind in one place: units of a layer, weights of a layer, or input features.
 
+    A group at granularity ``"operation"`` holds the candidates of one edge of a relaxed graph, of
+    which exactly one is on; all other groups have a gate of its own for each edge.
+
     Args:
-        name: ``"inputs"``, ``"<layer>.units"`` or the name of a parameter.
-        granularity: ``"input"``, ``"unit"`` or ``"weight"`` (``"output"`` only in
+        name: ``"inputs"``, ``"<layer>.units"``, the name of a parameter, or
+            ``"<structure>.<source>.<target>"`` of an edge of a graph.
+        granularity: ``"input"``, ``"unit"``, ``"weight"`` or ``"operation"`` (``"output"`` only in
             :attr:`Edges.structure`).
         shape: Shape of the gates.
         labels: One name per edge, in row-major order.

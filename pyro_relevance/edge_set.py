@@ -40,6 +40,9 @@ class Edges:
             user's class.
         products: Multiply-accumulates for one example of products of two activations (attention),
             for each edge of a group of ``structure``; under ``""`` those that no edge takes along.
+        operations: Edges of relaxed graphs, one group for the candidates of each. They are not
+            among ``groups``: their gates are one-hot, ``groups`` has those that are on or off by
+            themselves.
     """
 
     groups: tuple[EdgeGroup, ...]
@@ -50,11 +53,12 @@ class Edges:
     positions: Mapping[str, int] = field(default_factory=dict)
     rewritten: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    operations: tuple[EdgeGroup, ...] = ()
     _plan: dict[str, tuple[GateFactor, ...]] = field(init=False, repr=False, compare=False)
     _moved: dict[tuple[int, torch.device], Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        names = [group.name for group in self.groups]
+        names = [group.name for group in (*self.groups, *self.operations)]
         if len(set(names)) != len(names):
             raise EdgeError(f"Expected each group once, but got {names}. Remove the duplicate.")
         plan: dict[str, list[GateFactor]] = {}
@@ -71,10 +75,11 @@ class Edges:
         return iter(self.groups)
 
     def __getitem__(self, name: str) -> EdgeGroup:
-        for group in self.groups:
+        for group in (*self.groups, *self.operations):
             if group.name == name:
                 return group
-        raise KeyError(f"Expected one of the groups {list(self.names)}, but got {name!r}.")
+        known = [*self.names, *(group.name for group in self.operations)]
+        raise KeyError(f"Expected one of the groups {known}, but got {name!r}.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,6 +90,51 @@ class Edges:
     def num_edges(self) -> int:
         """Number of edges of all groups."""
         return sum(group.num_edges for group in self.groups)
+
+    @property
+    def num_operations(self) -> int:
+        """Largest number of candidates that an edge of a graph has."""
+        return max((group.num_edges for group in self.operations), default=0)
+
+    def split_operations(self, table: Tensor) -> dict[str, Tensor]:
+        """Cut one table over all edges of graphs into groups.
+
+        Args:
+            table: ``(..., num_groups, num_operations)`` values.
+
+        Returns:
+            For each group of :attr:`operations`, ``(..., *group.shape)`` views of the table.
+        """
+        return {
+            group.name: table[..., row, : group.num_edges]
+            for row, group in enumerate(self.operations)
+        }
+
+    def join_operations(self, values: Mapping[str, Tensor], absent: float) -> Tensor:
+        """Put values of all edges of graphs into one table; the inverse of `split_operations`.
+
+        Args:
+            values: For each group of :attr:`operations`, ``group.shape`` values.
+            absent: Value where a group has fewer candidates than the largest one.
+
+        Returns:
+            ``(num_groups, num_operations)`` values.
+
+        Raises:
+            ValueError: A group is missing or has another shape.
+        """
+        rows = []
+        for group in self.operations:
+            value = values.get(group.name)
+            if value is None or tuple(value.shape) != group.shape:
+                got = "nothing" if value is None else f"shape {tuple(value.shape)}"
+                raise ValueError(
+                    f"Expected values[{group.name!r}] of shape {group.shape}, one for each of "
+                    f"{list(group.labels)}, but got {got}."
+                )
+            missing = self.num_operations - group.num_edges
+            rows.append(torch.nn.functional.pad(value, (0, missing), value=absent))
+        return torch.stack(rows)
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Cut one vector over all edges into groups.
@@ -138,16 +188,18 @@ class Edges:
 
         Args:
             parameters: Parameters by name, at least those that read edges (:attr:`folded_names`).
-            gates: For each group, gates of shape ``group.shape``.
+            gates: For each group, gates of shape ``group.shape``; those of :attr:`operations` may
+                be left out and are then all on.
 
         Returns:
-            The folded parameters alone, in the data type of ``parameters``.
+            The folded parameters, in the data type of ``parameters``, and the gates of operations
+            under the names of the buffers that hold them.
 
         Raises:
             ValueError: A group or parameter is missing or has another shape.
         """
         self._check(gates, leading=False)
-        folded = {}
+        folded = self.fold_operations(gates)
         for name, factors in self._plan.items():
             if name not in parameters:
                 raise ValueError(
@@ -171,9 +223,22 @@ class Edges:
             folded[name] = value
         return folded
 
+    def fold_operations(self, gates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the gates of operations under the names of the buffers that hold them.
+
+        Args:
+            gates: For each group, gates; those of other groups are passed over.
+        """
+        return {
+            slot.tensor: gates[group.name]
+            for group in self.operations
+            if group.name in gates
+            for slot in group.consumers
+        }
+
     @property
     def folded_names(self) -> tuple[str, ...]:
-        """Names of the parameters that :meth:`fold` returns."""
+        """Names of the parameters that :meth:`fold` multiplies by gates."""
         return tuple(self._plan)
 
     @property
@@ -231,6 +296,7 @@ class Edges:
                 "positions": dict(self.positions),
                 "rewritten": {name: list(indices) for name, indices in self.rewritten.items()},
                 "products": {name: list(counts) for name, counts in self.products.items()},
+                "operations": [group_to_dict(group) for group in self.operations],
             }
         )
 
@@ -258,6 +324,7 @@ class Edges:
                 {name: int(count) for name, count in content["positions"].items()},
                 {name: tuple(edges) for name, edges in content.get("rewritten", {}).items()},
                 {name: tuple(counts) for name, counts in content.get("products", {}).items()},
+                tuple(group_from_dict(group) for group in content.get("operations", [])),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise EdgeError(
@@ -269,6 +336,9 @@ class Edges:
         for group in self.groups:
             readers = ", ".join(dict.fromkeys(slot.tensor for slot in group.consumers))
             rows.append((group.name, group.granularity, f"{group.num_edges:,}", readers))
+        for group in self.operations:
+            candidates = ", ".join(group.labels)
+            rows.append((group.name, group.granularity, f"1 of {group.num_edges}", candidates))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip()

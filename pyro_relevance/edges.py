@@ -17,12 +17,13 @@ from pyro_relevance.edge_groups import EdgeGroup, Skipped, Slot
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.errors import EdgeError
 from pyro_relevance.flow import NEVER_JUDGED, Flow, UnitFlow
+from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
 from pyro_relevance.labels import GridLabels
 from pyro_relevance.unit_flow import follow_units, untraced
 
 __all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
 
-Granularity = Literal["input", "unit", "weight"]
+Granularity = Literal["input", "unit", "weight", "operation"]
 
 UNTRACED = "torch.fx cannot trace the network, which judging inputs needs"
 
@@ -45,8 +46,8 @@ def find_edges(
             any network that ``torch.export`` traces are found: channels that must be cut together
             (residual sums, concatenation, grouped and depthwise convolutions, normalisation) are
             one edge, and so are the parts of a head of attention.
-        granularity: ``"input"``, ``"unit"`` or ``"weight"``, or several of them: their gates
-            multiply.
+        granularity: ``"input"``, ``"unit"``, ``"weight"`` or ``"operation"`` (of the relaxed
+            graphs in the network, see ``graphs.Graph``), or several of them: their gates multiply.
         where: Predicate over (name, module) of the layer that makes the units, owns the weight, or
             reads the input.
         input_labels: One name per input gate.
@@ -69,6 +70,9 @@ def find_edges(
         skipped 2.units: it makes the outputs, and outputs are never judged
     """
     granularities = _granularities(granularity)
+    operations = _operations(network) if "operation" in granularities else ()
+    if granularities == ("operation",):
+        return Edges((), (), _shapes(network), _buffers(network), operations=operations)
     flow = _follow(network, example_input)
     modules = dict(network.named_modules())
 
@@ -106,29 +110,66 @@ def find_edges(
                     labels = GridLabels(weight.shape)
                     slot = Slot(weight.tensor, None)
                     groups.append(EdgeGroup(weight.tensor, "weight", weight.shape, labels, (slot,)))
-    if not groups:
+    if not groups and not operations:
         reasons = (
             "; ".join(f"{item.name}: {item.reason}" for item in skipped) or "where chose no layer"
         )
         raise EdgeError(
             f"Expected edges of granularity {granularities}, but none can be judged: {reasons}."
         )
-    shapes = {
-        name: tuple(tensor.shape)
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-    }
-    buffers = tuple(name for name, _ in network.named_buffers())
     units = {_units_name(unit.module): unit for unit in flow.units if not unit.reason}
     products = {name: unit.products for name, unit in units.items() if unit.products}
     return Edges(
         tuple(groups),
         tuple(skipped),
-        shapes,
-        buffers,
+        _shapes(network),
+        _buffers(network),
         _structure(flow),
         flow.positions,
         rewritten={name: unit.rewritten for name, unit in units.items() if unit.rewritten},
         products=products | ({"": (flow.num_fixed_macs,)} if flow.num_fixed_macs else {}),
+        operations=operations,
+    )
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    named = (*network.named_parameters(), *network.named_buffers())
+    return {name: tuple(tensor.shape) for name, tensor in named}
+
+
+def _buffers(network: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, _ in network.named_buffers())
+
+
+def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
+    """Edges of all relaxed graphs; graphs with the same structure share them."""
+    labels: dict[str, tuple[str, ...]] = {}
+    slots: dict[str, list[Slot]] = {}
+    for prefix, module in network.named_modules():
+        if not isinstance(module, Graph):
+            continue
+        for edge in module.connections:
+            key = edge_key(edge)
+            mixed = module.edges[key]
+            if not isinstance(mixed, MixedOperation):
+                continue
+            name = f"{module.structure}.{edge.source}.{edge.target}"
+            if labels.setdefault(name, mixed.names) != mixed.names:
+                raise EdgeError(
+                    f"Expected the same operations on {edge.source} -> {edge.target} of all graphs "
+                    f"of the structure {module.structure!r}, but got {list(labels[name])} and "
+                    f"{list(mixed.names)}. Give the second kind of graph another structure=."
+                )
+            place = f"{prefix}." if prefix else ""
+            slots.setdefault(name, []).append(Slot(f"{place}edges.{key}.gate", 0))
+    if not labels:
+        raise EdgeError(
+            "Expected a network with a relaxed graph (graphs.Graph) that has an edge with several "
+            "operations, where granularity names 'operation', but found none."
+        )
+    return tuple(
+        EdgeGroup(name, "operation", (len(names),), names, tuple(slots[name]))
+        for name, names in labels.items()
     )
 
 
@@ -152,12 +193,6 @@ def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | Non
 
 def _granularities(granularity: str | Sequence[str]) -> tuple[str, ...]:
     names = (granularity,) if isinstance(granularity, str) else tuple(granularity)
-    if "operation" in names:
-        raise ValueError(
-            "Expected granularity 'input', 'unit' or 'weight', but got 'operation'. Operations are "
-            "judged in relaxed "
-            "graphs, whose cells list their candidates themselves."
-        )
     if not names or any(name not in get_args(Granularity) for name in names):
         raise ValueError(
             f"Expected granularity from {list(get_args(Granularity))}, but got {list(names)}."

@@ -26,7 +26,7 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-__all__ = ["LeanELBO", "announce_parameters", "site_terms"]
+__all__ = ["LeanELBO", "announce_parameters", "guide_sites", "model_terms", "site_terms"]
 
 
 class _CollectMessenger(Messenger):
@@ -103,6 +103,20 @@ def _weigh(term: Tensor, msg: Any, sign: float = 1.0) -> Tensor:
 
 def _particle_terms(model: Any, guide: Any, args: Any, kwargs: Any) -> dict[str, Tensor]:
     """Return each site's contribution to the negative ELBO for one draw of the guide."""
+    return model_terms(model, guide_sites(guide, args, kwargs), args, kwargs)
+
+
+def guide_sites(guide: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Draw from a guide once, and return the messages of its sample sites by name.
+
+    Args:
+        guide: The guide.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Raises:
+        ValueError: If a site is not reparameterised.
+    """
     with _CollectMessenger() as collected:
         guide(*args, **kwargs)
     for name, msg in collected.sites.items():
@@ -112,10 +126,25 @@ def _particle_terms(model: Any, guide: Any, args: Any, kwargs: Any) -> dict[str,
                 f"{type(msg['fn']).__name__}. Use a relaxed distribution, or train with "
                 "pyro.infer.TraceGraph_ELBO."
             )
-    with _ScoreMessenger(collected.sites) as scored:
+    return collected.sites
+
+
+def model_terms(model: Any, sites: dict[str, Any], args: Any, kwargs: Any) -> dict[str, Tensor]:
+    """Return what each site adds to the negative ELBO where a model replays a guide's values.
+
+    Args:
+        model: The model.
+        sites: Messages of the guide's sites, see `guide_sites`.
+        args: Positional arguments of the model.
+        kwargs: Its keyword arguments.
+
+    Raises:
+        ValueError: If the sites of guide and model do not match.
+    """
+    with _ScoreMessenger(sites) as scored:
         model(*args, **kwargs)
     terms = scored.terms
-    for name, msg in collected.sites.items():
+    for name, msg in sites.items():
         if name not in terms:  # auxiliary sites and factors of the guide
             if not msg["infer"].get("is_auxiliary"):
                 raise ValueError(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 __all__ = [
     "ApproximationWarning",
+    "ArchitectureError",
     "CheckpointError",
+    "CollapseWarning",
     "ConvergenceWarning",
     "DataError",
     "DivergenceError",
@@ -20,6 +22,10 @@ __all__ = [
 
 class EdgeError(ValueError):
     """Edges do not fit the network, or a network has no edge that can be judged."""
+
+
+class ArchitectureError(ValueError):
+    """A choice of operations does not fit its graph, or leaves no path from input to output."""
 
 
 class DataError(ValueError):
@@ -57,6 +63,10 @@ class DivergenceError(RuntimeError):
 
 class ConvergenceWarning(UserWarning):
     """A result may not have converged."""
+
+
+class CollapseWarning(UserWarning):
+    """A posterior over operations has an end point that is known to be bad."""
 
 
 class ApproximationWarning(UserWarning):

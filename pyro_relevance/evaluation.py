@@ -16,6 +16,7 @@ from pyro_relevance.distributions import LogitConcrete
 from pyro_relevance.draws import Draws
 from pyro_relevance.edges import Edges
 from pyro_relevance.elbo import site_terms
+from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.likelihoods import Likelihood
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.pyro_state import local_pyro
@@ -85,6 +86,9 @@ def chain_outputs(
         ``(num_samples, num_data, num_outputs)``.
     """
     network = copy.deepcopy(model.network).eval()
+    for module in network.modules():
+        if isinstance(module, MixedOperation):
+            module.skip_zeros = model.has_operations  # the gates are hard
     buffers = {name: state[f"model.network.{name}"] for name, _ in network.named_buffers()}
     outputs = []
     with torch.no_grad():
@@ -95,6 +99,7 @@ def chain_outputs(
             gates = {name: gate[chain, index] for name, gate in draws.gates.items()}
             if mask:
                 gates = {name: kept * gates.get(name, 1.0) for name, kept in mask.items()}
+            gates |= {name: gate[chain, index] for name, gate in draws.operations.items()}
             folded = model.edges.fold(parameters, gates) if gates else {}
             outputs.append(functional_call(network, {**buffers, **parameters, **folded}, (x,)))
     return torch.stack(outputs)

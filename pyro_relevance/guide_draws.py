@@ -6,15 +6,17 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from pyro_relevance.distributions import LogitConcrete
+from pyro_relevance.distributions import LogitConcrete, OneHotConcrete
 from pyro_relevance.draws import Draws
 from pyro_relevance.edges import Edges
 from pyro_relevance.model import RelevanceModel
+from pyro_relevance.relaxations import one_hot
 
 __all__ = ["ChainDraws", "DrawModule", "collect", "draw_chain", "mean_network"]
 
@@ -23,13 +25,13 @@ class ChainDraws(NamedTuple):
     """Draws of one chain.
 
     Args:
-        gates: ``(num_samples, num_edges)`` zeros and ones; ``None`` where there are no gates.
-        probability: ``(num_samples, num_edges)``; ``None`` where the guide does not tell it.
+        sites: ``gate``, ``gate_probability`` (``(num_samples, num_edges)``), ``operation`` and
+            ``operation_probability`` (``(num_samples, num_groups, num_operations)``): hard gates
+            and their probabilities, as far as model and guide have them.
         parameters: Parameter -> ``(num_samples or 1, *shape)``.
     """
 
-    gates: Tensor | None
-    probability: Tensor | None
+    sites: dict[str, Tensor]
     parameters: dict[str, Tensor]
 
 
@@ -76,7 +78,7 @@ class DrawModule(nn.Module):
     def forward(
         self, *, from_prior: bool = False, site_means: Mapping[str, Tensor] | None = None
     ) -> Any:
-        """Return ``(gate, gate_probability, parameters)`` of one draw; the first two may be None.
+        """Return ``(sites, parameters)`` of one draw, as in `ChainDraws`.
 
         Args:
             from_prior: Draw the gates from the prior instead of the guide (the weights are not
@@ -86,21 +88,35 @@ class DrawModule(nn.Module):
         model = self.model
         parameters: dict[str, Tensor] = dict(model.network.named_parameters())
         with _KeepMessenger() as kept:
-            if not from_prior:
+            if from_prior:
+                _draw_prior(model)
+            else:
                 self.guide()
-            elif model.gate_prior is not None:
-                log_odds = model.gate_prior.sample(model.prior_log_odds, model.edges)
-                distribution = model.gate_distribution(log_odds)
-                kept.values["gate"] = distribution.sample()
-                kept.distributions["gate"] = distribution
-        gate = probability = None
+        sites: dict[str, Tensor] = {}
         if model.has_gates:
-            gate = model.relaxation.hard(kept.values["gate"])
+            sites["gate"] = model.relaxation.hard(kept.values["gate"])
             probability = _gate_probability(model, kept.distributions["gate"])
+            if probability is not None:
+                sites["gate_probability"] = probability
+        if model.has_operations:
+            sites["operation"] = one_hot(kept.values["operation"])
+            base = getattr(kept.distributions["operation"], "base_dist", None)
+            if isinstance(base, OneHotConcrete):
+                sites["operation_probability"] = torch.softmax(base.logits, dim=-1)
         if not from_prior:
             with _ReplayMessenger(kept.values if site_means is None else site_means):
                 parameters = model.weight_prior.sample(parameters)
-        return gate, probability, parameters
+        return sites, parameters
+
+
+def _draw_prior(model: RelevanceModel) -> None:
+    if model.has_gates:
+        assert model.gate_prior is not None
+        log_odds = model.gate_prior.sample(model.prior_log_odds, model.edges)
+        pyro.sample("gate", model.gate_distribution(log_odds))
+    if model.has_operations:
+        logits = model.operation_prior.sample(model.prior_operation_logits, model.edges)
+        pyro.sample("operation", model.operation_distribution(logits))
 
 
 def _gate_probability(model: RelevanceModel, distribution: Any) -> Tensor | None:
@@ -131,22 +147,20 @@ def draw_chain(
     point = {n: state[f"model.network.{n}"] for n, _ in module.model.network.named_parameters()}
 
     def draw(_: Tensor) -> Any:
-        gate, probability, parameters = functional_call(
-            module, tensors, (), {"from_prior": from_prior}
-        )
-        drawn = {name: t for name, t in parameters.items() if t is not point[name]}
-        return [t for t in (gate, probability) if t is not None], drawn
+        sites, parameters = functional_call(module, tensors, (), {"from_prior": from_prior})
+        return sites, {name: t for name, t in parameters.items() if t is not point[name]}
 
     with torch.no_grad():
         if getattr(module.guide, "vectorised", False) and not from_prior:
-            gates, drawn = vmap(draw, randomness="different")(torch.zeros(num_samples))
+            sites, drawn = vmap(draw, randomness="different")(torch.zeros(num_samples))
         else:
             pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
-            gates = [torch.stack(parts) for parts in zip(*(p[0] for p in pairs), strict=True)]
-            drawn = {name: torch.stack([p[1][name] for p in pairs]) for name in pairs[0][1]}
+            sites, drawn = (
+                {name: torch.stack([p[part][name] for p in pairs]) for name in pairs[0][part]}
+                for part in (0, 1)
+            )
     parameters = {n: drawn.get(n, value.detach().unsqueeze(0)) for n, value in point.items()}
-    gates = [*gates, None, None]
-    return ChainDraws(gates[0], gates[1], parameters)
+    return ChainDraws(sites, parameters)
 
 
 def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
@@ -160,14 +174,20 @@ def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
         name: torch.stack([chain.parameters[name] for chain in chains])
         for name in chains[0].parameters
     }
-    given = [chain.gates for chain in chains if chain.gates is not None]
-    if not given:
-        return Draws({}, {}, weights)
-    gates = torch.stack(given)
-    told = [chain.probability for chain in chains if chain.probability is not None]
-    # A guide of another kind tells no probabilities: the share of draws is what there is.
-    probability = torch.stack(told) if told else gates.mean(1, keepdim=True).expand_as(gates)
-    return Draws(edges.split(gates), edges.split(probability), weights)
+    sites = {name: torch.stack([c.sites[name] for c in chains]) for name in chains[0].sites}
+    parts: list[dict[str, Tensor]] = []
+    for site, split in (("gate", edges.split), ("operation", edges.split_operations)):
+        hard = sites.get(site)
+        if hard is None:
+            parts += [{}, {}]
+            continue
+        # A guide of another kind tells no probabilities: the share of draws is what there is.
+        probability = sites.get(f"{site}_probability")
+        if probability is None:
+            probability = hard.mean(1, keepdim=True).expand_as(hard)
+        parts += [split(hard), split(probability)]
+    gates, inclusion, operations, operation_probability = parts
+    return Draws(gates, inclusion, weights, operations, operation_probability)
 
 
 def mean_network(
@@ -200,7 +220,7 @@ def _mean_parameters(
     tensors = _own(module, state)
     with torch.no_grad():
         means = functional_call(_Means(module), {f"module.{n}": t for n, t in tensors.items()}, ())
-        _, _, parameters = functional_call(module, tensors, (), {"site_means": means})
+        _, parameters = functional_call(module, tensors, (), {"site_means": means})
     found: dict[str, Tensor] = parameters
     return found
 

@@ -59,8 +59,11 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "gate_prior": None if model.gate_prior is None else _describe(model.gate_prior, priors),
         "weight_prior": _describe(model.weight_prior, priors),
         "relaxation": _describe(model.relaxation, relaxations),
-        "has_gates": model.has_gates,
+        "has_gates": model.gate_prior is not None,
     }
+    if model.has_operations:
+        description["operation_prior"] = _describe(model.operation_prior, priors)
+        description["operation_relaxation"] = _describe(model.operation_relaxation, relaxations)
     write_tensors(Path(path), tensors, description)
 
 
@@ -73,6 +76,8 @@ def load_posterior(
     gate_prior: priors.GatePrior | None = None,
     weight_prior: priors.WeightPrior | None = None,
     relaxation: relaxations.Relaxation | None = None,
+    operation_prior: priors.OperationPrior | None = None,
+    operation_relaxation: relaxations.OperationRelaxation | None = None,
     example_input: Tensor | None = None,
 ) -> Posterior:
     """Return the posterior that `save_posterior` wrote; no data are needed.
@@ -86,6 +91,8 @@ def load_posterior(
         gate_prior: The prior over gates, where it is of the user's own class.
         weight_prior: The prior over weights, where it is of the user's own class.
         relaxation: The relaxation, where it is of the user's own class.
+        operation_prior: The prior over operations, where it is of the user's own class.
+        operation_relaxation: Their relaxation, where it is of the user's own class.
         example_input: ``(1, ...)`` any input, where the guide makes its parameters only when it is
             first called (AutoGuides of Pyro).
 
@@ -119,6 +126,16 @@ def load_posterior(
     gates: Any = None
     if description["has_gates"]:
         gates = given_or_built("gate_prior", gate_prior, lambda d: _build(d, priors))
+    operations: dict[str, Any] = {}
+    if "operation_prior" in description:
+        operations = {
+            "operation_prior": given_or_built(
+                "operation_prior", operation_prior, lambda d: _build(d, priors)
+            ),
+            "operation_relaxation": given_or_built(
+                "operation_relaxation", operation_relaxation, lambda d: _build(d, relaxations)
+            ),
+        }
     model = RelevanceModel(
         given_or_built("network", network, architecture.build),
         Edges.from_json(description["edges"]),
@@ -127,6 +144,7 @@ def load_posterior(
         gate_prior=gates,
         weight_prior=given_or_built("weight_prior", weight_prior, lambda d: _build(d, priors)),
         relaxation=given_or_built("relaxation", relaxation, lambda d: _build(d, relaxations)),
+        **operations,
     )
     model.temperature = float(description["temperature"])
     state = {n.removeprefix("state/"): t for n, t in tensors.items() if n.startswith("state/")}

@@ -21,12 +21,20 @@ from pyro_relevance.distributions import PerExample
 from pyro_relevance.edges import Edges
 from pyro_relevance.elbo import announce_parameters
 from pyro_relevance.errors import EdgeError
+from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.input_gates import InputGates
 from pyro_relevance.latents import Latent
 from pyro_relevance.likelihoods import Likelihood
 from pyro_relevance.precision import Precision
-from pyro_relevance.priors import GatePrior, IndependentPrior, PointWeights, WeightPrior
-from pyro_relevance.relaxations import Concrete, Relaxation
+from pyro_relevance.priors import (
+    CategoricalPrior,
+    GatePrior,
+    IndependentPrior,
+    OperationPrior,
+    PointWeights,
+    WeightPrior,
+)
+from pyro_relevance.relaxations import Concrete, Mixture, OperationRelaxation, Relaxation
 
 __all__ = ["Noise", "RelevanceModel"]
 
@@ -36,10 +44,11 @@ Noise = Literal["shared", "per_example"]
 class RelevanceModel(nn.Module):
     r"""A network whose edges have latent gates, as a Pyro model and a plain ``nn.Module``.
 
-    Sample sites: ``gate`` (one fused site, real-valued: the relaxation turns it into gates), the
-    sites of the priors (``inclusion_logit``, ``weights``, ``weight_scale``, ``layer_scale``), the
-    factor ``weight_prior`` of point estimates, and the observed ``y``. Works with the ELBOs of
-    ``pyro.infer``, any guide, and ``Predictive``.
+    Sample sites: ``gate`` (one fused site, real-valued: the relaxation turns it into gates),
+    ``operation`` (one fused site for the edges of relaxed graphs, ``(num_groups, num_operations)``
+    logarithms of gates), the sites of the priors (``inclusion_logit``, ``operation_rate``,
+    ``weights``, ``weight_scale``, ``layer_scale``), the factor ``weight_prior`` of point estimates,
+    and the observed ``y``. Works with the ELBOs of ``pyro.infer``, any guide, and ``Predictive``.
 
     The gates are folded into the parameters that read the edge, so that a gate of zero and the
     removal of the edge are the same function. The network given is copied and never changed.
@@ -54,6 +63,8 @@ class RelevanceModel(nn.Module):
             judge the weights by themselves, such as ``LogUniformWeights``).
         weight_prior: Prior over the network's parameters.
         relaxation: How a gate is relaxed while training.
+        operation_prior: Prior over the operations of relaxed graphs, where ``edges`` has them.
+        operation_relaxation: How they are relaxed while training.
 
     Raises:
         ValueError: If ``num_data`` is not a positive integer, or a prior does not fit the network.
@@ -82,6 +93,8 @@ class RelevanceModel(nn.Module):
         gate_prior: GatePrior | None = IndependentPrior(),  # noqa: B008 (a frozen value)
         weight_prior: WeightPrior = PointWeights(),  # noqa: B008 (a frozen value)
         relaxation: Relaxation = Concrete(),  # noqa: B008 (a frozen value)
+        operation_prior: OperationPrior = CategoricalPrior(),  # noqa: B008 (a frozen value)
+        operation_relaxation: OperationRelaxation = Mixture(),  # noqa: B008 (a frozen value)
     ) -> None:
         super().__init__()
         if isinstance(num_data, bool) or not isinstance(num_data, int) or num_data < 1:
@@ -108,15 +121,25 @@ class RelevanceModel(nn.Module):
         self.gate_prior = gate_prior
         self.weight_prior = weight_prior
         self.relaxation = relaxation
+        self.operation_prior = operation_prior
+        self.operation_relaxation = operation_relaxation
         self.temperature: float | Tensor = 1.0
         self.noise: Noise = "shared"
         self.precision = Precision()
         self.update_statistics = True
         self._input_gates: InputGates | None = None
-        if gate_prior is not None:
+        if self.has_gates:
+            assert gate_prior is not None
             self.register_buffer(
                 "prior_log_odds", gate_prior.log_odds(edges).to(like), persistent=False
             )
+        if self.has_operations:
+            self.register_buffer(
+                "prior_operation_logits", operation_prior.logits(edges).to(like), persistent=False
+            )
+            for module in self.network.modules():
+                if isinstance(module, MixedOperation):
+                    module.skip_zeros = operation_relaxation.skips_zeros
         parameters = dict(self.network.named_parameters())
         weight_prior.latents(parameters)  # checks the prior's settings against the network
         for name in weight_prior.latent_parameters(parameters):
@@ -125,14 +148,27 @@ class RelevanceModel(nn.Module):
     prior_log_odds: Tensor
     """``(num_edges,)`` fixed part of the gates' prior log-odds, in nats."""
 
+    prior_operation_logits: Tensor
+    """``(num_groups, num_operations)`` fixed part of the operations' prior, in nats."""
+
     @property
     def has_gates(self) -> bool:
         """Whether the model has the site ``gate``."""
-        return self.gate_prior is not None
+        return self.gate_prior is not None and len(self.edges) > 0
+
+    @property
+    def has_operations(self) -> bool:
+        """Whether the model has the site ``operation``."""
+        return bool(self.edges.operations)
 
     def latents(self) -> tuple[Latent, ...]:
-        """Return the latent sites other than ``gate``, in the order in which the program runs."""
-        gates = self.gate_prior.latents(self.edges) if self.gate_prior is not None else ()
+        """Return the latent sites other than ``gate`` and ``operation``, in the program's order."""
+        gates: tuple[Latent, ...] = ()
+        if self.has_gates:
+            assert self.gate_prior is not None
+            gates = self.gate_prior.latents(self.edges)
+        if self.has_operations:
+            gates += self.operation_prior.latents(self.edges)
         like = next(iter(self.network.parameters()))
         moved = tuple(Latent(i.name, i.kind, i.initial.to(like), i.initial_scale) for i in gates)
         return (*self.weight_prior.latents(dict(self.network.named_parameters())), *moved)
@@ -147,6 +183,15 @@ class RelevanceModel(nn.Module):
         base = self.relaxation.distribution(self.temperature, log_odds)
         if self.noise == "per_example":
             return PerExample(base, num_examples)
+        return base.to_event(1)  # type: ignore[no-any-return]
+
+    def operation_distribution(self, logits: Tensor) -> dist.TorchDistribution:
+        """Return the distribution of the site ``operation`` at the present temperature.
+
+        Args:
+            logits: ``(num_groups, num_operations)`` in nats.
+        """
+        base = self.operation_relaxation.distribution(self.temperature, logits)
         return base.to_event(1)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -174,10 +219,11 @@ class RelevanceModel(nn.Module):
             num_examples: Size of the batch; used only where ``noise`` is ``"per_example"``.
 
         Returns:
-            The network's parameters before gating by qualified name, and the gates by group.
+            The network's parameters before gating by qualified name, and the gates by group, those
+            of operations too.
         """
         parameters = self.weight_prior.sample(dict(self.network.named_parameters()))
-        return parameters, self._sample_gates(num_examples)
+        return parameters, self._sample_gates(num_examples) | self._sample_operations()
 
     def run(
         self, x: Tensor, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]
@@ -195,6 +241,7 @@ class RelevanceModel(nn.Module):
             # Running statistics of normalisation layers move in copies that are thrown away.
             tensors |= {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         if self._input_gates is not None and gates:
+            tensors |= self.edges.fold_operations(gates)
             with self._input_gates.applied(gates):
                 return self._call(x, tensors)
         if gates:
@@ -229,18 +276,26 @@ class RelevanceModel(nn.Module):
         self.noise = noise
 
     def _sample_gates(self, num_examples: int) -> dict[str, Tensor]:
-        if self.gate_prior is None:
+        if not self.has_gates:
             return {}
+        assert self.gate_prior is not None
         log_odds = self.gate_prior.sample(self.prior_log_odds, self.edges)
         value = pyro.sample("gate", self.gate_distribution(log_odds, num_examples))
         return self.edges.split(self.relaxation.gate(value))
+
+    def _sample_operations(self) -> dict[str, Tensor]:
+        if not self.has_operations:
+            return {}
+        logits = self.operation_prior.sample(self.prior_operation_logits, self.edges)
+        value = pyro.sample("operation", self.operation_distribution(logits))
+        return self.edges.split_operations(self.operation_relaxation.gate(value))
 
 
 def _check_edges(network: nn.Module, edges: Edges) -> None:
     tensors = {
         n: tuple(t.shape) for n, t in [*network.named_parameters(), *network.named_buffers()]
     }
-    for group in edges:
+    for group in (*edges, *edges.operations):
         for slot in group.consumers:
             if slot.tensor not in tensors:
                 raise EdgeError(

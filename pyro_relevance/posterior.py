@@ -129,17 +129,37 @@ class Posterior:
             Group -> ``(num_chains, *group.shape)``.
 
         Raises:
-            ValueError: If the model has no gates.
+            ValueError: If the model has no gates that are on or off by themselves.
         """
         if not self.model.has_gates:
             raise ValueError(
-                "Expected a model with gates, but its gate_prior is None. Judge the weights "
-                "themselves with relevance.signal_to_noise(posterior.sample(...), "
-                "posterior.edges)."
+                "Expected a model with gates, but its gate_prior is None, or its edges are "
+                "operations alone. Judge weights with relevance.signal_to_noise("
+                "posterior.sample(...), posterior.edges), operations with operation_probability()."
             )
         exact = getattr(self.guide, "independent_gates", False)
         draws = self.sample(1 if exact else 1000)
         return {name: p.mean(1) for name, p in draws.inclusion_probability.items()}
+
+    def operation_probability(self) -> dict[str, Tensor]:
+        """Return the probability of each operation of the edges of relaxed graphs.
+
+        Exact for the library's guides; the share of 1,000 draws for others.
+
+        Returns:
+            Group of ``edges.operations`` -> ``(num_chains, num_operations)``.
+
+        Raises:
+            ValueError: If the model judges no operations.
+        """
+        if not self.model.has_operations:
+            raise ValueError(
+                "Expected a model that judges operations, but its edges have none. Make them with "
+                "find_edges(network, granularity='operation')."
+            )
+        exact = hasattr(self.guide, "operation_posterior")
+        draws = self.sample(1 if exact else 1000)
+        return {name: p.mean(1) for name, p in draws.operation_probability.items()}
 
     def sample(self, num_samples: int = 100, *, seed: int = 0) -> Draws:
         """Draw gates and weights from the posterior.

@@ -12,7 +12,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer.elbo import ELBO, ELBOModule
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pyro_relevance.batches import Batches
@@ -24,6 +24,7 @@ from pyro_relevance.precision import Precision
 from pyro_relevance.programs import LoopProgram, Program, RecordableProgram, VectorisedProgram
 from pyro_relevance.replay import ReplayedProgram
 from pyro_relevance.schedules import Schedules
+from pyro_relevance.two_levels import TwoLevelProgram
 
 __all__ = [
     "Guide",
@@ -75,7 +76,14 @@ def models_of_chains(
 
 def _difference(one: RelevanceModel, other: RelevanceModel) -> str:
     """Return the name of a part that keeps two models from being chains of one run, or ""."""
-    for name in ("edges", "num_data", "weight_prior", "relaxation"):
+    for name in (
+        "edges",
+        "num_data",
+        "weight_prior",
+        "relaxation",
+        "operation_prior",
+        "operation_relaxation",
+    ):
         if getattr(one, name) != getattr(other, name):
             return name
     numbers = {"noise_scale", "degrees_of_freedom"}
@@ -207,6 +215,7 @@ def make_program(
     num_particles: int,
     elbo: ELBO | None,
     replay: bool = True,
+    held_out: Batches | None = None,
 ) -> Program:
     """Return the fastest program that network, guide and ELBO allow.
 
@@ -219,10 +228,26 @@ def make_program(
         num_particles: Draws of the guide in each step.
         elbo: The user's ELBO, or ``None`` for the lean one.
         replay: Whether steps may be recorded.
+        held_out: Examples from which the gates learn, or ``None`` for those of the weights.
+
+    Raises:
+        ValueError: If there are held-out examples and the guide does not say which of its
+            parameters are the gates'.
     """
     guide: Any = modules[0].guide
-    lean = elbo is None or isinstance(elbo, LeanELBO)
-    if not lean or not getattr(guide, "vectorised", False):
+    if held_out is not None:
+        gates = getattr(guide, "gate_parameters", ())
+        if not gates:
+            raise ValueError(
+                f"Expected a guide that names its gate_parameters where held_out is given, but "
+                f"{type(guide).__name__} has none. Use MeanFieldGuide or LowRankGuide."
+            )
+        return TwoLevelProgram(LoopProgram(modules, num_particles), held_out, gates)
+    model: Any = modules[0].model
+    lean = elbo is None or type(elbo) is LeanELBO
+    # What is left out of a step depends on the gates that were drawn: no step is like another.
+    skips = model.has_operations and model.operation_relaxation.skips_zeros
+    if not lean or skips or not getattr(guide, "vectorised", False):
         return LoopProgram(modules, num_particles)
     if len(modules) == 1:
         program: RecordableProgram | None = LoopProgram(modules, num_particles)
@@ -269,8 +294,8 @@ def parameter_groups(
     gates = {f"guide.{name}" for name in getattr(guide, "gate_parameters", ())}
     named = program.named_parameters()
     groups = [
-        {"params": [p for n, p in named if n not in gates], "lr": learning_rate},
-        {"params": [p for n, p in named if n in gates], "lr": gate_learning_rate},
+        {"params": [p for n, p in named if n not in gates], "lr": learning_rate, "gates": False},
+        {"params": [p for n, p in named if n in gates], "lr": gate_learning_rate, "gates": True},
     ]
     if not named:
         raise ValueError(
@@ -298,9 +323,16 @@ def describe_run(
         settings: JSON-able arguments of ``fit``.
     """
     model: Any = program.modules[0].model
-    parts = (model.gate_prior, model.weight_prior, model.relaxation)
+    parts = [model.gate_prior, model.weight_prior, model.relaxation]
+    if model.has_operations:
+        parts += [model.operation_prior, model.operation_relaxation]
+    held_out: dict[str, Tensor] = {}
+    if isinstance(program, TwoLevelProgram):
+        held_out = {"held_out_x": program.held_out.x, "held_out_y": program.held_out.y}
     places = [i / 10 for i in range(11)]
     curves = [(schedules.temperature, schedules.kl_weight, schedules.learning_rate)]
+    if any(schedules.gate_learning_rate(place) != 1.0 for place in places):
+        curves.append((schedules.gate_learning_rate,) * 3)
     return fingerprint(
         {
             **settings,
@@ -318,7 +350,7 @@ def describe_run(
                 if isinstance(value, bool | int | float | str | tuple | None)
             },
         },
-        {**program.state(), "x": batches.x, "y": batches.y},
+        {**program.state(), "x": batches.x, "y": batches.y, **held_out},
     )
 
 

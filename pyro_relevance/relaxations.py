@@ -1,8 +1,10 @@
-"""How a gate that is 0 or 1 is relaxed so that its log-odds can be learned by gradients.
+"""How gates are relaxed so that their log-odds can be learned by gradients.
 
-A relaxation names the distribution of the site's value (a real number), the gate that the network
-sees while it trains, and the hard gate that the posterior is about. All three give a hard gate
-that is exactly Bernoulli(``sigmoid(logits)``).
+A relaxation names the distribution of the site's value, the gate that the network sees while it
+trains, and the hard gate that the posterior is about. Those of a gate that is 0 or 1 (`Concrete`,
+`HardConcreteGate`, `StraightThrough`) all give a hard gate that is exactly
+Bernoulli(``sigmoid(logits)``); those of the operations of an edge (`Mixture`, `SampledPath`,
+`TopPaths`) one that is exactly Categorical(``softmax(logits)``).
 """
 
 from __future__ import annotations
@@ -19,8 +21,18 @@ from pyro_relevance.distributions.hard_concrete import (
     hard_concrete_threshold,
 )
 from pyro_relevance.distributions.logit_concrete import LogitConcrete
+from pyro_relevance.distributions.one_hot_concrete import OneHotConcrete
 
-__all__ = ["Concrete", "HardConcreteGate", "Relaxation", "StraightThrough"]
+__all__ = [
+    "Concrete",
+    "HardConcreteGate",
+    "Mixture",
+    "OperationRelaxation",
+    "Relaxation",
+    "SampledPath",
+    "StraightThrough",
+    "TopPaths",
+]
 
 
 class Relaxation(Protocol):
@@ -158,3 +170,125 @@ class StraightThrough:
     def inclusion_log_odds(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
         """See :class:`Relaxation`."""
         return logits
+
+
+class OperationRelaxation(Protocol):
+    """What a relaxation of the choice between the operations of an edge offers."""
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether operations whose gate is zero are left out of a training step."""
+
+    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
+        """Return the distribution of the site's value, logarithms of gates.
+
+        Args:
+            temperature: Positive number, or tensor of shape ``()``.
+            logits: ``(num_groups, num_operations)`` in nats.
+        """
+
+    def gate(self, value: Tensor) -> Tensor:
+        """Return the gates that multiply the operations while the network trains.
+
+        Args:
+            value: ``(..., num_operations)`` value of the site.
+
+        Returns:
+            ``(..., num_operations)`` gates in [0, 1] that sum to 1.
+        """
+
+
+def one_hot(value: Tensor) -> Tensor:
+    """Return the hard gates of operations: 1 at the largest value, 0 elsewhere, no gradient.
+
+    Args:
+        value: ``(..., num_operations)`` value of the site, of any relaxation.
+    """
+    value = value.detach()
+    hot = torch.zeros_like(value)
+    return hot.scatter(-1, value.argmax(-1, keepdim=True), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """All operations, weighed by the relaxed gates; see :class:`OperationRelaxation`.
+
+    References:
+        Liu, Simonyan, Yang, DARTS, ICLR 2019, equation 2, with the concrete gates of Xie, Zheng,
+        Liu, Lin, SNAS, ICLR 2019, equation 5, in the place of softmax weights.
+    """
+
+    @property
+    def skips_zeros(self) -> bool:
+        """False: no gate is zero."""
+        return False
+
+    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
+        """See :class:`OperationRelaxation`."""
+        return OneHotConcrete(temperature, logits)
+
+    def gate(self, value: Tensor) -> Tensor:
+        """See :class:`OperationRelaxation`."""
+        return torch.softmax(value, dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledPath:
+    """One sampled operation on each edge, with the gradient of its relaxed gate.
+
+    A step takes the time and memory of one derived network. The gradient reaches the logits
+    through the operation that was drawn alone, and not at all where it is ``none``: with ``none``
+    among the operations use ``ScoreFunctionELBO``.
+
+    References:
+        Dong, Yang, Searching for a robust neural architecture in four GPU hours (GDAS), CVPR 2019,
+        equations 4 and 5.
+    """
+
+    @property
+    def skips_zeros(self) -> bool:
+        """True: one gate in each row is not zero."""
+        return True
+
+    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
+        """See :class:`OperationRelaxation`."""
+        return OneHotConcrete(temperature, logits)
+
+    def gate(self, value: Tensor) -> Tensor:
+        """See :class:`OperationRelaxation`; the values are exactly 0 and 1."""
+        soft = torch.softmax(value, dim=-1)
+        return one_hot(value) + (soft - soft.detach())
+
+
+@dataclass(frozen=True, slots=True)
+class TopPaths:
+    """The operations with the largest gates on each edge, weighed by their relaxed gates.
+
+    Args:
+        num_paths: Operations that are computed on each edge.
+
+    Raises:
+        ValueError: If ``num_paths`` is not positive.
+    """
+
+    num_paths: int = 2
+
+    def __post_init__(self) -> None:
+        if self.num_paths < 1:
+            raise ValueError(f"Expected num_paths >= 1, but got {self.num_paths}.")
+
+    @property
+    def skips_zeros(self) -> bool:
+        """True: all but ``num_paths`` gates are zero."""
+        return True
+
+    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
+        """See :class:`OperationRelaxation`."""
+        return OneHotConcrete(temperature, logits)
+
+    def gate(self, value: Tensor) -> Tensor:
+        """See :class:`OperationRelaxation`."""
+        number = min(self.num_paths, value.shape[-1])
+        kept = torch.zeros_like(value).scatter(-1, value.topk(number, dim=-1).indices, 1.0)
+        gates = torch.softmax(value, dim=-1) * kept
+        return gates / gates.sum(-1, keepdim=True)

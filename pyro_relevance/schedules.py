@@ -14,6 +14,7 @@ from functools import partial
 __all__ = [
     "Schedule",
     "Schedules",
+    "after",
     "constant",
     "cosine",
     "exponential",
@@ -108,6 +109,30 @@ def cosine(start: float, end: float) -> Schedule:
     return partial(_cosine, start=start, end=end)
 
 
+def after(fraction: float) -> Schedule:
+    """Return 0 before a moment and 1 from it on.
+
+    Args:
+        fraction: The moment, a progress in [0, 1].
+
+    Returns:
+        Function of the progress in [0, 1].
+
+    Raises:
+        ValueError: If ``fraction`` is outside [0, 1].
+
+    Example:
+        >>> schedule = after(0.5)
+        >>> schedule(0.25), schedule(0.5)
+        (0.0, 1.0)
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(
+            f"Expected fraction in [0, 1], but got {fraction}. It is a share of the training steps."
+        )
+    return partial(_after, fraction=fraction)
+
+
 def warmup(fraction: float, start: float = 1e-3, end: float = 1.0) -> Schedule:
     """Return a line from ``start`` to ``end`` over the first ``fraction`` of steps, then ``end``.
 
@@ -167,12 +192,15 @@ def within(schedule: Schedule, start: float = 0.0, end: float = 1.0) -> Schedule
 
 @dataclass(frozen=True, slots=True)
 class Schedules:
-    """The three schedules of a fit.
+    """The schedules of a fit.
 
     Args:
         temperature: Temperature of the relaxation, > 0.
         kl_weight: Factor of every KL term, > 0; 1 is the ELBO.
         learning_rate: Factor of every learning rate, >= 0.
+        gate_learning_rate: Further factor of the gates' learning rate, >= 0. Zero at the start is a
+            warm-up: the weights train under the gates' initial posterior (for operations: under
+            all paths alike) before the structure moves.
 
     Raises:
         TypeError: If a schedule cannot be called.
@@ -183,9 +211,10 @@ class Schedules:
     temperature: Schedule = field(default_factory=lambda: exponential(1.0, 0.1))
     kl_weight: Schedule = field(default_factory=lambda: warmup(0.3))
     learning_rate: Schedule = field(default_factory=lambda: constant(1.0))
+    gate_learning_rate: Schedule = field(default_factory=lambda: constant(1.0))
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "kl_weight", "learning_rate"):
+        for name in ("temperature", "kl_weight", "learning_rate", "gate_learning_rate"):
             schedule = getattr(self, name)
             if not callable(schedule):
                 raise TypeError(
@@ -194,7 +223,7 @@ class Schedules:
                 )
             for progress in (0.0, 1.0):
                 value = schedule(progress)
-                positive = name != "learning_rate"
+                positive = name in ("temperature", "kl_weight")
                 if not math.isfinite(value) or value < 0 or (positive and value == 0):
                     raise ValueError(
                         f"Expected {name} to be finite and {'> 0' if positive else '>= 0'}, but "
@@ -220,6 +249,11 @@ def _exponential(progress: float, *, start: float, end: float) -> float:
 def _cosine(progress: float, *, start: float, end: float) -> float:
     _check_progress(progress)
     return _linear(0.5 * (1 - math.cos(math.pi * progress)), start=start, end=end)
+
+
+def _after(progress: float, *, fraction: float) -> float:
+    _check_progress(progress)
+    return 1.0 if progress >= fraction else 0.0
 
 
 def _warmup(progress: float, *, fraction: float, start: float, end: float) -> float:

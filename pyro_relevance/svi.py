@@ -88,6 +88,7 @@ def fit(
     noise: Noise = "shared",
     num_particles: int = 1,
     num_chains: int | None = None,
+    held_out: Data | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     initial_weights: Literal["reset", "network"] = "reset",
     elbo: ELBO | None = None,
@@ -121,6 +122,8 @@ def fit(
             (``"per_example"``).
         num_particles: Draws of the guide in each step.
         num_chains: Independent fits; by default one, or one for each model.
+        held_out: Examples from which the gates' posterior learns, while the weights learn from
+            ``data`` (two levels, as in DARTS); by default both learn from ``data``.
         augment: Changes the inputs of each minibatch at random, see ``augmentation``; it gets
             ``(num_examples, ...)``, the examples of all chains together, and keeps the shape. Its
             draws must come from torch's global generator, so that the run stays repeatable.
@@ -163,6 +166,15 @@ def fit(
             f"Expected num_data={models[0].num_data} examples, as the model was told, but the data "
             f"have {batches.num_data}. Make the model with num_data=len(x) of its training set."
         )
+    others = None
+    if held_out is not None:
+        others = Batches(
+            held_out,
+            num_chains=len(models),
+            batch_size=batch_size,
+            device=place,
+            augment=augment,
+        )
     settings = {
         "num_epochs": num_epochs,
         "batch_size": batch_size,
@@ -183,7 +195,7 @@ def fit(
     with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():
         modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place, precision)
         try_first_batch(modules, batches, noise)
-        program = make_program(modules, batches, num_particles, elbo, replay)
+        program = make_program(modules, batches, num_particles, elbo, replay, others)
         adam = (optimizer or _fused_adam)(
             parameter_groups(program, learning_rate, gate_learning_rate)
         )

@@ -33,6 +33,7 @@ from pyro_relevance.snapshots import (
     set_generator_state,
     to_host,
 )
+from pyro_relevance.two_levels import TwoLevelProgram
 
 __all__ = ["TrainingRun"]
 
@@ -111,9 +112,9 @@ class TrainingRun:
 
     def take_step(self) -> Tensor:
         """Take one step without waiting for the device, and return the losses ``(num_chains,)``."""
-        factor = self._anneal(self.step)
+        factor, of_gates = self._anneal(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = group["initial_lr"] * factor * (of_gates if group["gates"] else 1.0)
             for parameter in group["params"]:
                 parameter.grad = None
         x, y, per_chain = self.batches.next()
@@ -121,14 +122,17 @@ class TrainingRun:
         self.optimizer.step()
         return losses
 
-    def _anneal(self, step: int) -> float:
-        """Set temperature and KL weight of a step, and return its learning-rate factor."""
+    def _anneal(self, step: int) -> tuple[float, float]:
+        """Set temperature and KL weight of a step; return the factors of its learning rates."""
         progress = step / max(1, self.num_steps - 1)
         self._temperature = self.schedules.temperature(progress)
         self._kl_weight = self.schedules.kl_weight(progress)
         for model in self._models:
             model.temperature = self._temperature
-        return self.schedules.learning_rate(progress)
+        of_gates = self.schedules.gate_learning_rate(progress)
+        if isinstance(self.program, TwoLevelProgram):
+            self.program.gates_move = of_gates > 0
+        return self.schedules.learning_rate(progress), of_gates
 
     def make_posterior(self) -> Posterior:
         """Return a posterior of the present state of all chains."""
@@ -141,6 +145,8 @@ class TrainingRun:
         tensors |= to_host(optimizer_state(self.optimizer), "optimizer/")
         tensors |= to_host(self.batches.state(), "batches/")
         tensors |= to_host(generator_state(self.device), "generator/")
+        if isinstance(self.program, TwoLevelProgram):
+            tensors |= to_host(self.program.held_out.state(), "held_out/")
         arrays = self.history.to_arrays()
         tensors |= {f"history/{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
         for index, callback in enumerate(self.stateful()):
@@ -156,6 +162,8 @@ class TrainingRun:
         load_optimizer(self.optimizer, part(tensors, "optimizer/"))
         self.batches.load(part(tensors, "batches/"))
         set_generator_state(self.device, part(tensors, "generator/"))
+        if isinstance(self.program, TwoLevelProgram):
+            self.program.held_out.load(part(tensors, "held_out/"))
         self.history = History.from_arrays(
             {name: tensor.numpy() for name, tensor in part(tensors, "history/").items()}
         )

@@ -303,7 +303,7 @@ class _Branching(nn.Module):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"granularity": "operation"}, ValueError, "Operations are judged in relaxed graphs"),
+        ({"granularity": "operation"}, EdgeError, "Expected a network with a relaxed graph"),
         (
             {"granularity": "filter"},
             ValueError,

@@ -23,17 +23,19 @@ LAYERS: dict[str, str] = {
         plain_modules networks plots checkpoint records snapshots
     """,
     "edges, priors, likelihoods, guides, elbo": """
-        edges edge_groups edge_set flow unit_flow input_gates gate_factor
+        edges edge_groups edge_set flow unit_flow input_gates gate_factor graphs
         coupling coupled_units exported disjoint_sets label_tensors
-        priors likelihoods guides elbo precision programs recording replay noise
+        priors likelihoods guides elbo operation_elbo precision programs two_levels recording
+        replay noise
     """,
     "model and surgery": """
         model guide_draws
-        surgery resizing architecture receipt pruned_network constant_folding equivalence
+        surgery derivation resizing architecture receipt pruned_network constant_folding equivalence
     """,
     "posterior": "posterior evaluation",
     "training": "svi training callbacks preparation data_checks divergence fine_tuning",
     "diagnostics, io, export": "diagnostics io export",
+    "searches": "query_search",
     "report": "report _report_memory _report_structure _rule_path",
     "programs of the user": """
         tables data_root datasets images tabular table_run table_files table_report baselines

@@ -12,6 +12,7 @@ from pyro_relevance.distributions.log_uniform import LogUniform, MultiplicativeN
 from pyro_relevance.distributions.logit_beta import LogitBeta
 from pyro_relevance.distributions.logit_concrete import LogitConcrete, concrete_kl_monte_carlo
 from pyro_relevance.distributions.normal import LogNormal, Normal
+from pyro_relevance.distributions.one_hot_concrete import OneHotConcrete
 from pyro_relevance.distributions.per_example import PerExample
 from pyro_relevance.distributions.student_t import StudentT
 
@@ -23,6 +24,7 @@ __all__ = [
     "LogitConcrete",
     "MultiplicativeNormal",
     "Normal",
+    "OneHotConcrete",
     "PerExample",
     "StudentT",
     "concrete_kl_monte_carlo",

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from pyro_relevance.distributions import Normal
 from pyro_relevance.elbo import announce_parameters
+from pyro_relevance.guides._operations import OperationPosterior
 from pyro_relevance.guides._weights import LatentPosteriors
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class LowRankGuide(nn.Module):
 
     vectorised = True
     independent_gates = False
-    gate_parameters = ("gate_log_odds", "gate_factor_loadings")
+    gate_parameters: tuple[str, ...] = ("gate_log_odds", "gate_factor_loadings")
 
     def __init__(
         self,
@@ -75,6 +76,9 @@ class LowRankGuide(nn.Module):
         self._model = (model,)
         self.rank = rank
         self.latent_posteriors = LatentPosteriors(model.latents())
+        if model.has_operations:
+            self.operation_posterior = OperationPosterior(model)
+            self.gate_parameters = (*self.gate_parameters, "operation_posterior.logits")
         prior = model.prior_log_odds
         self.gate_log_odds = nn.Parameter(torch.full_like(prior, float(initial_log_odds)))
         self.gate_factor_loadings = nn.Parameter(
@@ -96,6 +100,8 @@ class LowRankGuide(nn.Module):
         values["gate"] = pyro.sample(
             "gate", model.gate_distribution(log_odds, 1 if x is None else x.shape[0])
         )
+        if model.has_operations:
+            values["operation"] = self.operation_posterior(model)
         if runtime.am_i_wrapped():  # a factor means nothing, and Pyro warns, outside of inference
             log_reverse = self._reverse(factor, values["gate"])
             pyro.factor("gate_factor_reverse", -log_reverse, has_rsample=True)

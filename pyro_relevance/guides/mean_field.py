@@ -2,6 +2,8 @@ r"""The default variational family: every gate and every weight independent.
 
 .. math::
     q(\gamma, w) = \prod_e Bernoulli(\gamma_e; \sigma(\ell_e)) \prod_i N(w_i; m_i, s_i^2)
+
+The operations of relaxed graphs are independent too, one categorical variable for each edge.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.elbo import announce_parameters
+from pyro_relevance.guides._operations import OperationPosterior
 from pyro_relevance.guides._weights import LatentPosteriors
 
 if TYPE_CHECKING:
@@ -36,13 +39,16 @@ class MeanFieldGuide(nn.Module):
     independent_gates = True
     """The conditional probability of a gate is its inclusion probability, in every draw."""
 
-    gate_parameters = ("gate_log_odds",)
+    gate_parameters: tuple[str, ...] = ("gate_log_odds",)
     """Names of the parameters that take the gates' learning rate."""
 
     def __init__(self, model: RelevanceModel, *, initial_log_odds: float = 2.0) -> None:
         super().__init__()
         self._model = (model,)  # in a tuple, so that its parameters are not registered twice
         self.latent_posteriors = LatentPosteriors(model.latents())
+        if model.has_operations:
+            self.operation_posterior = OperationPosterior(model)
+            self.gate_parameters = (*self.gate_parameters, "operation_posterior.logits")
         if model.has_gates:
             start = torch.full_like(model.prior_log_odds, float(initial_log_odds))
             self.gate_log_odds = nn.Parameter(start)
@@ -56,6 +62,8 @@ class MeanFieldGuide(nn.Module):
             values["gate"] = pyro.sample(
                 "gate", model.gate_distribution(self.gate_log_odds, 1 if x is None else x.shape[0])
             )
+        if model.has_operations:
+            values["operation"] = self.operation_posterior(model)
         return values  # type: ignore[no-any-return]
 
     def inclusion_log_odds(self) -> Tensor:

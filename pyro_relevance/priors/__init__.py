@@ -7,18 +7,27 @@ from pyro_relevance.priors.hierarchical import HierarchicalPrior
 from pyro_relevance.priors.horseshoe import HorseshoeWeights
 from pyro_relevance.priors.independent import IndependentPrior
 from pyro_relevance.priors.log_uniform import LogUniformWeights
+from pyro_relevance.priors.operations import (
+    CategoricalPrior,
+    DirichletPrior,
+    OperationCostPrior,
+)
 from pyro_relevance.priors.point import PointWeights
-from pyro_relevance.priors.protocols import GatePrior, WeightPrior
+from pyro_relevance.priors.protocols import GatePrior, OperationPrior, WeightPrior
 
 __all__ = [
     "ArdWeights",
+    "CategoricalPrior",
     "DescriptionLengthPrior",
+    "DirichletPrior",
     "GatePrior",
     "GaussianWeights",
     "HierarchicalPrior",
     "HorseshoeWeights",
     "IndependentPrior",
     "LogUniformWeights",
+    "OperationCostPrior",
+    "OperationPrior",
     "PointWeights",
     "WeightPrior",
 ]

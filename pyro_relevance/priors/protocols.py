@@ -1,4 +1,4 @@
-"""What a model asks of a prior over gates and of a prior over weights."""
+"""What a model asks of a prior over gates, over operations and over weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_relevance.edges import Edges
 from pyro_relevance.latents import Latent
 
-__all__ = ["GatePrior", "WeightPrior"]
+__all__ = ["GatePrior", "OperationPrior", "WeightPrior"]
 
 
 @runtime_checkable
@@ -27,6 +27,23 @@ class GatePrior(Protocol):
 
     def sample(self, log_odds: Tensor, edges: Edges) -> Tensor:
         """Draw the prior's own sites and return the gates' log-odds, ``(num_edges,)`` in nats."""
+        ...
+
+
+@runtime_checkable
+class OperationPrior(Protocol):
+    """A prior over the operations of all edges of relaxed graphs."""
+
+    def logits(self, edges: Edges) -> Tensor:
+        """Return the fixed part of the log weights, ``(num_groups, num_operations)`` in nats."""
+        ...
+
+    def latents(self, edges: Edges) -> tuple[Latent, ...]:
+        """Return the latent sites that `sample` draws; empty where the prior has no unknowns."""
+        ...
+
+    def sample(self, logits: Tensor, edges: Edges) -> Tensor:
+        """Draw the prior's own sites and return the log weights, in the shape given."""
         ...
 
 

@@ -1,0 +1,135 @@
+"""NAS-Bench-201 by queries: which cell is found after so many measurements.
+
+The benchmark's own protocol: a query measures a cell by its validation accuracy after 12 epochs,
+read from the table instead of trained; what is reported is the test accuracy of the cell that is
+recommended, after 200 epochs. The table must be a CSV file with the columns ``arch``,
+``valid_acc_12ep`` and ``test_acc_200ep``, one row for each of the 15,625 cells. In real compute a
+query is a training of 12 epochs of the full network: this is a comparison of searches, not of
+times.
+
+    python -m analysis.run_nasbench201 --table nasbench201/cifar10.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from analysis.records import RESULTS, row, write_record
+from pyro_relevance import find_edges
+from pyro_relevance.baselines import evolution, random_search
+from pyro_relevance.graphs import Architecture, spaces
+from pyro_relevance.query_search import Candidates, QuerySearch, search_by_queries
+
+QUERIES = (50, 100, 200)
+IMPROVEMENT = "posterior of values, expected improvement"
+THOMPSON = "posterior of values, Thompson sampling"
+EVOLUTION = "regularised evolution"
+RANDOM = "random search"
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--table", type=Path, required=True, help="CSV file of the benchmark")
+    parser.add_argument("--seeds", type=int, default=100, help="repetitions of each search")
+    parser.add_argument("--smoke", action="store_true", help="two seeds, few queries: seconds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    arguments = parser.parse_args()
+    num_seeds, queries = (2, (12, 15, 20)) if arguments.smoke else (arguments.seeds, QUERIES)
+    path = run(
+        arguments.table,
+        num_seeds,
+        queries,
+        arguments.out,
+        command=" ".join(["python -m analysis.run_nasbench201", *sys.argv[1:]]),
+    )
+    print(path)
+
+
+def run(
+    table: Path, num_seeds: int, queries: tuple[int, ...], folder: Path, *, command: str
+) -> Path:
+    """Run all searches and write the record."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    with table.open() as file:
+        rows = {line["arch"]: line for line in csv.DictReader(file)}
+    cells = [spaces.architecture_from_string(name) for name in rows]
+    cell = spaces.nasbench201_cell(1)
+    edges, candidates = find_edges(cell, granularity="operation"), Candidates(cell, cells)
+
+    def column(architecture: Architecture, name: str) -> float:
+        return float(rows[spaces.architecture_to_string(architecture)][name])
+
+    def valid(architecture: Architecture) -> float:
+        return column(architecture, "valid_acc_12ep")
+
+    most = max(queries)
+    searches: dict[str, Callable[[int], QuerySearch]] = {
+        IMPROVEMENT: lambda seed: search_by_queries(
+            candidates, valid, num_queries=most, proposal="expected_improvement", seed=seed
+        ),
+        THOMPSON: lambda seed: search_by_queries(
+            candidates, valid, num_queries=most, proposal="thompson", seed=seed
+        ),
+        EVOLUTION: lambda seed: evolution(edges, valid, num_queries=most, seed=seed),
+        RANDOM: lambda seed: random_search(edges, valid, num_queries=most, seed=seed),
+    }
+    found: dict[tuple[str, int], list[float]] = {}
+    by_value: dict[tuple[str, int], list[float]] = {}
+    seconds: dict[str, list[float]] = {}
+    for seed in range(num_seeds):
+        for name, search in searches.items():
+            before = time.perf_counter()
+            result = search(seed)
+            seconds.setdefault(name, []).append(time.perf_counter() - before)
+            for number in queries:
+                best = result.best(number)
+                found.setdefault((name, number), []).append(column(best, "test_acc_200ep"))
+                top = result.architectures[int(np.argmax(result.values[:number]))]
+                by_value.setdefault((name, number), []).append(column(top, "test_acc_200ep"))
+        print(f"seed {seed}", flush=True)
+    records = []
+    for name in searches:
+        for number in queries:
+            against = np.subtract(found[name, number], found[EVOLUTION, number])
+            metrics = {
+                "test_accuracy": found[name, number],
+                "test_accuracy_of_largest_value": by_value[name, number],
+                "above_evolution": against.tolist(),
+                "seconds": seconds[name],
+            }
+            records.append(
+                row(f"{name}, {number} queries", "nasbench201", [*range(num_seeds)], metrics)
+            )
+    largest = Architecture(dict.fromkeys((g.name for g in edges.operations), "nor_conv_3x3"))
+    records.append(
+        row(
+            "largest cell, no search",
+            "nasbench201",
+            [0],
+            {"test_accuracy": [column(largest, "test_acc_200ep")]},
+        )
+    )
+    return write_record(
+        "nasbench201_queries",
+        command=command,
+        settings={"queries": list(queries), "num_seeds": num_seeds},
+        rows=records,
+        wall_seconds=time.perf_counter() - started,
+        folder=folder,
+    )
+
+
+if __name__ == "__main__":
+    main()

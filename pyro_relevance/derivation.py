@@ -1,0 +1,154 @@
+"""From a relaxed graph and a choice of operations to the plain network that is left."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.cost import count_cost, evaluating, latency
+from pyro_relevance.equivalence import largest_difference
+from pyro_relevance.graphs.architectures import Architecture, check_choice
+from pyro_relevance.graphs.derived import derived_graph
+from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
+from pyro_relevance.pruned_network import PrunedNetwork
+from pyro_relevance.receipt import Receipt
+
+__all__ = ["derive", "hard_gated"]
+
+Weights = Literal["inherited", "fresh"]
+
+
+def hard_gated(network: nn.Module, architecture: Architecture) -> nn.Module:
+    """Return a copy of a relaxed network whose gates are those of an architecture.
+
+    Args:
+        network: The network with relaxed graphs; it is not changed.
+        architecture: A choice of operations.
+
+    Raises:
+        ArchitectureError: If the architecture does not fit the network.
+    """
+    network = copy.deepcopy(network)
+    known: dict[str, tuple[str, ...]] = {}
+    placed: list[tuple[str, MixedOperation]] = []
+    for graph in network.modules():
+        if not isinstance(graph, Graph):
+            continue
+        for edge in graph.connections:
+            mixed = graph.edges[edge_key(edge)]
+            if isinstance(mixed, MixedOperation):
+                name = f"{graph.structure}.{edge.source}.{edge.target}"
+                known[name] = mixed.names
+                placed.append((name, mixed))
+    check_choice(architecture.operations, known)
+    for name, mixed in placed:
+        chosen = [float(label == architecture.operations[name]) for label in mixed.names]
+        mixed.gate = torch.tensor(chosen, dtype=mixed.gate.dtype, device=mixed.gate.device)
+    return network
+
+
+def derive(
+    network: nn.Module,
+    architecture: Architecture,
+    *,
+    example_input: Tensor | tuple[Tensor, ...],
+    weights: Weights = "inherited",
+) -> PrunedNetwork:
+    """Write down the plain network of an architecture: one operation for each edge, no gates.
+
+    Edges that are ``none`` are left out, and with them all that no path from input to output uses.
+
+    Args:
+        network: The network with relaxed graphs; it is not changed.
+        architecture: A choice of operations.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: for the comparison,
+            and the batch at which latency is measured.
+        weights: ``"inherited"``: those of the relaxed network; the result is compared with the
+            relaxed network at hard gates. ``"fresh"``: all of them anew (drawn from torch's global
+            generator), with normalisation layers of their own, to be trained.
+
+    Returns:
+        The plain network with a receipt. Its ``max_difference`` is that to the hard-gated graph;
+        NaN for fresh weights, where there is nothing to compare.
+
+    Raises:
+        ArchitectureError: If the architecture does not fit the network or leaves no path.
+        SurgeryError: If the result differs from the hard-gated graph.
+        ValueError: If ``weights`` is unknown, or a layer cannot be made anew.
+    """
+    if weights not in get_args(Weights):
+        raise ValueError(f"Expected weights from {list(get_args(Weights))}, but got {weights!r}.")
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    gated = hard_gated(network, architecture)
+    sizes = _node_sizes(gated, arguments)
+    small = copy.deepcopy(gated)
+    notes: list[str] = []
+    for name, graph in list(small.named_modules()):
+        if not isinstance(graph, Graph):
+            continue
+        prefix = f"{graph.structure}."
+        choice = {
+            (group.split(".")[1], group.split(".")[2]): operation
+            for group, operation in architecture.operations.items()
+            if group.startswith(prefix)
+        }
+        made, gone = derived_graph(graph, choice, sizes=sizes[name], fresh=weights == "fresh")
+        notes += [note for note in gone if note not in notes]
+        made.train(graph.training)
+        if not name:
+            small = made
+        else:
+            parent, _, key = name.rpartition(".")
+            setattr(small.get_submodule(parent), key, made)
+    like = next(network.parameters())
+    small.to(like.device, like.dtype)
+    difference = float("nan")
+    if weights == "fresh":
+        _reset(small)
+    else:
+        difference = largest_difference(gated, small, arguments)
+    receipt = Receipt(
+        before=count_cost(network, example_input),
+        after=count_cost(small, example_input),
+        latency_before=latency(network, example_input),
+        latency_after=latency(small, example_input),
+        batch_size=len(arguments[0]),
+        dtype=str(like.dtype).removeprefix("torch."),
+        max_difference=difference,
+        notes=tuple(notes),
+    )
+    return PrunedNetwork(small, receipt)
+
+
+def _node_sizes(
+    network: nn.Module, arguments: tuple[Tensor, ...]
+) -> dict[str, Mapping[str, torch.Size]]:
+    """Size of the representation at each node of each graph, by the name of the graph."""
+    sizes: dict[str, Mapping[str, torch.Size]] = {}
+
+    def note(name: str, graph: Graph, inputs: tuple[Tensor, ...]) -> None:
+        sizes[name] = {node: value.shape for node, value in graph.node_values(*inputs).items()}
+
+    handles = [
+        module.register_forward_pre_hook(lambda graph, inputs, name=name: note(name, graph, inputs))
+        for name, module in network.named_modules()
+        if isinstance(module, Graph)
+    ]
+    try:
+        with evaluating(network), torch.no_grad():
+            network(*arguments)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sizes
+
+
+def _reset(network: nn.Module) -> None:
+    for module in network.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()

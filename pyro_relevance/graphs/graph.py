@@ -1,0 +1,263 @@
+"""A relaxed graph: nodes are intermediate representations, edges are mixtures of primitives.
+
+Each edge computes the sum of its candidate operations, each multiplied by its gate, and each node
+the sum of the edges that lead to it. Without gates all of them are one; `find_edges` finds the
+gates, a :class:`~pyro_relevance.RelevanceModel` makes them a latent one-hot variable, and
+`derive` writes down the plain network that is left of a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.graphs.primitives import Place, Zero, make_primitive
+
+__all__ = ["Graph", "GraphEdge", "MixedOperation"]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphEdge:
+    """An edge of a graph and what it can be.
+
+    Args:
+        source: Name of the node that it reads.
+        target: Name of the node that it leads to.
+        operations: Names of primitives. Where there is only one, nothing is to be decided.
+        stride: Factor by which the resolution of an image falls.
+    """
+
+    source: str
+    target: str
+    operations: tuple[str, ...] | str
+    stride: int = 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the operations."""
+        given = self.operations
+        return (given,) if isinstance(given, str) else tuple(given)
+
+
+class MixedOperation(nn.Module):
+    """The sum of candidate operations, each multiplied by its gate.
+
+    Args:
+        operations: Name -> operation.
+
+    Attributes:
+        gate: ``(num_operations,)`` buffer of ones, which a model multiplies by the gates.
+        skip_zeros: Whether operations whose gate is zero are not computed. One operation then
+            costs the memory and the time of one, at the price of a look at the gates in each call.
+    """
+
+    gate: Tensor
+
+    def __init__(self, operations: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.operations = nn.ModuleDict(operations)
+        self.register_buffer("gate", torch.ones(len(operations)))
+        self.skip_zeros = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the candidates, in the order of the gates."""
+        return tuple(self.operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the gated sum, of the shape that the operations make."""
+        candidates = list(self.operations.values())
+        chosen: Iterable[int] = range(len(candidates))
+        if self.skip_zeros:
+            chosen = self.gate.detach().nonzero()[:, 0].tolist()
+        total: Tensor | None = None
+        zero: Tensor | None = None
+        for index in chosen:
+            made = candidates[index](x)
+            if isinstance(candidates[index], Zero):
+                zero = made
+                continue
+            made = made * self.gate[index].to(made.dtype)
+            total = made if total is None else total + made
+        if total is None and zero is None:
+            raise ValueError(
+                f"Expected a gate of {list(self.operations)} that is not zero, but all of them are."
+            )
+        return zero if total is None else total  # type: ignore[return-value]
+
+
+class Graph(nn.Module):
+    """A directed acyclic graph of mixed operations.
+
+    Args:
+        nodes: Name of each node -> its number of features (or channels); edges lead from earlier
+            to later nodes.
+        edges: The edges.
+        output: Node that the graph returns, or nodes that are concatenated along ``dim``.
+        dim: Dimension of features or channels, along which outputs are concatenated.
+        structure: Graphs with the same name share one choice of operations (the cells of a
+            network), with weights of their own.
+        affine: See :class:`Place`.
+        statistics: See :class:`Place`.
+
+    Raises:
+        ValueError: If an edge or an output does not fit the nodes, an edge is given twice or leads
+            backwards, or a primitive does not fit its place.
+
+    Example:
+        >>> graph = Graph(
+        ...     {"x": 3, "h": 8, "y": 1},
+        ...     [
+        ...         GraphEdge("x", "h", ("linear_relu", "linear_tanh")),
+        ...         GraphEdge("h", "y", "linear"),
+        ...         GraphEdge("x", "y", ("none", "linear")),
+        ...     ],
+        ...     output="y",
+        ... )
+        >>> graph(torch.zeros(5, 3)).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, int],
+        edges: Iterable[GraphEdge],
+        *,
+        output: str | Sequence[str],
+        dim: int = 1,
+        structure: str = "graph",
+        affine: bool = True,
+        statistics: bool = True,
+    ) -> None:
+        super().__init__()
+        self.nodes = dict(nodes)
+        self.connections = tuple(edges)
+        self.outputs = (output,) if isinstance(output, str) else tuple(output)
+        self.dim = dim
+        self.structure = structure
+        _check(self.nodes, self.connections, self.outputs, structure)
+        targets = {edge.target for edge in self.connections}
+        places = list(self.nodes)
+        self.order = sorted(
+            self.connections, key=lambda e: (places.index(e.target), places.index(e.source))
+        )
+        self.inputs = tuple(name for name in self.nodes if name not in targets)
+        self.edges = nn.ModuleDict()
+        for edge in self.connections:
+            place = Place(
+                self.nodes[edge.source], self.nodes[edge.target], edge.stride, affine, statistics
+            )
+            made: dict[str, nn.Module] = {}
+            for name in edge.names:
+                try:
+                    made[name] = make_primitive(name, place)
+                except ValueError as error:
+                    raise ValueError(f"On edge {edge.source} -> {edge.target}: {error}") from error
+            only = len(made) == 1
+            self.edges[edge_key(edge)] = next(iter(made.values())) if only else MixedOperation(made)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the output nodes.
+
+        Args:
+            inputs: One tensor for each node that no edge leads to, in the order of the nodes.
+
+        Raises:
+            ValueError: If the number of inputs is another one.
+        """
+        values = self.node_values(*inputs)
+        return join([values[name] for name in self.outputs], self.dim)
+
+    def node_values(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Return the representation at each node, by name.
+
+        Args:
+            inputs: As for `forward`.
+
+        Raises:
+            ValueError: If the number of inputs is another one.
+        """
+        if len(inputs) != len(self.inputs):
+            raise ValueError(
+                f"Expected an input for each of the nodes {list(self.inputs)}, but got "
+                f"{len(inputs)}."
+            )
+        values = dict(zip(self.inputs, inputs, strict=True))
+        for edge in self.order:
+            made = self.edges[edge_key(edge)](values[edge.source])
+            known = values.get(edge.target)
+            values[edge.target] = made if known is None else known + made
+        return values
+
+
+def edge_key(edge: GraphEdge) -> str:
+    """Return the name of the submodule of an edge."""
+    return f"{edge.source}__{edge.target}"
+
+
+def join(values: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate outputs, where there are several."""
+    return values[0] if len(values) == 1 else torch.cat(list(values), dim=dim)
+
+
+def _check(
+    nodes: Mapping[str, int],
+    edges: Sequence[GraphEdge],
+    outputs: Sequence[str],
+    structure: str,
+) -> None:
+    for name, size in nodes.items():
+        if not isinstance(name, str) or not name.isidentifier() or "__" in name:
+            raise ValueError(
+                f"Expected names of nodes that are identifiers without '__', but got {name!r}."
+            )
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"Expected a positive number of features of {name!r}, got {size!r}.")
+    if not structure.isidentifier():
+        raise ValueError(f"Expected structure to be an identifier, but got {structure!r}.")
+    order = {name: place for place, name in enumerate(nodes)}
+    seen: set[tuple[str, str]] = set()
+    for edge in edges:
+        for node in (edge.source, edge.target):
+            if node not in order:
+                raise ValueError(
+                    f"Expected edges between the nodes {list(nodes)}, but {edge.source} -> "
+                    f"{edge.target} names {node!r}."
+                )
+        if order[edge.source] >= order[edge.target]:
+            raise ValueError(
+                f"Expected edges from earlier to later nodes, but got {edge.source} -> "
+                f"{edge.target}. Change the order of the nodes."
+            )
+        if (edge.source, edge.target) in seen:
+            raise ValueError(
+                f"Expected each edge once, but {edge.source} -> {edge.target} is given twice. Put "
+                "all its operations into one edge."
+            )
+        if not edge.names or len(set(edge.names)) != len(edge.names):
+            raise ValueError(
+                f"Expected different operations on {edge.source} -> {edge.target}, at least one, "
+                f"but got {list(edge.names)}."
+            )
+        if edge.names == ("none",):
+            raise ValueError(
+                f"Expected an operation besides 'none' on {edge.source} -> {edge.target}. Leave "
+                "the edge out."
+            )
+        if edge.stride < 1:
+            raise ValueError(f"Expected a stride of at least 1, but got {edge.stride}.")
+        seen.add((edge.source, edge.target))
+    targets = {edge.target for edge in edges}
+    if not targets:
+        raise ValueError("Expected at least one edge, but got none.")
+    for name in outputs:
+        if name not in targets:
+            raise ValueError(
+                f"Expected the output among the nodes that edges lead to, {sorted(targets)}, but "
+                f"got {name!r}."
+            )
+    if not outputs:
+        raise ValueError("Expected at least one output node, but got none.")

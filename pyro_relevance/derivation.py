@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.cost import count_cost, evaluating, latency
+from pyro_relevance.edge_set import Edges
 from pyro_relevance.equivalence import largest_difference
 from pyro_relevance.graphs.architectures import Architecture, check_choice
 from pyro_relevance.graphs.derived import derived_graph
@@ -17,7 +18,7 @@ from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import Receipt
 
-__all__ = ["derive", "hard_gated"]
+__all__ = ["derive", "derived_mask", "hard_gated"]
 
 Weights = Literal["inherited", "fresh"]
 
@@ -152,3 +153,59 @@ def _reset(network: nn.Module) -> None:
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
+
+
+def derived_mask(
+    edges: Edges, mask: Mapping[str, Tensor], architecture: Architecture, derived: Edges
+) -> dict[str, Tensor]:
+    """Carry a mask of units over from a relaxed network to the plain one that is derived from it.
+
+    Units that are tied through an operation that was not chosen are free of each other in the
+    derived network; they share the fate that the mask gave them together.
+
+    Args:
+        edges: Edges of the relaxed network.
+        mask: For each group of ``edges``, booleans of ``group.shape``, True = kept.
+        architecture: The choice of operations.
+        derived: Edges of the derived network, found in it with the same granularities.
+
+    Returns:
+        For each group of ``derived``, booleans of ``group.shape``. What was not judged is kept.
+    """
+    fate: dict[tuple[str, int | None, int], bool] = {}
+    for group in edges:
+        flags = mask[group.name].reshape(-1).tolist()
+        for slot in (*group.producers, *group.consumers):
+            gates = range(len(flags)) if slot.index is None else slot.index
+            for position, gate in enumerate(gates):
+                if gate >= 0:
+                    fate[slot.tensor, slot.dim, position] = flags[gate]
+    places = _original_names(edges, architecture)
+    result = {}
+    for group in derived:
+        keep = torch.ones(group.num_edges, dtype=torch.bool)
+        for slot in (*group.producers, *group.consumers):
+            tensor = _original(slot.tensor, places)
+            gates = range(group.num_edges) if slot.index is None else slot.index
+            for position, gate in enumerate(gates):
+                if gate >= 0:
+                    keep[gate] &= fate.get((tensor, slot.dim, position), True)
+        result[group.name] = keep.reshape(group.shape)
+    return result
+
+
+def _original_names(edges: Edges, architecture: Architecture) -> dict[str, str]:
+    """Prefix of the tensors of each chosen operation: in the derived network -> in the relaxed."""
+    names = {}
+    for group in edges.operations:
+        for slot in group.consumers:
+            prefix = slot.tensor.removesuffix("gate")
+            names[prefix] = f"{prefix}operations.{architecture.operations[group.name]}."
+    return names
+
+
+def _original(tensor: str, places: Mapping[str, str]) -> str:
+    for derived, relaxed in places.items():
+        if tensor.startswith(derived):
+            return relaxed + tensor.removeprefix(derived)
+    return tensor

@@ -11,7 +11,7 @@ from pyro_relevance.edges import Edges
 from pyro_relevance.masks import Mask
 from pyro_relevance.posterior import Posterior
 
-__all__ = ["filter_ranks", "macs_share", "median_within", "median_within_macs"]
+__all__ = ["filter_ranks", "macs_share", "median_within"]
 
 
 def median_within(posterior: Posterior, limit: int) -> Mask:
@@ -25,14 +25,6 @@ def median_within(posterior: Posterior, limit: int) -> Mask:
     if masked_cost(posterior.edges, mask).num_nonzero <= limit:
         return mask
     return mask & masks.budget(posterior, num_parameters=limit)
-
-
-def median_within_macs(posterior: Posterior, limit: int) -> Mask:
-    """Return the same with a limit of multiply-accumulates for one example."""
-    mask = masks.median_probability(posterior)
-    if masked_cost(posterior.edges, mask).num_macs <= limit:
-        return mask
-    return mask & masks.budget(posterior, num_macs=limit)
 
 
 def filter_ranks(network: nn.Module, edges: Edges) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from analysis.judged_images import JudgedImages
 from analysis.records import RESULTS, row, write_record
-from analysis.rules import filter_ranks, macs_share, median_within_macs
+from analysis.rules import filter_ranks, macs_share
 from pyro_relevance import (
     Checkpoint,
     Mask,
@@ -85,23 +85,25 @@ class Settings:
         num_validation: Images that ``--validate`` carves from the training images.
         batch_size: Images in a step.
         learning_rate: Largest step size of Adam for the weights; a cosine falls from it to 1 %.
-        learning_rate_after: The same after the cut.
+        share_before: Share of it to which it falls before a cut: the training goes on afterwards.
+        learning_rate_after: Largest step size after the cut.
         gate_learning_rate: Step size of Adam for the gates' log-odds.
         initial_log_odds: Of the gates' posterior, in nats.
         weight_scale: Prior standard deviation of the weights.
     """
 
     num_epochs: int = 30
-    num_epochs_before: int = 18
-    num_epochs_after: int = 20
+    num_epochs_before: int = 10
+    num_epochs_after: int = 25
     share: float = 0.5
-    nats_per_share: float = -2e4
+    nats_per_share: float = -3e4
     num_seeds: int = 3
     num_data: int = 50_000
     num_validation: int = 5_000
     batch_size: int = 128
     learning_rate: float = 3e-3
-    learning_rate_after: float = 1.5e-3
+    share_before: float = 0.5
+    learning_rate_after: float = 3e-3
     gate_learning_rate: float = 5e-2
     initial_log_odds: float = 3.0
     weight_scale: float = 0.3
@@ -155,7 +157,9 @@ class Run:
             gate_learning_rate=settings.gate_learning_rate,
             schedules=schedules.Schedules(
                 kl_weight=schedules.warmup(0.5),
-                learning_rate=schedules.cosine(1.0, 0.01),
+                learning_rate=schedules.cosine(
+                    1.0, 0.01 if method == DENSE else settings.share_before
+                ),
             ),
             augment=AUGMENT,
             precision=self.precision,
@@ -187,7 +191,7 @@ class Run:
             device=self.device,
         ).network
 
-    def judge(self, network: nn.Module, seconds: float) -> dict[str, float]:
+    def judge(self, network: nn.Module, seconds: float, core_seconds: float) -> dict[str, float]:
         """Return the metrics of a finished network."""
         images, place = self.images, torch.device(self.device)
         network = network.to(place).eval()
@@ -201,11 +205,12 @@ class Run:
             "num_parameters": sum(p.numel() for p in network.parameters()),
             "num_macs": num_macs(network, images.x[:1]),
             "seconds": seconds,
+            "core_seconds": core_seconds,
         }
 
     def stage(self, method: str) -> dict[str, float]:
         """Run one stage and keep its network."""
-        settings, started = self.settings, time.perf_counter()
+        settings, started, core_started = self.settings, time.perf_counter(), time.process_time()
         small: Any
         if method.endswith(TUNED):
             small = self.tune(method, method.removesuffix(TUNED))
@@ -219,14 +224,15 @@ class Run:
             if whole:
                 mask = Mask.all_kept(edges)
             elif gated:
-                mask = median_within_macs(posterior, limit)
+                mask = masks.budget(posterior, num_macs=limit)
             else:
                 ranks = filter_ranks(network, edges)
                 mask = masks.budget(ranks, num_macs=limit, edges=edges).completed(edges)
             small = prune(network, edges, mask, example_input=self.images.x[:100])
         seconds = time.perf_counter() - started
+        core_seconds = time.process_time() - core_started
         small.save(self.path(method, ".safetensors"))
-        return self.judge(small, seconds)
+        return self.judge(small, seconds, core_seconds)
 
 
 METHODS = (DENSE, RELEVANCE, RELEVANCE + TUNED, FILTERS, FILTERS + TUNED)
@@ -267,8 +273,9 @@ def run(
                 if only not in (None, method) or (start != method and (start, seed) not in known):
                     continue
                 metrics = one.stage(method)
-                earlier = known[start, seed]["total_seconds"] if start != method else 0.0
-                metrics["total_seconds"] = metrics["seconds"] + earlier
+                for unit in ("seconds", "core_seconds"):
+                    earlier = known[start, seed][f"total_{unit}"] if start != method else 0.0
+                    metrics[f"total_{unit}"] = metrics[unit] + earlier
                 content = {"about": about, "metrics": metrics}
                 write_json(path, content)
                 print(f"{method:40s} seed {seed}  {metrics}", flush=True)
@@ -319,8 +326,8 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = Settings(
         num_epochs=arguments.epochs,
-        num_epochs_before=max(1, round(0.6 * arguments.epochs)),
-        num_epochs_after=max(1, round(0.67 * arguments.epochs)),
+        num_epochs_before=max(1, round(arguments.epochs / 3)),
+        num_epochs_after=max(1, round(arguments.epochs * 5 / 6)),
         num_seeds=arguments.seeds,
     )
     if arguments.smoke:

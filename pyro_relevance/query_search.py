@@ -129,6 +129,10 @@ class ValuePosterior:
         self._distances = torch.empty(number - 1, 0, len(candidates))
         self._location, self._spread = 0.0, 1.0
         self._values = like.new_empty(0)
+        # Root of the covariance of the measurements, and its inverse times their covariance with
+        # all candidates; both grow by a row with each measurement until the next refit.
+        self._root: Tensor | None = None
+        self._half = torch.empty(0, len(candidates))
 
     def update(self, seen: Sequence[int], values: Sequence[float], *, refit: bool = True) -> None:
         """Take measurements into account.
@@ -147,13 +151,16 @@ class ValuePosterior:
         self._look_up(list(seen))
         self._values = (raw - self._location) / self._spread
         if not refit:
+            self._grow()
             return
+        self._root = None
         with local_pyro():
             for _ in range(self.num_steps):
                 self._optimizer.zero_grad()
                 loss = LeanELBO().differentiable_loss(self._model, self.guide)
                 loss.backward()
                 self._optimizer.step()
+        self._grow()
 
     def _look_up(self, seen: list[int]) -> None:
         known = len(self._seen) if self._seen == seen[: len(self._seen)] else 0
@@ -171,11 +178,9 @@ class ValuePosterior:
         Returns:
             Two tensors ``(num_candidates,)`` in the unit of the values that were measured.
         """
-        scale, width, noise = self._plugged()
-        root = self._cholesky(scale, width, noise)
-        cross = _covariance(scale.float(), width.float(), self._alike, self._distances)
-        half = torch.linalg.solve_triangular(root.float(), cross, upper=False)
-        mean = cross.T @ torch.cholesky_solve(self._values[:, None], root)[:, 0].float()
+        scale, _, _ = self._plugged()
+        half, target = self._half, self._target()
+        mean = target.float() @ half
         prior = scale[0].square() * self.candidates.linear.diagonal() + scale[1:].square().sum()
         variance = (prior - half.square().sum(0)).clamp(min=1e-8)
         mean, deviation = mean.double(), variance.double().sqrt()
@@ -190,12 +195,9 @@ class ValuePosterior:
         Returns:
             ``(len(pool),)`` in the unit of the values that were measured.
         """
-        scale, width, noise = self._plugged()
-        root = self._cholesky(scale, width, noise)
-        alike, distances = self._alike[:, pool].double(), self._distances[..., pool].double()
-        cross = _covariance(scale, width, alike, distances)
-        half = torch.linalg.solve_triangular(root, cross, upper=False)
-        mean = cross.T @ torch.cholesky_solve(self._values[:, None], root)[:, 0]
+        scale, width, _ = self._plugged()
+        half = self._half[:, pool].double()
+        mean = self._target() @ half
         candidates = self.candidates
         covariance = _covariance(
             scale,
@@ -208,6 +210,31 @@ class ValuePosterior:
         root = torch.linalg.cholesky(spread)
         draw: Tensor = mean + root @ torch.randn(len(pool), dtype=torch.float64)
         return draw * self._spread + self._location
+
+    def _target(self) -> Tensor:
+        """Inverse of the root times the measurements, ``(num_measurements,)``."""
+        assert self._root is not None
+        return torch.linalg.solve_triangular(self._root, self._values[:, None], upper=False)[:, 0]
+
+    def _grow(self) -> None:
+        """Bring `_root` and `_half` up to the measurements, by the rows that are new."""
+        scale, width, noise = self._plugged()
+        number, known = len(self._seen), 0 if self._root is None else len(self._root)
+        new = slice(known, number)
+        cross = _covariance(scale.float(), width.float(), self._alike[new], self._distances[:, new])
+        gram = cross[:, torch.tensor(self._seen)].double()
+        root = torch.zeros(number, number, dtype=torch.float64)
+        if self._root is not None:
+            root[:known, :known] = self._root
+            left = torch.linalg.solve_triangular(self._root, gram[:, :known].T, upper=False)
+            root[new, :known] = left.T
+        own = gram[:, known:] - root[new, :known] @ root[new, :known].T
+        eye = torch.eye(number - known, dtype=torch.float64)
+        root[new, known:] = torch.linalg.cholesky(own + (noise.square() + _JITTER) * eye)
+        below = cross - root[new, :known].float() @ self._half[:known]
+        added = torch.linalg.solve_triangular(root[new, known:].float(), below, upper=False)
+        self._half = torch.cat((self._half[:known], added))
+        self._root = root
 
     def _plugged(self) -> tuple[Tensor, Tensor, Tensor]:
         """Posterior medians of scales, widths and noise."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pyro_relevance._files import replacing
 from pyro_relevance._report_memory import check_memory
+from pyro_relevance._report_operations import describe_graphs, operation_variables
 from pyro_relevance._report_structure import structure, variable_name
 from pyro_relevance._rule_path import rule_path
 from pyro_relevance.draws import Draws
@@ -63,6 +64,10 @@ def to_arviz(
       meaning);
     - ``<group>_effect``: norm of the gated weights that read the edge (posterior only; larger =
       more relevant).
+
+    For the operations of relaxed graphs, ``<structure>_operation_gate`` and
+    ``<structure>_operation_probability`` over ``(chain, draw, source, target, operation)``, NaN
+    where a graph has no such edge.
 
     A model without gates has effects only, and no ``prior``. ``inclusion_probability`` over
     ``(chain, draw, edge)`` joins all groups, with coordinates ``"group[label]"``. ``<group>`` is
@@ -217,15 +222,29 @@ def _edge_datasets(
 ) -> dict[str, xr.Dataset]:
     """Posterior and prior of the edges; the draws themselves are released on return."""
     edges, draws = posterior.edges, posterior.sample(num_samples, seed=seed)
-    if draws.gates:
-        datasets = {"posterior": _draws_dataset(groups, draws, effect(draws, edges))}
+    datasets: dict[str, xr.Dataset]
+    if draws.gates or not edges.groups:
+        effects = effect(draws, edges) if edges.groups else {}
+        datasets = {"posterior": _draws_dataset(groups, draws, effects)}
         prior = posterior.sample_prior(num_samples, seed=seed)
         datasets["prior"] = _draws_dataset(groups, prior, {})
+        if edges.operations:
+            graphs = describe_graphs(posterior.model.network)
+            datasets["posterior"].attrs["pyro_relevance_graphs"] = graphs
+            datasets = {
+                "posterior": datasets["posterior"].merge(operation_variables(edges, draws)),
+                "prior": datasets["prior"].merge(operation_variables(edges, prior)),
+            }
     else:
         shape = next(iter(draws.weights.values())).shape[:1] + (num_samples,)
         on = {group.name: torch.ones(*shape, *group.shape) for group in edges.groups}
         effects = effect(Draws(on, on, draws.weights), edges)
         datasets = {"posterior": _draws_dataset(groups, draws, effects)}
+        if edges.operations:
+            own = operation_variables(edges, draws)
+            graphs = describe_graphs(posterior.model.network)
+            datasets["posterior"].attrs["pyro_relevance_graphs"] = graphs
+            datasets["posterior"] = datasets["posterior"].merge(own)
     datasets["posterior"].attrs.update(structure(edges, groups))
     return datasets
 
@@ -251,7 +270,7 @@ def _draws_dataset(
             flat = array.reshape(*array.shape[:2], group.num_edges)
             variables[variable_name(group.name, quantity)] = (dims, flat)
             coords.update(chain=np.arange(array.shape[0]), draw=np.arange(array.shape[1]))
-    if draws.gates:
+    if draws.gates and groups:
         joined = [variables[variable_name(g.name, "inclusion_probability")][1] for g in groups]
         variables["inclusion_probability"] = (("chain", "draw", "edge"), np.concatenate(joined, -1))
         coords["edge"] = np.asarray([f"{g.name}[{label}]" for g in groups for label in g.labels])

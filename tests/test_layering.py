@@ -36,7 +36,7 @@ LAYERS: dict[str, str] = {
     "training": "svi training callbacks preparation data_checks divergence fine_tuning",
     "diagnostics, io, export": "diagnostics io export",
     "searches": "query_search",
-    "report": "report _report_memory _report_structure _rule_path",
+    "report": "report _report_memory _report_operations _report_structure _rule_path",
     "programs of the user": """
         tables data_root datasets images tabular table_run table_files table_report baselines
         cli __main__

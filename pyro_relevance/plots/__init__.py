@@ -7,6 +7,7 @@ settings or opens a window; :func:`save` writes what a paper needs.
 from __future__ import annotations
 
 from pyro_relevance.plots._style import DOUBLE_COLUMN, SINGLE_COLUMN, save
+from pyro_relevance.plots.cell import cell
 from pyro_relevance.plots.network import network
 from pyro_relevance.plots.path import path
 from pyro_relevance.plots.relevance import relevance
@@ -15,6 +16,7 @@ from pyro_relevance.plots.training import training
 __all__ = [
     "DOUBLE_COLUMN",
     "SINGLE_COLUMN",
+    "cell",
     "network",
     "path",
     "relevance",

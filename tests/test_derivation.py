@@ -1,0 +1,145 @@
+"""Plain networks derived from relaxed ones: the same function, nothing left, files that load."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_relevance import apply_mask, derive, find_edges, load_pruned, prune
+from pyro_relevance.derivation import derived_mask, hard_gated
+from pyro_relevance.errors import ArchitectureError
+from pyro_relevance.graphs import Architecture, Graph, GraphEdge, is_connected, spaces
+
+SPACES = {
+    "mlp": lambda: (spaces.mlp_space(6, 2, width=5), torch.randn(4, 6)),
+    "lenet": lambda: (
+        spaces.lenet_space(channels=(4, 6), hidden=8, size=12),
+        torch.randn(4, 1, 12, 12),
+    ),
+    "nasbench201": lambda: (
+        spaces.nasbench201_space(channels=4, num_cells=1, affine=True, statistics=True),
+        torch.randn(4, 3, 8, 8),
+    ),
+    "darts": lambda: (
+        spaces.DartsNetwork(channels=4, num_cells=3, num_nodes=2, affine=True, statistics=True),
+        torch.randn(4, 3, 8, 8),
+    ),
+}
+
+
+def make_case(name, seed=0):
+    """Return a network whose statistics and biases are not trivial, and an input, in float64."""
+    torch.manual_seed(seed)
+    network, x = SPACES[name]()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return network.double().eval(), x.double()
+
+
+def draw(network, edges, source, *, share_of_none=0.2):
+    while True:
+        chosen = {
+            g.name: source.choice(
+                [o for o in g.labels if o != "none" or source.random() < share_of_none]
+            )
+            for g in edges.operations
+        }
+        if is_connected(network, Architecture(chosen)):
+            return Architecture(chosen)
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", SPACES)
+def test_derived_network_is_the_hard_gated_one(name, seed, tmp_path):
+    network, x = make_case(name, seed)
+    before = {n: t.clone() for n, t in network.state_dict().items()}
+    edges = find_edges(network, granularity="operation")
+    chosen = draw(network, edges, random.Random(seed), share_of_none=0.7)
+    small = derive(network, chosen, example_input=x)
+    expected = hard_gated(network, chosen)(x)
+    torch.testing.assert_close(small.eval()(x), expected, rtol=1e-9, atol=1e-9)
+    assert small.receipt.max_difference < 1e-12
+    assert not any(isinstance(module, Graph) for module in small.modules())
+    assert small.receipt.after.num_parameters < small.receipt.before.num_parameters
+    assert all(torch.equal(t, before[n]) for n, t in network.state_dict().items())
+    small.save(tmp_path / "small.safetensors")
+    torch.testing.assert_close(load_pruned(tmp_path / "small.safetensors")(x), small(x))
+    for parameter in small.parameters():
+        parameter.grad = None
+    small.train()(x).sum().backward()
+    assert all(p.grad is not None for p in small.parameters())
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", SPACES)
+def test_units_and_operations_are_cut_together_exactly(name):
+    network, x = make_case(name)
+    edges = find_edges(network, granularity=("operation", "unit"), example_input=x)
+    source = random.Random(3)
+    for _ in range(2):
+        chosen = draw(network, edges, source)
+        mask = {g.name: torch.rand(g.shape) < 0.6 for g in edges}
+        plain = derive(network, chosen, example_input=x).network
+        own = find_edges(plain, granularity="unit", example_input=x)
+        small = prune(plain, own, derived_mask(edges, mask, chosen, own), example_input=x)
+        expected = apply_mask(hard_gated(network, chosen), edges, mask).eval()(x)
+        torch.testing.assert_close(small.eval()(x), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.exact
+def test_what_an_operation_makes_of_a_node_that_nothing_feeds_stays_as_a_constant():
+    torch.manual_seed(0)
+    graph = Graph(
+        {"x": 3, "h": 4, "y": 2},
+        [
+            GraphEdge("x", "h", ("none", "linear")),
+            GraphEdge("h", "y", ("linear", "linear_relu")),
+            GraphEdge("x", "y", "linear"),
+        ],
+        output="y",
+    ).double()
+    x = torch.randn(5, 3, dtype=torch.float64)
+    chosen = Architecture({"graph.x.h": "none", "graph.h.y": "linear"})
+    small = derive(graph, chosen, example_input=x)
+    torch.testing.assert_close(small(x), hard_gated(graph, chosen)(x))
+    assert small.receipt.after.num_parameters == 3 * 2 + 2 + 2
+    assert small.receipt.notes == ("graph: h -> y reads nothing and is a constant.",)
+    torch.testing.assert_close(small(x[:1]), hard_gated(graph, chosen)(x[:1]))
+
+
+@pytest.mark.exact
+def test_fresh_weights_are_new_and_normalisation_complete():
+    network = spaces.nasbench201_space(channels=4, num_cells=1, affine=False, statistics=False)
+    x = torch.randn(4, 3, 8, 8)
+    edges = find_edges(network, granularity="operation")
+    chosen = Architecture({g.name: "nor_conv_3x3" for g in edges.operations})
+    torch.manual_seed(1)
+    small = derive(network, chosen, example_input=x, weights="fresh")
+    assert small.receipt.max_difference != small.receipt.max_difference
+    inside = [m for n, m in small.network.named_modules() if "edges" in n]
+    norms = [m for m in inside if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 3 * 6 + 2 * 2
+    assert all(norm.affine and norm.track_running_stats for norm in norms)
+    weight = network[2].edges["n0__n1"].operations["nor_conv_3x3"][1].weight
+    fresh = small.network.get_submodule("2").edges.n0__n1[1].weight
+    assert weight.shape == fresh.shape
+    assert not bool((weight == fresh).any())
+
+
+@pytest.mark.contract
+def test_wrong_architectures_are_told():
+    network, x = spaces.mlp_space(6, 2, width=5, depth=1), torch.randn(4, 6)
+    dead = Architecture({"mlp.a1.h1": "relu", "mlp.x.y": "none", "mlp.h1.y": "none"})
+    with pytest.raises(ArchitectureError, match="every path has an edge that is 'none'"):
+        derive(network, dead, example_input=x)
+    with pytest.raises(ArchitectureError, match="Expected an operation for each"):
+        derive(network, Architecture({}), example_input=x)
+    with pytest.raises(ValueError, match="Expected weights from"):
+        derive(network, dead, example_input=x, weights="old")

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyro_relevance
 
@@ -24,6 +25,17 @@ Without FILE the Boston housing data are used.
 The run folder holds: posterior.nc (ArviZ), network.safetensors (the small network),
 fit.safetensors (the posterior), checkpoint.safetensors (an interrupted run goes on from it),
 encoder.json, record.json, report.txt and the figures as PDF and PNG.
+"""
+
+SEARCH = """\
+Which operations, how deep, how wide? Searches a space of networks for one that fits the data.
+
+The operations of each edge are a latent variable with a posterior; what is left of the choice is a
+plain trained network. Without --data the Boston housing data are used, with --space mlp.
+
+The run folder holds: posterior.nc (ArviZ), posterior.safetensors, network.safetensors (the plain
+network), record.json, report.txt, a figure of each structure as PDF and PNG, and checkpoints/, from
+which an interrupted search goes on.
 """
 
 
@@ -109,7 +121,76 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     table.add_argument("--quiet", action="store_true", help="no progress bars")
     table.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    _add_search(commands)
     return parser
+
+
+def _add_search(commands: Any) -> None:
+    search = commands.add_parser(
+        "search",
+        help="structure of a network: operations, depth, activations, widths",
+        description=SEARCH,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    search.set_defaults(run=_search)
+    search.add_argument(
+        "--space",
+        choices=("mlp", "lenet", "nasbench201", "darts"),
+        required=True,
+        help="what can be chosen: mlp for tables, the others for images",
+    )
+    search.add_argument(
+        "--data",
+        metavar="FILE|mnist|cifar10",
+        help="a CSV file with a header, or the name of a data set (default: Boston housing)",
+    )
+    search.add_argument("--target", metavar="COLUMN", help="the column of the table to predict")
+    search.add_argument("--root", type=Path, help="folder of the images; or PYRO_RELEVANCE_DATA")
+    search.add_argument("--num-data", type=int, metavar="N", help="training images, at most")
+    search.add_argument("--epochs", type=int, help="passes of the search")
+    search.add_argument("--epochs-after", type=int, help="passes of the derived network")
+    search.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/...)")
+    search.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    search.add_argument("--quiet", action="store_true", help="no progress bars")
+    search.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def _search(given: argparse.Namespace) -> int:
+    from pyro_relevance import datasets, tables
+    from pyro_relevance.search_run import DEFAULTS, image_data, run_search, table_data
+
+    if given.data in ("mnist", "cifar10"):
+        data = image_data(given.data, given.root, num_data=given.num_data)
+    elif given.data is None and given.target in (None, "MEDV"):
+        data = table_data(datasets.boston(), seed=given.seed)
+    elif given.data is None or given.target is None:
+        raise ValueError(
+            "Expected --data FILE and --target COLUMN for a table, or --data mnist or cifar10, but "
+            f"got --data {given.data} and --target {given.target}."
+        )
+    else:
+        data = table_data(tables.read_table(Path(given.data), target=given.target), seed=given.seed)
+    changed = {"num_epochs": given.epochs, "num_epochs_after": given.epochs_after}
+    settings = replace(
+        DEFAULTS[given.space],
+        seed=given.seed,
+        **{name: value for name, value in changed.items() if value is not None},
+    )
+    folder = given.out or Path("runs") / f"search-{given.space}-{data.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # ArviZ and xarray, about their own future
+        _, text = run_search(
+            given.space,
+            data,
+            settings,
+            folder,
+            command=shlex.join(["pyro-relevance", *sys.argv[1:]]),
+            progress=not given.quiet,
+        )
+    print(text)
+    print(f"\nWritten to {folder}.")
+    return 0
 
 
 def _table(given: argparse.Namespace) -> int:

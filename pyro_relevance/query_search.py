@@ -199,7 +199,7 @@ class ValuePosterior:
         half = self._half[:, pool].double()
         mean = self._target() @ half
         candidates = self.candidates
-        covariance = _covariance(
+        covariance = prior_covariance(
             scale,
             width,
             candidates.linear[pool][:, pool].double(),
@@ -214,14 +214,19 @@ class ValuePosterior:
     def _target(self) -> Tensor:
         """Inverse of the root times the measurements, ``(num_measurements,)``."""
         assert self._root is not None
-        return torch.linalg.solve_triangular(self._root, self._values[:, None], upper=False)[:, 0]
+        found: Tensor = torch.linalg.solve_triangular(
+            self._root, self._values[:, None], upper=False
+        )
+        return found[:, 0]
 
     def _grow(self) -> None:
         """Bring `_root` and `_half` up to the measurements, by the rows that are new."""
         scale, width, noise = self._plugged()
         number, known = len(self._seen), 0 if self._root is None else len(self._root)
         new = slice(known, number)
-        cross = _covariance(scale.float(), width.float(), self._alike[new], self._distances[:, new])
+        cross = prior_covariance(
+            scale.float(), width.float(), self._alike[new], self._distances[:, new]
+        )
         gram = cross[:, torch.tensor(self._seen)].double()
         root = torch.zeros(number, number, dtype=torch.float64)
         if self._root is not None:
@@ -246,7 +251,7 @@ class ValuePosterior:
         """Root of the covariance of the measurements."""
         seen = torch.tensor(self._seen)
         alike, distances = self._alike[:, seen].double(), self._distances[..., seen].double()
-        covariance = _covariance(scale, width, alike, distances)
+        covariance = prior_covariance(scale, width, alike, distances)
         eye = torch.eye(len(seen), dtype=torch.float64)
         root: Tensor = torch.linalg.cholesky(covariance + (noise.square() + _JITTER) * eye)
         return root
@@ -361,14 +366,14 @@ def search_by_queries(
                 pool = pool[torch.isfinite(mean[pool])]
                 chosen = int(pool[posterior.sample(pool).argmax()])
             else:
-                chosen = int(_log_improvement(mean, spread, incumbent).argmax())
+                chosen = int(log_improvement(mean, spread, incumbent).argmax())
             seen.append(chosen)
             values.append(measured(evaluate, candidates.architectures[chosen]))
     chosen_ones = tuple(candidates.architectures[index] for index in seen)
     return QuerySearch(chosen_ones, tuple(values), tuple(recommended))
 
 
-def _covariance(scale: Tensor, width: Tensor, alike: Tensor, distances: Tensor) -> Tensor:
+def prior_covariance(scale: Tensor, width: Tensor, alike: Tensor, distances: Tensor) -> Tensor:
     """Prior covariance of values.
 
     Args:
@@ -399,7 +404,7 @@ def measured(evaluate: Callable[[Architecture], float], architecture: Architectu
     return value
 
 
-def _log_improvement(mean: Tensor, spread: Tensor, incumbent: float) -> Tensor:
+def log_improvement(mean: Tensor, spread: Tensor, incumbent: float) -> Tensor:
     """Logarithm of the expected improvement, up to rounding also far below the incumbent."""
     z = (mean - incumbent) / spread
     standard = torch.distributions.Normal(torch.zeros_like(z), torch.ones_like(z))

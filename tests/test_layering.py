@@ -30,15 +30,17 @@ LAYERS: dict[str, str] = {
     """,
     "model and surgery": """
         model guide_draws
-        surgery derivation resizing architecture receipt pruned_network constant_folding equivalence
+        surgery derivation collapse resizing architecture receipt pruned_network
+        constant_folding equivalence
     """,
     "posterior": "posterior evaluation",
     "training": "svi training callbacks preparation data_checks divergence fine_tuning",
     "diagnostics, io, export": "diagnostics io export",
-    "searches": "query_search",
+    "searches": "query_search structure_search",
     "report": "report _report_memory _report_operations _report_structure _rule_path",
     "programs of the user": """
-        tables data_root datasets images tabular table_run table_files table_report baselines
+        tables data_root datasets images tabular table_run table_files table_report
+        baselines search_run
         cli __main__
     """,
 }

@@ -1,0 +1,275 @@
+"""The job of ``pyro-relevance search``: data and space by name, search, test, run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance import images, likelihoods, plots, report, tables
+from pyro_relevance._files import replacing
+from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
+from pyro_relevance.graphs import spaces
+from pyro_relevance.io import save_posterior
+from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.precision import Precision
+from pyro_relevance.priors import DescriptionLengthPrior, IndependentPrior, OperationCostPrior
+from pyro_relevance.records import make_record, row, write_json
+from pyro_relevance.structure_search import SearchResult, SearchSettings, search_structure
+from pyro_relevance.tables import Table
+
+__all__ = ["DEFAULTS", "SearchData", "image_data", "run_search", "table_data"]
+
+DEFAULTS: dict[str, SearchSettings] = {
+    "mlp": SearchSettings(
+        num_epochs=1000,
+        batch_size=100,
+        learning_rate=1e-2,
+        gate_prior=IndependentPrior(-1.5),
+    ),
+    "lenet": SearchSettings(
+        num_epochs=20,
+        num_epochs_after=2,
+        gate_prior=DescriptionLengthPrior(0.2),
+        operation_prior=OperationCostPrior(0.2),
+        initial_log_odds=3.0,
+        augment=RandomCrop(1),
+    ),
+    "nasbench201": SearchSettings(
+        shared=True,
+        num_epochs=20,
+        num_epochs_after=12,
+        warm_up=0.75,
+        gate_learning_rate=1e-1,
+        precision=Precision(autocast=torch.bfloat16, channels_last=True),
+        augment=InOrder((RandomCrop(4), RandomFlip())),
+    ),
+    "darts": SearchSettings(
+        shared=True,
+        num_epochs=15,
+        num_epochs_after=12,
+        warm_up=0.75,
+        gate_learning_rate=1e-1,
+        precision=Precision(autocast=torch.bfloat16, channels_last=True),
+        augment=InOrder((RandomCrop(4), RandomFlip())),
+    ),
+}
+"""Settings of each space, for a CPU; the images of the last two are 32 x 32."""
+
+
+@dataclass(frozen=True, eq=False)
+class SearchData:
+    """Examples of a search.
+
+    Args:
+        name: What the record calls them.
+        train: Training examples.
+        test: Test examples, read once.
+        likelihood: Distribution of the target.
+        num_outputs: Outputs of a network.
+        scale: Standard deviation of the target, by which an RMSE is multiplied; None for classes.
+    """
+
+    name: str
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    likelihood: Likelihood
+    num_outputs: int
+    scale: float | None
+
+
+def table_data(table: Table, *, test_fraction: float = 0.1, seed: int = 0) -> SearchData:
+    """Return the encoded rows of a table, split into training and test rows.
+
+    Args:
+        table: The table.
+        test_fraction: Share of the rows to test on.
+        seed: Seed of the split.
+    """
+    labels = table.target.to_numpy() if table.task == "classification" else None
+    train, test = tables.split_rows(
+        table.num_rows, test_fraction=test_fraction, seed=seed, labels=labels
+    )
+    encoder = tables.encode(table, train)
+    x, y = encoder.transform(table.features, table.target)
+    classes = len(encoder.classes)
+    return SearchData(
+        name=table.target_name,
+        train=(x[train], y[train]),
+        test=(x[test], y[test]),
+        likelihood=likelihoods.Categorical() if classes else likelihoods.Gaussian(0.3),
+        num_outputs=classes or 1,
+        scale=None if classes else encoder.target_scale,
+    )
+
+
+def image_data(name: str, root: str | Path | None, *, num_data: int | None = None) -> SearchData:
+    """Return MNIST or CIFAR-10.
+
+    Args:
+        name: ``"mnist"`` or ``"cifar10"``.
+        root: Folder of the data; by default the environment variable ``PYRO_RELEVANCE_DATA``.
+        num_data: Training images, at most.
+    """
+    load: Callable[..., tuple[Tensor, Tensor]] = getattr(images, name)
+    x, y = load(root)
+    test = load(root, train=False)
+    return SearchData(name, (x[:num_data], y[:num_data]), test, likelihoods.Categorical(), 10, None)
+
+
+def make_space(space: str, data: SearchData) -> Callable[[bool], nn.Module]:
+    """Return what makes the relaxed network of a space for some data.
+
+    Args:
+        space: ``"mlp"``, ``"lenet"``, ``"nasbench201"`` or ``"darts"``.
+        data: The data.
+
+    Raises:
+        ValueError: If the space does not fit the data.
+    """
+    x = data.train[0]
+    if (space == "mlp") != (x.ndim == 2):
+        kind = "a table" if x.ndim == 2 else "images"
+        raise ValueError(
+            f"Expected data for the space {space!r}, but got {kind}. Use the space 'mlp' for "
+            "tables, the others for images."
+        )
+    channels, outputs = x.shape[1], data.num_outputs
+    makers: dict[str, Callable[[bool], nn.Module]] = {
+        "mlp": lambda full: spaces.mlp_space(channels, outputs),
+        "lenet": lambda full: spaces.lenet_space(outputs, in_channels=channels, size=x.shape[-1]),
+        "nasbench201": lambda full: spaces.nasbench201_space(
+            outputs, in_channels=channels, num_cells=1, affine=full, statistics=full
+        ),
+        "darts": lambda full: spaces.DartsNetwork(
+            outputs,
+            in_channels=channels,
+            channels=16 if full else 8,
+            num_cells=8 if full else 5,
+            affine=full,
+            statistics=full,
+        ),
+    }
+    return makers[space]
+
+
+def run_search(
+    space: str,
+    data: SearchData,
+    settings: SearchSettings,
+    folder: Path,
+    *,
+    command: str,
+    progress: bool = True,
+) -> tuple[SearchResult, str]:
+    """Search, test, and write the run folder.
+
+    Files: ``posterior.nc`` (ArviZ), ``posterior.safetensors``, ``network.safetensors`` (the plain
+    trained network), ``record.json``, ``report.txt``, a figure of each structure as PDF and PNG,
+    and ``checkpoints/``, from which a search that was killed goes on.
+
+    Args:
+        space: Name of the space.
+        data: The data.
+        settings: The settings.
+        folder: The folder; made where it is missing.
+        command: The command that repeats the run.
+        progress: Whether progress bars are shown.
+
+    Returns:
+        The result, and the report as a text.
+    """
+    started = time.perf_counter()
+    make = make_space(space, data)
+    result = search_structure(
+        make,
+        data.train,
+        likelihood=data.likelihood,
+        settings=settings,
+        folder=folder / "checkpoints",
+        progress=progress,
+    )
+    metrics = score_network(result.network, data)
+    seconds = time.perf_counter() - started
+    text = _report(space, data, result, metrics, seconds)
+    idata = report.to_arviz(result.posterior, num_samples=200)
+    report.save(idata, folder / "posterior.nc")
+    save_posterior(result.posterior, folder / "posterior.safetensors")
+    result.network.save(folder / "network.safetensors")
+    for structure in dict.fromkeys(g.name.split(".")[0] for g in result.posterior.edges.operations):
+        plots.save(plots.cell(idata, structure=structure), folder / structure)
+    with replacing(folder / "report.txt") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    record = make_record(
+        f"search_{space}_{data.name}",
+        command=command,
+        settings=_plain(dataclasses.asdict(settings)),
+        rows=[row("search", data.name, [settings.seed], {n: [v] for n, v in metrics.items()})],
+        wall_seconds=seconds,
+        architecture=dict(result.architecture.operations),
+        candidates=[[dict(a.operations), v] for a, v in result.candidates],
+        trials=[[dict(a.operations), n, v] for a, n, v in result.trials],
+        stages=result.seconds,
+        receipt=result.network.receipt.to_dict(),
+    )
+    write_json(folder / "record.json", record)
+    return result, text
+
+
+def score_network(network: nn.Module, data: SearchData) -> dict[str, float]:
+    """Return size and test error of a network: RMSE in the target's unit, or percent wrong.
+
+    Args:
+        network: The network.
+        data: The data, of which the test examples are read.
+    """
+    network.eval()
+    with torch.no_grad():
+        outputs = torch.cat([network(x) for x in data.test[0].split(500)])
+    y = data.test[1]
+    if data.scale is None:
+        error = {"test_error": 100.0 * float((outputs.argmax(1) != y).float().mean())}
+    else:
+        error = {"rmse": float((outputs[:, 0] - y).square().mean().sqrt()) * data.scale}
+    return {**error, "num_parameters": float(sum(p.numel() for p in network.parameters()))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return value if isinstance(value, bool | int | float | str | None) else repr(value)
+
+
+def _report(
+    space: str, data: SearchData, result: SearchResult, metrics: dict[str, float], seconds: float
+) -> str:
+    lines = [
+        f"space {space}, {len(data.train[0]):,} training and {len(data.test[0]):,} test examples",
+        "",
+        "Posterior over operations, most probable of each edge:",
+        str(result.report),
+        "",
+        f"Chosen among {len(result.candidates)} candidates by held-out log likelihood:",
+        str(result.architecture),
+    ]
+    if result.report.free:
+        lines.append(f"free (no path uses them): {', '.join(result.report.free)}")
+    lines += [
+        f"  trained for {epochs} epochs: {value:.4f} nats, {_short(architecture)}"
+        for architecture, epochs, value in result.trials
+    ]
+    lines += ["", str(result.network.receipt), ""]
+    lines += [f"{name}: {value:,.4g}" for name, value in metrics.items()]
+    parts = ", ".join(f"{name} {value:.0f}" for name, value in result.seconds.items())
+    lines.append(f"{seconds:.0f} seconds in all ({parts})")
+    return "\n".join(lines)
+
+
+def _short(architecture: Any) -> str:
+    return " ".join(architecture.operations.values())

@@ -1,0 +1,423 @@
+"""From data to a trained plain network in one call: structure, weights, derivation, training.
+
+Where the relaxed graph is the final network (``shared=False``: tables, small images), structure,
+units and weights are learned jointly by SVI and the result is derived with its weights. Where many
+architectures share weights that suit none of them (``shared=True``: cells), the weights warm up
+under uniform paths, the posterior over operations is then fitted to held-out examples, and a few of
+its draws are trained for a short while, the better half going on (successive halving), before the
+winner is trained from fresh weights. All of it counts as the time of the method.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance import guides, masks
+from pyro_relevance.callbacks import Callback, ProgressBar
+from pyro_relevance.checkpoint import Checkpoint
+from pyro_relevance.collapse import StructureReport, structure_report, warn_of_collapse
+from pyro_relevance.derivation import derive, derived_mask, hard_gated
+from pyro_relevance.edges import find_edges
+from pyro_relevance.errors import ArchitectureError
+from pyro_relevance.fine_tuning import fine_tune
+from pyro_relevance.graphs.architectures import Architecture, canonical, is_connected, most_probable
+from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.model import RelevanceModel
+from pyro_relevance.operation_elbo import ScoreFunctionELBO
+from pyro_relevance.posterior import Posterior
+from pyro_relevance.precision import Precision
+from pyro_relevance.priors import (
+    CategoricalPrior,
+    GatePrior,
+    IndependentPrior,
+    OperationPrior,
+    PointWeights,
+)
+from pyro_relevance.pruned_network import PrunedNetwork
+from pyro_relevance.random_state import seeded, substream
+from pyro_relevance.relaxations import Mixture, SampledPath
+from pyro_relevance.schedules import Schedules, after, constant, cosine
+from pyro_relevance.surgery import prune
+from pyro_relevance.svi import fit
+
+__all__ = ["SearchResult", "SearchSettings", "search_structure"]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Settings of a search.
+
+    Args:
+        shared: Whether the candidates only share weights for the search, see the module.
+        units: Whether units and channels are judged as well (where ``shared`` is False).
+        num_epochs: Passes over the training examples in the search.
+        num_epochs_after: Passes of the derived network: of further training of the inherited
+            weights, or of the final training from fresh weights; 0 for none of the former.
+        batch_size: Examples in a step.
+        learning_rate: Step size of Adam for the weights.
+        gate_learning_rate: Step size of Adam for the gates.
+        warm_up: Share of the search in which the structure rests.
+        held_out: Share of the examples that the search holds out: the structure learns from them
+            where ``shared`` is True, and candidates are compared on them.
+        num_effective: Number of examples as which the evidence about the structure counts where
+            ``shared`` is True. Briefly trained shared weights say less than they seem to: at full
+            count the posterior collapses onto an early winner.
+        num_candidates: Draws of the posterior that are compared on held-out examples, the most
+            probable architectures included.
+        num_finalists: Of these, how many are trained for a while from fresh weights where
+            ``shared`` is True.
+        num_epochs_trial: Passes of the first of these trainings; each further one has twice as
+            many, for half of them.
+        gate_prior: Prior over units.
+        operation_prior: Prior over operations.
+        weight_scale: Prior standard deviation of the weights.
+        initial_log_odds: Of the gates of units at the start, in nats.
+        precision: How networks are computed in training.
+        augment: Changes the inputs of each minibatch at random.
+        seed: Seed of everything.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    shared: bool = False
+    units: bool = True
+    num_epochs: int = 100
+    num_epochs_after: int = 0
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    gate_learning_rate: float = 3e-2
+    warm_up: float = 0.1
+    held_out: float = 0.1
+    num_effective: int = 300
+    num_candidates: int = 30
+    num_finalists: int = 4
+    num_epochs_trial: int = 1
+    gate_prior: GatePrior = IndependentPrior(-1.0)
+    operation_prior: OperationPrior = field(default_factory=CategoricalPrior)
+    weight_scale: float = 1.0
+    initial_log_odds: float = 2.0
+    precision: Precision = Precision()
+    augment: Callable[[Tensor], Tensor] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what the parts do not check themselves."""
+        if not 0.0 <= self.warm_up < 1.0:
+            raise ValueError(f"Expected warm_up in [0, 1), but got {self.warm_up}.")
+        if not 0.0 < self.held_out < 1.0:
+            raise ValueError(f"Expected held_out in (0, 1), but got {self.held_out}.")
+        counts = {
+            "num_epochs": self.num_epochs,
+            "num_effective": self.num_effective,
+            "num_candidates": self.num_candidates,
+            "num_finalists": self.num_finalists,
+            "num_epochs_trial": self.num_epochs_trial,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"Expected {name} >= 1, but got {value}.")
+        if self.num_epochs_after < (1 if self.shared else 0):
+            raise ValueError(
+                "Expected num_epochs_after >= 1 where shared=True, since the derived network "
+                f"starts from fresh weights, but got {self.num_epochs_after}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Args:
+        posterior: The posterior over structure and weights.
+        report: What it says about the operations, and its faults.
+        architecture: The architecture that was chosen.
+        candidates: Architectures that were compared, with their mean held-out log likelihood in
+            nats under the weights of the search, the best first.
+        trials: Architectures that were trained for a while, with epochs and mean held-out log
+            likelihood, in order.
+        network: The plain trained network.
+        seconds: Wall time of the search, of the choice, and of the training of the derived network.
+    """
+
+    posterior: Posterior
+    report: StructureReport
+    architecture: Architecture
+    candidates: tuple[tuple[Architecture, float], ...]
+    trials: tuple[tuple[Architecture, int, float], ...]
+    network: PrunedNetwork
+    seconds: dict[str, float]
+
+
+def search_structure(
+    make_network: Callable[[bool], nn.Module],
+    data: tuple[Tensor, Tensor],
+    *,
+    likelihood: Likelihood,
+    settings: SearchSettings = SearchSettings(),  # noqa: B008 (a frozen value)
+    folder: Path | None = None,
+    progress: bool = True,
+) -> SearchResult:
+    """Search for a structure and return the trained plain network.
+
+    Args:
+        make_network: Makes the relaxed network; called with True for normalisation layers with a
+            scale and statistics of their own (the final network), with False for the search.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``: the
+            training examples, of which the search holds some out.
+        likelihood: Distribution of the target given the network's outputs.
+        settings: The settings.
+        folder: Where the stages keep their checkpoints; a search that was killed goes on from
+            there. ``None`` for none.
+        progress: Whether progress bars are shown.
+
+    Raises:
+        ValueError: If the data do not fit, or too few are held out.
+        ArchitectureError: If no connected architecture was found among the candidates.
+    """
+    return _Search(make_network, data, likelihood, settings, folder, progress).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        make_network: Callable[[bool], nn.Module],
+        data: tuple[Tensor, Tensor],
+        likelihood: Likelihood,
+        settings: SearchSettings,
+        folder: Path | None,
+        progress: bool,
+    ) -> None:
+        x, y = data
+        number = round(settings.held_out * len(x))
+        if not 1 <= number < len(x) or len(x) != len(y):
+            raise ValueError(
+                f"Expected examples of which {settings.held_out:.0%} are at least one, but got "
+                f"{len(x)} inputs and {len(y)} targets."
+            )
+        generator = torch.Generator().manual_seed(settings.seed)
+        order = torch.randperm(len(x), generator=generator)
+        self.held_out = x[order[:number]], y[order[:number]]
+        self.train = x[order[number:]], y[order[number:]]
+        self.data = data
+        self.make_network = make_network
+        self.likelihood = likelihood
+        self.settings = settings
+        self.folder = folder
+        self.progress = progress
+        self.example = x[:2]
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> SearchResult:
+        started = time.perf_counter()
+        posterior = self.fit()
+        searched = time.perf_counter()
+        network, edges = posterior.network(), posterior.edges
+        probability = {n: p[0] for n, p in posterior.operation_probability().items()}
+        report = structure_report(network, edges, probability)
+        warn_of_collapse(report)
+        candidates = self.compare(posterior, network, self.draws(posterior, network))
+        trials: list[tuple[Architecture, int, float]] = []
+        chosen = candidates[0][0]
+        if self.settings.shared:
+            chosen, trials = self.halve([a for a, _ in candidates[: self.settings.num_finalists]])
+        decided = time.perf_counter()
+        small = self.finish(posterior, network, chosen)
+        return SearchResult(
+            posterior=posterior,
+            report=report,
+            architecture=chosen,
+            candidates=tuple(candidates),
+            trials=tuple(trials),
+            network=small,
+            seconds={
+                "search": searched - started,
+                "choice": decided - searched,
+                "training": time.perf_counter() - decided,
+            },
+        )
+
+    def fit(self) -> Posterior:
+        settings = self.settings
+        with seeded(substream(settings.seed, "network")):
+            network = self.make_network(False)
+        units = settings.units and not settings.shared
+        edges = find_edges(
+            network,
+            granularity=("operation", "unit") if units else "operation",
+            example_input=self.example if units else None,
+        )
+        strength = max(1.0, len(self.train[0]) / settings.num_effective) if settings.shared else 1.0
+        model = RelevanceModel(
+            network,
+            edges,
+            likelihood=self.likelihood,
+            num_data=len(self.train[0]),
+            gate_prior=settings.gate_prior,
+            # The evidence about the structure alone is tempered: a wider prior of the weights makes
+            # up for the factor that the KL weight gives theirs.
+            weight_prior=PointWeights(settings.weight_scale * strength**0.5),
+            operation_prior=settings.operation_prior,
+            operation_relaxation=SampledPath() if settings.shared else Mixture(),
+        )
+        result = fit(
+            model,
+            self.train,
+            guide=lambda m: guides.MeanFieldGuide(m, initial_log_odds=settings.initial_log_odds),
+            num_epochs=settings.num_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            gate_learning_rate=settings.gate_learning_rate,
+            schedules=Schedules(
+                kl_weight=constant(strength),
+                learning_rate=cosine(1.0, 0.05),
+                gate_learning_rate=after(settings.warm_up),
+            ),
+            elbo=ScoreFunctionELBO(4) if settings.shared else None,
+            held_out=self.held_out if settings.shared else None,
+            augment=settings.augment,
+            precision=settings.precision,
+            callbacks=self.bars("search"),
+            checkpoint=self.checkpoint("search"),
+            seed=settings.seed,
+        )
+        return result.posterior
+
+    def draws(self, posterior: Posterior, network: nn.Module) -> list[Architecture]:
+        """Connected candidates, different functions: the most probable ones, then draws."""
+        settings, edges = self.settings, posterior.edges
+        probability = {n: p[0] for n, p in posterior.operation_probability().items()}
+        likely = most_probable(
+            edges,
+            probability,
+            max(1, settings.num_candidates // 2),
+            key=lambda a: canonical(network, a),
+            num_visited=1000,
+        )
+        found = [architecture for architecture, _ in likely]
+        drawn = posterior.sample(4 * settings.num_candidates, seed=settings.seed).operations
+        for index in range(4 * settings.num_candidates):
+            gates = {name: hard[0, index] for name, hard in drawn.items()}
+            found.append(Architecture.from_gates(edges, gates))
+        different: dict[str, Architecture] = {}
+        for architecture in found:
+            if is_connected(network, architecture):
+                different.setdefault(canonical(network, architecture), architecture)
+        if not different:
+            raise ArchitectureError(
+                "Expected a connected architecture among the draws of the posterior, but each of "
+                f"{len(found)} has no path from input to output. Leave 'none' out of the "
+                "operations, or give it a lower prior."
+            )
+        return list(different.values())[: settings.num_candidates]
+
+    def compare(
+        self, posterior: Posterior, network: nn.Module, architectures: Sequence[Architecture]
+    ) -> list[tuple[Architecture, float]]:
+        """Mean held-out log likelihood of each architecture under the weights of the search."""
+        mask = None
+        if len(posterior.edges):
+            mask = masks.median_probability(posterior)
+        scored = []
+        for architecture in architectures:
+            gated = hard_gated(network, architecture)
+            if mask is not None:
+                folded = posterior.edges.fold(
+                    dict(gated.named_parameters()), {n: m for n, m in mask.items()}
+                )
+                with torch.no_grad():
+                    for name, value in folded.items():
+                        gated.get_parameter(name).copy_(value)
+            scored.append((architecture, self.score(gated, posterior.likelihood)))
+        return sorted(scored, key=lambda pair: -pair[1])
+
+    def score(self, network: nn.Module, likelihood: Likelihood) -> float:
+        """Mean log likelihood of the held-out examples."""
+        network.eval()
+        total = 0.0
+        with torch.no_grad():
+            for x, y in zip(*(part.split(500) for part in self.held_out), strict=True):
+                total += float(likelihood(network(x)).log_prob(y).sum())
+        return total / len(self.held_out[0])
+
+    def halve(
+        self, finalists: list[Architecture]
+    ) -> tuple[Architecture, list[tuple[Architecture, int, float]]]:
+        """Train finalists for a while from fresh weights; the better half goes on for twice."""
+        settings, trials = self.settings, []
+        num_epochs, left = settings.num_epochs_trial, list(finalists)
+        while len(left) > 1:
+            scored = []
+            for architecture in left:
+                name = f"trial-{num_epochs}-{finalists.index(architecture)}"
+                small = self.train_plain(architecture, self.train, num_epochs, name)
+                value = self.score(small, self.likelihood)
+                trials.append((architecture, num_epochs, value))
+                scored.append((value, len(left) - left.index(architecture), architecture))
+            scored.sort(key=lambda item: item[:2], reverse=True)
+            left = [architecture for _, _, architecture in scored[: len(scored) // 2]]
+            num_epochs *= 2
+        return left[0], trials
+
+    def finish(
+        self, posterior: Posterior, network: nn.Module, architecture: Architecture
+    ) -> PrunedNetwork:
+        """Return the plain network, trained."""
+        settings = self.settings
+        if settings.shared:
+            return self.train_plain(architecture, self.data, settings.num_epochs_after, "final")
+        small = derive(network, architecture, example_input=self.example)
+        if len(posterior.edges):
+            mask = masks.median_probability(posterior)
+            own = find_edges(small.network, granularity="unit", example_input=self.example)
+            kept = derived_mask(posterior.edges, mask, architecture, own)
+            small = prune(small.network, own, kept, example_input=self.example)
+        if settings.num_epochs_after:
+            small = self.train_further(small, self.data, settings.num_epochs_after, "final")
+        return small
+
+    def train_plain(
+        self,
+        architecture: Architecture,
+        data: tuple[Tensor, Tensor],
+        num_epochs: int,
+        name: str,
+    ) -> PrunedNetwork:
+        """Train a derived network from fresh weights."""
+        with seeded(substream(self.settings.seed, name)):
+            relaxed = self.make_network(True)
+            fresh = derive(relaxed, architecture, example_input=self.example, weights="fresh")
+        return self.train_further(fresh.train(), data, num_epochs, name)
+
+    def train_further(
+        self, small: PrunedNetwork, data: tuple[Tensor, Tensor], num_epochs: int, name: str
+    ) -> PrunedNetwork:
+        settings = self.settings
+        return fine_tune(
+            small,
+            data,
+            likelihood=self.likelihood,
+            num_data=len(data[0]),
+            num_epochs=num_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            weight_prior=PointWeights(settings.weight_scale),
+            augment=settings.augment,
+            precision=settings.precision,
+            callbacks=self.bars(name),
+            checkpoint=self.checkpoint(name),
+            seed=settings.seed,
+        ).network
+
+    def bars(self, text: str) -> list[Callback]:
+        return [ProgressBar(text)] if self.progress else []
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return None if self.folder is None else Checkpoint(self.folder / f"{name}.state")

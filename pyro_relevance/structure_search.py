@@ -55,7 +55,8 @@ class SearchSettings:
 
     Args:
         shared: Whether the candidates only share weights for the search, see the module.
-        units: Whether units and channels are judged as well (where ``shared`` is False).
+        granularity: What is judged beside the operations, in the same model: ``("unit",)``,
+            ``("weight",)``, both, or nothing (where ``shared`` is False).
         num_epochs: Passes over the training examples in the search.
         num_epochs_after: Passes of the derived network: of further training of the inherited
             weights, or of the final training from fresh weights; 0 for none of the former.
@@ -87,7 +88,7 @@ class SearchSettings:
     """
 
     shared: bool = False
-    units: bool = True
+    granularity: tuple[str, ...] = ("unit",)
     num_epochs: int = 100
     num_epochs_after: int = 0
     batch_size: int = 128
@@ -248,11 +249,11 @@ class _Search:
         settings = self.settings
         with seeded(substream(settings.seed, "network")):
             network = self.make_network(False)
-        units = settings.units and not settings.shared
+        finer = () if settings.shared else settings.granularity
         edges = find_edges(
             network,
-            granularity=("operation", "unit") if units else "operation",
-            example_input=self.example if units else None,
+            granularity=("operation", *finer),
+            example_input=self.example if finer else None,
         )
         strength = max(1.0, len(self.train[0]) / settings.num_effective) if settings.shared else 1.0
         model = RelevanceModel(
@@ -376,7 +377,9 @@ class _Search:
         small = derive(network, architecture, example_input=self.example)
         if len(posterior.edges):
             mask = masks.median_probability(posterior)
-            own = find_edges(small.network, granularity="unit", example_input=self.example)
+            own = find_edges(
+                small.network, granularity=settings.granularity, example_input=self.example
+            )
             kept = derived_mask(posterior.edges, mask, architecture, own)
             small = prune(small.network, own, kept, example_input=self.example)
         if settings.num_epochs_after:

@@ -182,7 +182,7 @@ def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | Non
         if example_input is None:
             raise
         try:
-            return follow_coupled_units(network, arguments, untraced(network, UNTRACED))
+            return follow_coupled_units(network, arguments, untraced(network, arguments, UNTRACED))
         except EdgeError:
             raise error from None
     outputs_alone = all(not u.reason or u.reason.endswith(NEVER_JUDGED) for u in flow.units)

@@ -12,9 +12,11 @@ import math
 import operator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
+from pyro_relevance.cost import evaluating
 from pyro_relevance.edge_groups import Slot
 from pyro_relevance.elementwise import (
     ELEMENTWISE_MODULES,
@@ -76,18 +78,41 @@ def follow_units(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] 
     return _Follower(network, example_input).follow()
 
 
-def untraced(network: nn.Module, reason: str) -> Flow:
+def untraced(network: nn.Module, arguments: tuple[Tensor, ...], reason: str) -> Flow:
     """What is known of a network that cannot be followed: the weights of its layers.
 
     Args:
         network: The network.
+        arguments: Inputs, ``(num_data, *input_shape)``, on which it is run to see what it calls.
         reason: Why its inputs cannot be judged.
 
     Returns:
         A flow without units.
+
+    Raises:
+        EdgeError: The network fails on the inputs.
     """
     modules = dict(network.named_modules())
-    weights = _weights(modules, layer_faults(fx.Graph(), modules))
+    called: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, module in modules.items()
+        if isinstance(module, LAYERS)
+    ]
+    try:
+        with evaluating(network), torch.no_grad():
+            network(*arguments)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise EdgeError(
+            f"Expected an example_input that the network accepts, but it failed: {error}"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    calls = fx.Graph()
+    for name in called:
+        calls.call_module(name)
+    weights = _weights(modules, layer_faults(calls, modules))
     return Flow(UnitFlow("", 0, reason=reason), (), weights, 0, {})
 
 

@@ -47,6 +47,18 @@ def test_edges_list_operations_beside_other_groups():
     assert torch.equal(joined, torch.tensor([[0.0, 1, 2], [3, 4, -7], [6, 7, -7]]))
 
 
+@pytest.mark.exact
+def test_single_weights_of_a_graph_are_judged_too():
+    graph = make_graph()
+    edges = pr.find_edges(
+        graph, granularity=("operation", "weight"), example_input=torch.zeros(2, 3)
+    )
+    assert [group.name for group in edges] == [n for n, p in graph.named_parameters() if p.ndim > 1]
+    assert not edges.skipped
+    calls = [len(m._forward_hooks) for m in graph.modules()]
+    assert not any(calls)  # what was hung on to see which layers are called is gone
+
+
 @pytest.mark.contract
 def test_cells_of_one_structure_share_a_group_and_others_are_refused():
     network = spaces.nasbench201_space(channels=2, num_cells=2)

@@ -182,7 +182,8 @@ def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | Non
         if example_input is None:
             raise
         try:
-            return follow_coupled_units(network, arguments, untraced(network, arguments, UNTRACED))
+            given = example_input if isinstance(example_input, tuple) else (example_input,)
+            return follow_coupled_units(network, given, untraced(network, given, UNTRACED))
         except EdgeError:
             raise error from None
     outputs_alone = all(not u.reason or u.reason.endswith(NEVER_JUDGED) for u in flow.units)

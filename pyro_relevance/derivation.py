@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.cost import count_cost, evaluating, latency
+from pyro_relevance.cost import Cost, count_cost, evaluating, latency
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.equivalence import largest_difference
 from pyro_relevance.graphs.architectures import Architecture, check_choice
@@ -18,7 +18,7 @@ from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import Receipt
 
-__all__ = ["derive", "derived_mask", "hard_gated"]
+__all__ = ["architecture_cost", "derive", "derived_mask", "hard_gated"]
 
 Weights = Literal["inherited", "fresh"]
 
@@ -85,26 +85,7 @@ def derive(
         raise ValueError(f"Expected weights from {list(get_args(Weights))}, but got {weights!r}.")
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
     gated = hard_gated(network, architecture)
-    sizes = _node_sizes(gated, arguments)
-    small = copy.deepcopy(gated)
-    notes: list[str] = []
-    for name, graph in list(small.named_modules()):
-        if not isinstance(graph, Graph):
-            continue
-        prefix = f"{graph.structure}."
-        choice = {
-            (group.split(".")[1], group.split(".")[2]): operation
-            for group, operation in architecture.operations.items()
-            if group.startswith(prefix)
-        }
-        made, gone = derived_graph(graph, choice, sizes=sizes[name], fresh=weights == "fresh")
-        notes += [note for note in gone if note not in notes]
-        made.train(graph.training)
-        if not name:
-            small = made
-        else:
-            parent, _, key = name.rpartition(".")
-            setattr(small.get_submodule(parent), key, made)
+    small, notes = _written(gated, architecture, arguments, fresh=weights == "fresh")
     like = next(network.parameters())
     small.to(like.device, like.dtype)
     difference = float("nan")
@@ -123,6 +104,53 @@ def derive(
         notes=tuple(notes),
     )
     return PrunedNetwork(small, receipt)
+
+
+def _written(
+    gated: nn.Module, architecture: Architecture, arguments: tuple[Tensor, ...], *, fresh: bool
+) -> tuple[nn.Module, list[str]]:
+    """A copy of a hard-gated network with plain graphs in the place of relaxed ones, and notes."""
+    sizes = _node_sizes(gated, arguments)
+    small = copy.deepcopy(gated)
+    notes: list[str] = []
+    for name, graph in list(small.named_modules()):
+        if not isinstance(graph, Graph):
+            continue
+        prefix = f"{graph.structure}."
+        choice = {
+            (group.split(".")[1], group.split(".")[2]): operation
+            for group, operation in architecture.operations.items()
+            if group.startswith(prefix)
+        }
+        made, gone = derived_graph(graph, choice, sizes=sizes[name], fresh=fresh)
+        notes += [note for note in gone if note not in notes]
+        made.train(graph.training)
+        if not name:
+            small = made
+        else:
+            parent, _, key = name.rpartition(".")
+            setattr(small.get_submodule(parent), key, made)
+    return small, notes
+
+
+def architecture_cost(
+    network: nn.Module,
+    architecture: Architecture,
+    example_input: Tensor | tuple[Tensor, ...],
+) -> Cost:
+    """Return what the plain network of an architecture costs, without timing it.
+
+    Args:
+        network: The network with relaxed graphs; it is not changed.
+        architecture: A choice of operations.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs.
+
+    Raises:
+        ArchitectureError: If the architecture does not fit the network or leaves no path.
+    """
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    gated = hard_gated(network, architecture)
+    return count_cost(_written(gated, architecture, arguments, fresh=False)[0], example_input)
 
 
 def _node_sizes(

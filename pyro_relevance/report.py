@@ -23,6 +23,7 @@ from pyro_relevance._report_memory import check_memory
 from pyro_relevance._report_operations import describe_graphs, operation_variables
 from pyro_relevance._report_structure import structure, variable_name
 from pyro_relevance._rule_path import rule_path
+from pyro_relevance.architecture_posterior import architecture_log_likelihood
 from pyro_relevance.draws import Draws
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.relevance import effect
@@ -31,15 +32,25 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pyro_relevance.edges import EdgeGroup, Edges
+    from pyro_relevance.graphs import Architecture
     from pyro_relevance.history import History
     from pyro_relevance.posterior import Posterior
 
-__all__ = ["ArvizData", "load", "rule_path", "save", "to_arviz", "variable_name"]
+__all__ = [
+    "ArvizData",
+    "architectures_to_arviz",
+    "load",
+    "rule_path",
+    "save",
+    "to_arviz",
+    "variable_name",
+]
 
 # arviz.InferenceData (ArviZ 0.x) or xarray.DataTree (ArviZ 1.x); no name is valid under both.
 ArvizData: TypeAlias = Any
 
 _Array: TypeAlias = npt.NDArray[Any]
+_POINTWISE = ("chain", "draw", "obs")
 _UNITS = {"loss": "nats", "temperature": "1", "kl_weight": "1", "expected_size": "parameters"}
 
 
@@ -106,6 +117,50 @@ def to_arviz(
     if posterior.history is not None and len(posterior.history.step):
         datasets["sample_stats"] = _history_dataset(posterior.history)
     return _from_datasets(datasets)
+
+
+def architectures_to_arviz(
+    posterior: Posterior,
+    architectures: Mapping[str, Architecture],
+    data: tuple[Tensor, Tensor],
+    *,
+    num_samples: int = 100,
+    seed: int = 0,
+) -> dict[str, ArvizData]:
+    """One ArviZ object for each of several architectures, for ``az.compare``.
+
+    Each has the group ``log_likelihood``: that of the (held-out) examples under the architecture,
+    with everything but the operations drawn from the posterior.
+
+    Args:
+        posterior: The fitted result.
+        architectures: Name -> architecture.
+        data: ``(num_data, ...)`` inputs and ``(num_data, ...)`` targets.
+        num_samples: Draws per chain.
+        seed: Seed of the draws, the same for all.
+
+    Raises:
+        ArchitectureError: If an architecture does not fit the edges.
+    """
+    import xarray as xr
+
+    found = {}
+    for name, architecture in architectures.items():
+        values = architecture_log_likelihood(
+            posterior, architecture, *data, num_samples=num_samples, seed=seed
+        )
+        coords = {dim: np.arange(n) for dim, n in zip(_POINTWISE, values.shape, strict=True)}
+        scored = _numpy(values).astype(np.float64)
+        gates = xr.Dataset(
+            {"draw_number": (("chain", "draw"), np.broadcast_to(coords["draw"], scored.shape[:2]))},
+            {dim: coords[dim] for dim in ("chain", "draw")},
+        )
+        datasets = {
+            "posterior": gates,
+            "log_likelihood": xr.Dataset({"y": (_POINTWISE, scored)}, coords),
+        }
+        found[name] = _from_datasets(datasets)
+    return found
 
 
 def save(idata: ArvizData, path: str | os.PathLike[str]) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance import guides, masks
+from pyro_relevance.architecture_posterior import draw_architectures
 from pyro_relevance.callbacks import Callback, ProgressBar
 from pyro_relevance.checkpoint import Checkpoint
 from pyro_relevance.collapse import StructureReport, structure_report, warn_of_collapse
@@ -303,10 +304,7 @@ class _Search:
             num_visited=1000,
         )
         found = [architecture for architecture, _ in likely]
-        drawn = posterior.sample(4 * settings.num_candidates, seed=settings.seed).operations
-        for index in range(4 * settings.num_candidates):
-            gates = {name: hard[0, index] for name, hard in drawn.items()}
-            found.append(Architecture.from_gates(edges, gates))
+        found += draw_architectures(posterior, 4 * settings.num_candidates, seed=settings.seed)
         different: dict[str, Architecture] = {}
         for architecture in found:
             if is_connected(network, architecture):

@@ -9,9 +9,16 @@ import torch
 from torch import nn
 
 from pyro_relevance import apply_mask, derive, find_edges, load_pruned, prune
-from pyro_relevance.derivation import derived_mask, hard_gated
+from pyro_relevance.derivation import architecture_cost, derived_mask, hard_gated
 from pyro_relevance.errors import ArchitectureError
-from pyro_relevance.graphs import Architecture, Graph, GraphEdge, is_connected, spaces
+from pyro_relevance.graphs import (
+    Architecture,
+    Graph,
+    GraphEdge,
+    is_connected,
+    operation_macs,
+    spaces,
+)
 
 SPACES = {
     "mlp": lambda: (spaces.mlp_space(6, 2, width=5), torch.randn(4, 6)),
@@ -144,3 +151,30 @@ def test_wrong_architectures_are_told():
         derive(network, Architecture({}), example_input=x)
     with pytest.raises(ValueError, match="Expected weights from"):
         derive(network, dead, example_input=x, weights="old")
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", SPACES)
+def test_costs_of_an_architecture_and_of_its_operations_add_up(name):
+    network, x = make_case(name)
+    edges = find_edges(network, granularity="operation")
+    macs = operation_macs(network, x)
+    assert {n: tuple(t.shape) for n, t in macs.items()} == {
+        g.name: g.shape for g in edges.operations
+    }
+    source = random.Random(1)
+    chosen = draw(network, edges, source, share_of_none=0.0)
+    cost = architecture_cost(network, chosen, x)
+    assert cost == derive(network, chosen, example_input=x).receipt.after
+    # Another choice on one edge changes the whole by the difference of the two operations.
+    for group in edges.operations[:3]:
+        others = [o for o in group.labels if o not in ("none", chosen.operations[group.name])]
+        if not others:
+            continue
+        other = Architecture({**chosen.operations, group.name: others[0]})
+        labels = list(group.labels)
+        change = (
+            macs[group.name][labels.index(others[0])]
+            - macs[group.name][labels.index(chosen.operations[group.name])]
+        )
+        assert architecture_cost(network, other, x).num_macs - cost.num_macs == float(change)

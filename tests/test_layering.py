@@ -33,7 +33,7 @@ LAYERS: dict[str, str] = {
         surgery derivation collapse resizing architecture receipt pruned_network
         constant_folding equivalence
     """,
-    "posterior": "posterior evaluation",
+    "posterior": "posterior evaluation architecture_posterior",
     "training": "svi training callbacks preparation data_checks divergence fine_tuning",
     "diagnostics, io, export": "diagnostics io export",
     "searches": "query_search structure_search",

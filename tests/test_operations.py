@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 
 import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch.func import functional_call
 
 import pyro_relevance as pr
-from pyro_relevance import LeanELBO, ScoreFunctionELBO, guides, priors, relaxations
+from pyro_relevance import (
+    LeanELBO,
+    ScoreFunctionELBO,
+    derive,
+    guides,
+    priors,
+    relaxations,
+    report,
+)
+from pyro_relevance.architecture_posterior import (
+    architecture_log_likelihood,
+    draw_architectures,
+    expected_cost,
+    probable_architectures,
+)
+from pyro_relevance.derivation import hard_gated
 from pyro_relevance.errors import EdgeError
-from pyro_relevance.graphs import Architecture, Graph, GraphEdge, spaces
+from pyro_relevance.graphs import (
+    Architecture,
+    Graph,
+    GraphEdge,
+    canonical,
+    is_connected,
+    most_probable,
+    spaces,
+)
 from pyro_relevance.relaxations import Mixture, SampledPath, TopPaths, one_hot
 from pyro_relevance.schedules import Schedules, after, constant
 from tests.small_graphs import make_data, make_graph, make_model
@@ -276,3 +302,55 @@ def test_wrong_uses_are_told():
     with pytest.raises(ValueError, match="Expected hidden >= 0"):
         guides.AutoregressiveGuide(make_model(), hidden=-1)
     assert relaxations.OperationRelaxation is not None
+
+
+@pytest.mark.exact
+def test_the_posterior_over_architectures():
+    model = make_model(granularity=BOTH)
+    posterior = fit(model, num_epochs=30, gate_learning_rate=0.1).posterior
+    drawn = draw_architectures(posterior, 500)
+    shares = Counter(canonical(model.network, a) for a in drawn)
+    found = probable_architectures(posterior, 3, num_samples=500)
+    assert [share for _, share in found] == [n / 500 for _, n in shares.most_common(3)]
+    probability = {n: p[0] for n, p in posterior.operation_probability().items()}
+    exact = most_probable(model.edges, probability, 100, key=lambda a: canonical(model.network, a))
+    chances = {canonical(model.network, a): p for a, p in exact}
+    for text, count in shares.items():
+        error = (chances[text] * (1 - chances[text]) / 500) ** 0.5
+        assert abs(count / 500 - chances[text]) < 5 * error + 1 / 500
+    x, y = make_data()
+    cost = expected_cost(posterior, x[:2], num_samples=50)
+    sizes = [
+        derive(posterior.network(), a, example_input=x[:2]).receipt.after.num_parameters
+        for a in draw_architectures(posterior, 50)
+        if is_connected(model.network, a)
+    ]
+    assert cost.num_parameters[0] == pytest.approx(sum(sizes) / len(sizes))
+    assert cost.num_parameters[1] <= cost.num_parameters[0] <= cost.num_parameters[2]
+    assert cost.connected == len(sizes) / 50
+
+
+@pytest.mark.exact
+def test_architectures_are_compared_by_held_out_log_likelihood():
+    import arviz as az
+
+    model = make_model(granularity=BOTH)
+    posterior = fit(model, num_epochs=30, num_chains=2).posterior
+    x, y = make_data(seed=3)
+    chosen = [a for a, _ in probable_architectures(posterior, 2)]
+    values = architecture_log_likelihood(posterior, chosen[0], x, y, num_samples=4)
+    draws = posterior.sample(4)
+    network = hard_gated(posterior.network(1), chosen[0])
+    for index in range(4):
+        gates = {n: g[1, index] for n, g in draws.gates.items()}
+        folded = model.edges.fold(dict(network.named_parameters()), gates)
+        outputs = functional_call(network, folded, (x,))
+        expected = posterior.likelihood(outputs).log_prob(y)
+        torch.testing.assert_close(values[1, index], expected)
+    data = report.architectures_to_arviz(
+        posterior, {"first": chosen[0], "second": chosen[1]}, (x, y)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ArviZ, about Pareto shapes of so few draws
+        table = az.compare(data)
+    assert set(table.index) == {"first", "second"}

@@ -12,6 +12,7 @@ from pyro_relevance.graphs.architectures import (
     most_probable,
 )
 from pyro_relevance.graphs.convolutions import DARTS_OPERATIONS, NASBENCH201_OPERATIONS
+from pyro_relevance.graphs.costs import operation_macs
 from pyro_relevance.graphs.graph import Graph, GraphEdge, MixedOperation
 from pyro_relevance.graphs.primitives import Place, Zero, primitive, primitives
 
@@ -31,6 +32,7 @@ __all__ = [
     "is_connected",
     "mode",
     "most_probable",
+    "operation_macs",
     "primitive",
     "primitives",
     "spaces",

@@ -1,0 +1,56 @@
+"""What each candidate operation costs where it stands."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.cost import evaluating, num_macs
+from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
+
+__all__ = ["operation_macs"]
+
+
+def operation_macs(
+    network: nn.Module, example_input: Tensor | tuple[Tensor, ...]
+) -> dict[str, Tensor]:
+    """Return the multiply-accumulates of each candidate of each edge, for one example.
+
+    Graphs that share a structure add up: the choice is made once for all of them. For a prior by
+    cost, ``CategoricalPrior({name: -nats * macs for name, macs in operation_macs(...).items()})``.
+
+    Args:
+        network: The network with relaxed graphs; it is not changed.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs.
+
+    Returns:
+        Group -> ``(num_operations,)``.
+    """
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    inputs: list[tuple[str, MixedOperation, Tensor]] = []
+
+    def keep(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, MixedOperation)
+        inputs.append((name, module, given[0]))
+
+    handles = []
+    for graph in network.modules():
+        if isinstance(graph, Graph):
+            for edge in graph.connections:
+                module = graph.edges[edge_key(edge)]
+                if isinstance(module, MixedOperation):
+                    name = f"{graph.structure}.{edge.source}.{edge.target}"
+                    handles.append(module.register_forward_pre_hook(partial(keep, name)))
+    try:
+        with evaluating(network), torch.no_grad():
+            network(*arguments)
+    finally:
+        for handle in handles:
+            handle.remove()
+    counts: dict[str, Tensor] = {}
+    for name, module, x in inputs:
+        macs = [float(num_macs(operation, x[:1])) for operation in module.operations.values()]
+        counts[name] = counts.get(name, torch.zeros(len(macs))) + torch.tensor(macs)
+    return counts

@@ -25,13 +25,16 @@ class InputGates:
     Args:
         network: The network whose modules get a hook; it must be a copy owned by the caller.
         edges: Groups at granularity ``"input"`` or ``"unit"``.
+        all_called: Whether each of these modules must be called each time; not so where operations
+            that were not drawn are left out.
 
     Raises:
         EdgeError: If a group's gates act on single weights or on a tensor that is not the weight of
             a layer.
     """
 
-    def __init__(self, network: nn.Module, edges: Edges) -> None:
+    def __init__(self, network: nn.Module, edges: Edges, *, all_called: bool = True) -> None:
+        self._all_called = all_called
         self._gates: dict[str, Tensor] = {}
         self._indices: dict[tuple[Slot, torch.device], Tensor] = {}
         slots: dict[str, list[tuple[str, Slot]]] = {}
@@ -71,7 +74,7 @@ class InputGates:
         finally:
             self._gates = {}
         uncalled = sorted(self._names - self._called)
-        if uncalled:
+        if uncalled and self._all_called:
             raise EdgeError(
                 f"Expected a network that calls {uncalled[0]!r} as a module, but it uses the "
                 "weight alone, and a gate for each example could not act on its input. Use "

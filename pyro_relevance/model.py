@@ -272,7 +272,8 @@ class RelevanceModel(nn.Module):
             self._input_gates.remove()
             self._input_gates = None
         if noise == "per_example" and self.has_gates:
-            self._input_gates = InputGates(self.network, self.edges)
+            skips = self.has_operations and self.operation_relaxation.skips_zeros
+            self._input_gates = InputGates(self.network, self.edges, all_called=not skips)
         self.noise = noise
 
     def _sample_gates(self, num_examples: int) -> dict[str, Tensor]:

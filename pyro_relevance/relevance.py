@@ -221,7 +221,11 @@ def signal_to_noise(draws: DrawsLike, edges: Edges) -> dict[str, Tensor]:
     return scores
 
 
-def expected_size(inclusion_probability: Mapping[str, Tensor], edges: Edges) -> ExpectedSize:
+def expected_size(
+    inclusion_probability: Mapping[str, Tensor],
+    edges: Edges,
+    operation_probability: Mapping[str, Tensor] | None = None,
+) -> ExpectedSize:
     """Expected numbers of edges and parameters that stay, for independent gates.
 
         E[edges] = sum_e p_e
@@ -235,6 +239,8 @@ def expected_size(inclusion_probability: Mapping[str, Tensor], edges: Edges) -> 
         inclusion_probability: Group name -> ``(..., *group.shape)`` probabilities with the same
             leading dimensions in each group; groups that it lacks are kept whole.
         edges: The judged edges.
+        operation_probability: Group of ``edges.operations`` -> ``(..., num_operations)``, with
+            which the parameters of its operations stay; by default all of them do.
 
     Returns:
         `ExpectedSize` of shape ``(...)``.
@@ -243,6 +249,9 @@ def expected_size(inclusion_probability: Mapping[str, Tensor], edges: Edges) -> 
         ValueError: Where a group is unknown or has another shape, or the leading dimensions differ.
     """
     p, leading = _checked(inclusion_probability, edges)
+    chances = _of_operations(operation_probability or {}, edges)
+    if not p and operation_probability:
+        leading = next(iter(operation_probability.values())).shape[:-1]
     num_rows = math.prod(leading)
     kept_edges = torch.zeros(num_rows, dtype=torch.float64)
     kept_parameters = torch.zeros(num_rows, dtype=torch.float64)
@@ -256,8 +265,26 @@ def expected_size(inclusion_probability: Mapping[str, Tensor], edges: Edges) -> 
             slots = [s for s in (*group.consumers, *group.producers) if s.tensor == tensor]
             if group.name in p and slots:
                 stays = stays * distinct_product(p[group.name], slots, shape)
-        kept_parameters += stays.reshape(num_rows, -1).sum(dim=1)
+        number = stays.reshape(num_rows, -1).sum(dim=1)
+        for prefix, chance in chances.items():
+            if tensor.startswith(prefix):
+                number = number * chance
+        kept_parameters += number
     return ExpectedSize(kept_edges.reshape(leading), kept_parameters.reshape(leading))
+
+
+def _of_operations(probability: Mapping[str, Tensor], edges: Edges) -> dict[str, Tensor]:
+    """Prefix of the parameters of each operation -> ``(rows,)`` probability of the operation."""
+    chances = {}
+    for group in edges.operations:
+        if group.name not in probability:
+            continue
+        rows = probability[group.name].detach().cpu().double().reshape(-1, group.num_edges)
+        for slot in group.consumers:
+            place = slot.tensor.removesuffix("gate")
+            for index, label in enumerate(group.labels):
+                chances[f"{place}operations.{label}."] = rows[:, index]
+    return chances
 
 
 def _gates(draws: DrawsLike, edges: Edges) -> Mapping[str, Tensor]:

@@ -19,6 +19,7 @@ from pyro_relevance.batches import Batches
 from pyro_relevance.callbacks import Callback, TrainingState
 from pyro_relevance.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from pyro_relevance.divergence import first_bad_site, first_bad_tensor
+from pyro_relevance.edges import Edges
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.history import History
 from pyro_relevance.model import RelevanceModel
@@ -210,13 +211,27 @@ class TrainingRun:
     def _expected_size(self) -> npt.NDArray[np.float64]:
         model: RelevanceModel = self._models[0]
         num_chains = self.batches.num_chains
-        if not model.has_gates:
+        operations = self._operation_probability()
+        if not model.has_gates and operations is None:
             return np.full(num_chains, float(sum(p.numel() for p in model.network.parameters())))
-        probability = self.program.gate_probability()
-        if probability is None:
-            return np.full(num_chains, np.nan)
-        expected = relevance.expected_size(model.edges.split(probability.cpu()), model.edges)
+        gates: dict[str, Tensor] = {}
+        if model.has_gates:
+            probability = self.program.gate_probability()
+            if probability is None:
+                return np.full(num_chains, np.nan)
+            gates = model.edges.split(probability.cpu())
+        expected = relevance.expected_size(gates, model.edges, operations)
         return np.asarray(expected.num_parameters.numpy(), dtype=np.float64)
+
+    def _operation_probability(self) -> dict[str, Tensor] | None:
+        """Group -> ``(num_chains, num_operations)``, where the guide's edges are independent."""
+        name = "guide.operation_posterior.logits"
+        logits = [t.detach().cpu() for n, t in self.program.named_parameters() if n == name]
+        if not logits:
+            return None
+        table = logits[0] if logits[0].ndim == 3 else torch.stack(logits)
+        edges: Edges = self._models[0].edges
+        return edges.split_operations(torch.softmax(table, dim=-1))
 
     def _is_sound(self, block: npt.NDArray[np.float64]) -> bool:
         if not np.isfinite(block).all():

@@ -40,6 +40,7 @@ from pyro_relevance.graphs import (
     spaces,
 )
 from pyro_relevance.relaxations import Mixture, SampledPath, TopPaths, one_hot
+from pyro_relevance.relevance import expected_size
 from pyro_relevance.schedules import Schedules, after, constant
 from tests.small_graphs import make_data, make_graph, make_model
 
@@ -354,3 +355,44 @@ def test_architectures_are_compared_by_held_out_log_likelihood():
         warnings.simplefilter("ignore")  # of ArviZ, about Pareto shapes of so few draws
         table = az.compare(data)
     assert set(table.index) == {"first", "second"}
+
+
+@pytest.mark.exact
+def test_the_expected_size_is_the_mean_over_draws_of_operations_and_units():
+    model = make_model(granularity=BOTH)
+    result = fit(model, num_epochs=20, num_chains=2)
+    posterior = result.posterior
+    gates, operations = posterior.inclusion_probability(), posterior.operation_probability()
+    found = expected_size(gates, model.edges, operations).num_parameters
+    draws = posterior.sample(4000)
+    shapes, edges = model.edges.shapes, model.edges
+    for chain in range(2):
+        units = draws.gates["edges.x__a.units"][chain].double()
+        sizes = 0.0
+        for name, shape in shapes.items():
+            if name in edges.buffers:
+                continue
+            number = torch.full((4000,), float(math.prod(shape)), dtype=torch.float64)
+            if name in ("edges.x__a.weight", "edges.x__a.bias"):
+                number = units.sum(1) * (3 if name.endswith("weight") else 1)
+            elif name.startswith("edges.h__y.operations.") and name.endswith("weight"):
+                number = units.sum(1)
+            for group in edges.operations:
+                place = group.consumers[0].tensor.removesuffix("gate")
+                for index, label in enumerate(group.labels):
+                    if name.startswith(f"{place}operations.{label}."):
+                        number = number * draws.operations[group.name][chain, :, index]
+            sizes = sizes + number
+        error = float(sizes.std()) / 4000**0.5
+        assert abs(float(sizes.mean()) - float(found[chain])) < 5 * error + 1e-6
+    torch.testing.assert_close(
+        torch.from_numpy(result.history.expected_size[:, -1]), found, check_dtype=False
+    )
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("relaxation", [Mixture(), SampledPath()])
+def test_units_have_a_gate_for_each_example_beside_operations(relaxation):
+    model = make_model(granularity=BOTH, operation_relaxation=relaxation)
+    result = fit(model, noise="per_example")
+    assert bool(torch.from_numpy(result.history.loss).isfinite().all())

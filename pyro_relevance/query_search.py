@@ -164,6 +164,8 @@ class ValuePosterior:
 
     def _look_up(self, seen: list[int]) -> None:
         known = len(self._seen) if self._seen == seen[: len(self._seen)] else 0
+        if known == 0:
+            self._root = None
         new = torch.tensor(seen[known:], dtype=torch.long)
         candidates = self.candidates
         self._alike = torch.cat((self._alike[:known], candidates.linear[new]))

@@ -82,6 +82,25 @@ def test_posterior_of_values_is_that_of_the_gaussian_process():
     torch.testing.assert_close(deviation, variance.sqrt() * raw.std(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.exact
+def test_other_measurements_take_the_place_of_those_before():
+    candidates = make_candidates(60)
+
+    def moments(first):
+        posterior = ValuePosterior(candidates, num_steps=1)
+        with torch.no_grad():
+            posterior.guide.loc["scale"].fill_(0.0)
+        for seen in first:
+            values = [worth(candidates.architectures[i]) for i in seen]
+            posterior.update(seen, values, refit=False)
+        return posterior.moments()
+
+    for found, expected in zip(
+        moments([[0, 1, 2], [5, 6, 7, 8]]), moments([[5, 6, 7, 8]]), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.statistical
 def test_joint_draws_have_the_moments_of_the_posterior():
     candidates = make_candidates(60)

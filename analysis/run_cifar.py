@@ -80,6 +80,8 @@ class Settings:
         share: Of the dense network's multiply-accumulates that is left.
         nats_per_share: Prior log-odds of a channel that carried all multiply-accumulates of the
             network; each has its part of that.
+        judge_stream: Whether channels of the residual stream are judged too, or only those inside
+            the blocks, as in Li et al.
         num_seeds: Runs of each way.
         num_data: Training images, at most.
         num_validation: Images that ``--validate`` carves from the training images.
@@ -97,6 +99,7 @@ class Settings:
     num_epochs_after: int = 25
     share: float = 0.5
     nats_per_share: float = -3e4
+    judge_stream: bool = False
     num_seeds: int = 3
     num_data: int = 50_000
     num_validation: int = 5_000
@@ -134,7 +137,12 @@ class Run:
     def train(self, method: str, num_epochs: int, *, gated: bool) -> Posterior:
         """Train the dense network, with gates or without."""
         settings, images, network = self.settings, self.images, self.network()
-        edges = find_edges(network, example_input=images.x[:1], granularity="unit")
+        edges = find_edges(
+            network,
+            example_input=images.x[:1],
+            granularity="unit",
+            where=None if settings.judge_stream else _inside_blocks,
+        )
         shares = macs_share(edges) if gated else {}
         odds: dict[str, float | Tensor] = {
             name: settings.nats_per_share * share for name, share in shares.items()
@@ -233,6 +241,11 @@ class Run:
         core_seconds = time.process_time() - core_started
         small.save(self.path(method, ".safetensors"))
         return self.judge(small, seconds, core_seconds)
+
+
+def _inside_blocks(name: str, module: nn.Module) -> bool:
+    """Whether a layer does not make channels of the residual stream."""
+    return name != "conv1"
 
 
 METHODS = (DENSE, RELEVANCE, RELEVANCE + TUNED, FILTERS, FILTERS + TUNED)

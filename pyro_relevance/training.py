@@ -115,7 +115,8 @@ class TrainingRun:
         """Take one step without waiting for the device, and return the losses ``(num_chains,)``."""
         factor, of_gates = self._anneal(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor * (of_gates if group["gates"] else 1.0)
+            own = of_gates if group.get("gates") else 1.0
+            group["lr"] = group["initial_lr"] * factor * own
             for parameter in group["params"]:
                 parameter.grad = None
         x, y, per_chain = self.batches.next()

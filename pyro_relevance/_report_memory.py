@@ -27,7 +27,8 @@ def check_memory(
     """Refuse a conversion whose peak memory, scaled up from two draws, passes the limit."""
     probe = posterior.sample(2, seed=seed)
     tensors = [*probe.gates.values(), *probe.inclusion_probability.values()]
-    tensors += [*probe.operations.values(), *probe.operation_probability.values()]
+    if posterior.edges.operations:
+        tensors += [*probe.operations.values(), *probe.operation_probability.values()]
     # `weights` has one draw where the weights are a point estimate
     tensors += [weight for weight in probe.weights.values() if weight.shape[1] == 2]
     per_draw = sum(t.numel() * t.element_size() for t in tensors) // 2

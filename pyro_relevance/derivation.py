@@ -9,12 +9,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.cost import Cost, count_cost, evaluating, latency
+from pyro_relevance.cost import Cost, count_cost, evaluating
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.equivalence import largest_difference
-from pyro_relevance.graphs.architectures import Architecture, check_choice
+from pyro_relevance.graphs.architectures import Architecture, check_choice, operations_of
 from pyro_relevance.graphs.derived import derived_graph
-from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
+from pyro_relevance.graphs.graph import Graph, MixedOperation
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import Receipt
 
@@ -34,17 +34,11 @@ def hard_gated(network: nn.Module, architecture: Architecture) -> nn.Module:
         ArchitectureError: If the architecture does not fit the network.
     """
     network = copy.deepcopy(network)
-    known: dict[str, tuple[str, ...]] = {}
     placed: list[tuple[str, MixedOperation]] = []
     for graph in network.modules():
-        if not isinstance(graph, Graph):
-            continue
-        for edge in graph.connections:
-            mixed = graph.edges[edge_key(edge)]
-            if isinstance(mixed, MixedOperation):
-                name = f"{graph.structure}.{edge.source}.{edge.target}"
-                known[name] = mixed.names
-                placed.append((name, mixed))
+        if isinstance(graph, Graph):
+            placed += graph.choices()
+    known = {name: mixed.names for name, mixed in placed}
     check_choice(architecture.operations, known)
     for name, mixed in placed:
         chosen = [float(label == architecture.operations[name]) for label in mixed.names]
@@ -93,15 +87,8 @@ def derive(
         _reset(small)
     else:
         difference = largest_difference(gated, small, arguments)
-    receipt = Receipt(
-        before=count_cost(network, example_input),
-        after=count_cost(small, example_input),
-        latency_before=latency(network, example_input),
-        latency_after=latency(small, example_input),
-        batch_size=len(arguments[0]),
-        dtype=str(like.dtype).removeprefix("torch."),
-        max_difference=difference,
-        notes=tuple(notes),
+    receipt = Receipt.measured(
+        network, small, example_input, max_difference=difference, notes=notes
     )
     return PrunedNetwork(small, receipt)
 
@@ -116,13 +103,8 @@ def _written(
     for name, graph in list(small.named_modules()):
         if not isinstance(graph, Graph):
             continue
-        prefix = f"{graph.structure}."
-        choice = {
-            (group.split(".")[1], group.split(".")[2]): operation
-            for group, operation in architecture.operations.items()
-            if group.startswith(prefix)
-        }
-        made, gone = derived_graph(graph, choice, sizes=sizes[name], fresh=fresh)
+        chosen = operations_of(graph, architecture)
+        made, gone = derived_graph(graph, chosen, sizes=sizes[name], fresh=fresh)
         notes += [note for note in gone if note not in notes]
         made.train(graph.training)
         if not name:

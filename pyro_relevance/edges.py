@@ -153,7 +153,7 @@ def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
             mixed = module.edges[key]
             if not isinstance(mixed, MixedOperation):
                 continue
-            name = f"{module.structure}.{edge.source}.{edge.target}"
+            name = module.group_name(edge)
             if labels.setdefault(name, mixed.names) != mixed.names:
                 raise EdgeError(
                     f"Expected the same operations on {edge.source} -> {edge.target} of all graphs "

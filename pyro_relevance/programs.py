@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 
 from pyro_relevance.annealing import AnnealMessenger
 
-__all__ = ["LoopProgram", "Program", "RecordableProgram", "VectorisedProgram"]
+__all__ = ["LoopProgram", "Program", "RecordableProgram", "VectorisedProgram", "WrappedProgram"]
 
 
 class Program(Protocol):
@@ -152,6 +152,42 @@ class LoopProgram:
             return None
         guides: list[Any] = [module.guide for module in self.modules]
         return torch.sigmoid(torch.stack([guide.inclusion_log_odds() for guide in guides]))
+
+
+class WrappedProgram:
+    """A program that takes its steps another way; all else is that of the program inside.
+
+    Args:
+        program: The chains.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    @property
+    def modules(self) -> Sequence[ELBOModule]:
+        """See :class:`Program`."""
+        return self.program.modules
+
+    def losses(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
+        """See :class:`Program`."""
+        return self.program.losses(x, y, per_chain, kl_weight)
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """See :class:`Program`."""
+        return self.program.named_parameters()
+
+    def state(self) -> dict[str, Tensor]:
+        """See :class:`Program`."""
+        return self.program.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See :class:`Program`."""
+        self.program.load(state)
+
+    def gate_probability(self) -> Tensor | None:
+        """See :class:`Program`."""
+        return self.program.gate_probability()
 
 
 class VectorisedProgram:

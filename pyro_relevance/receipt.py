@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyro_relevance.cost import Cost, Latency
+from torch import Tensor, nn
+
+from pyro_relevance.cost import Cost, Latency, count_cost, latency
 
 __all__ = ["Receipt", "milliseconds"]
 
@@ -35,6 +37,37 @@ class Receipt:
     dtype: str
     max_difference: float
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def measured(
+        cls,
+        network: nn.Module,
+        small: nn.Module,
+        example_input: Tensor | tuple[Tensor, ...],
+        *,
+        max_difference: float,
+        notes: Sequence[str],
+    ) -> Receipt:
+        """Count and time both networks.
+
+        Args:
+            network: The network as it was given.
+            small: What is left of it.
+            example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: the timed pass.
+            max_difference: As above.
+            notes: What was removed, in sentences.
+        """
+        first = example_input[0] if isinstance(example_input, tuple) else example_input
+        return cls(
+            before=count_cost(network, example_input),
+            after=count_cost(small, example_input),
+            latency_before=latency(network, example_input),
+            latency_after=latency(small, example_input),
+            batch_size=len(first),
+            dtype=str(next(network.parameters()).dtype).removeprefix("torch."),
+            max_difference=max_difference,
+            notes=tuple(notes),
+        )
 
     @property
     def compression_ratio(self) -> float:

@@ -209,8 +209,18 @@ def one_hot(value: Tensor) -> Tensor:
     return hot.scatter(-1, value.argmax(-1, keepdim=True), 1.0)
 
 
+class _OverLogits:
+    """What all relaxations here share: gates are relaxed by the concrete distribution."""
+
+    __slots__ = ()
+
+    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
+        """See :class:`OperationRelaxation`."""
+        return OneHotConcrete(temperature, logits)
+
+
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class Mixture(_OverLogits):
     """All operations, weighed by the relaxed gates; see :class:`OperationRelaxation`.
 
     References:
@@ -223,17 +233,13 @@ class Mixture:
         """False: no gate is zero."""
         return False
 
-    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
-        """See :class:`OperationRelaxation`."""
-        return OneHotConcrete(temperature, logits)
-
     def gate(self, value: Tensor) -> Tensor:
         """See :class:`OperationRelaxation`."""
         return torch.softmax(value, dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
-class SampledPath:
+class SampledPath(_OverLogits):
     """One sampled operation on each edge, with the gradient of its relaxed gate.
 
     A step takes the time and memory of one derived network. The gradient reaches the logits
@@ -250,10 +256,6 @@ class SampledPath:
         """True: one gate in each row is not zero."""
         return True
 
-    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
-        """See :class:`OperationRelaxation`."""
-        return OneHotConcrete(temperature, logits)
-
     def gate(self, value: Tensor) -> Tensor:
         """See :class:`OperationRelaxation`; the values are exactly 0 and 1."""
         soft = torch.softmax(value, dim=-1)
@@ -261,7 +263,7 @@ class SampledPath:
 
 
 @dataclass(frozen=True, slots=True)
-class TopPaths:
+class TopPaths(_OverLogits):
     """The operations with the largest gates on each edge, weighed by their relaxed gates.
 
     Args:
@@ -281,10 +283,6 @@ class TopPaths:
     def skips_zeros(self) -> bool:
         """True: all but ``num_paths`` gates are zero."""
         return True
-
-    def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
-        """See :class:`OperationRelaxation`."""
-        return OneHotConcrete(temperature, logits)
 
     def gate(self, value: Tensor) -> Tensor:
         """See :class:`OperationRelaxation`."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.infer.elbo import ELBOModule
 from torch import Tensor
 
-from pyro_relevance.programs import RecordableProgram
+from pyro_relevance.programs import RecordableProgram, WrappedProgram
 from pyro_relevance.random_state import seeded
 from pyro_relevance.recording import record
 
@@ -37,7 +36,7 @@ class _Recording:
         return losses
 
 
-class ReplayedProgram:
+class ReplayedProgram(WrappedProgram):
     """Takes the first steps as the program does, then records one and replays it.
 
     A recording is used only if it gives the very same losses, gradients and buffers as the program,
@@ -48,8 +47,10 @@ class ReplayedProgram:
         program: The chains, in one call.
     """
 
+    program: RecordableProgram
+
     def __init__(self, program: RecordableProgram) -> None:
-        self.program = program
+        super().__init__(program)
         self._tensors = program.tensors()
         first = next(iter(self._tensors.values()))
         self._dtype = torch.promote_types(first.dtype, torch.float32)
@@ -57,18 +58,9 @@ class ReplayedProgram:
         self._recordings: dict[_Kind, _Recording | None] = {}
 
     @property
-    def modules(self) -> Sequence[ELBOModule]:
-        """The modules that are recorded."""
-        return self.program.modules
-
-    @property
     def num_recordings(self) -> int:
         """Number of kinds of step (shapes; with and without KL warm-up) that are replayed."""
         return sum(recording is not None for recording in self._recordings.values())
-
-    def losses(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
-        """See :class:`Program`."""
-        return self.program.losses(x, y, per_chain, kl_weight)
 
     def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """See :class:`Program`; gradients replace those that the parameters have."""
@@ -81,22 +73,6 @@ class ReplayedProgram:
             return self.program.backward(x, y, per_chain, kl_weight)
         model: Any = self.modules[0].model
         return recording.run(self._arguments(x, y, model.temperature, kl_weight))
-
-    def named_parameters(self) -> list[tuple[str, Tensor]]:
-        """See :class:`Program`."""
-        return self.program.named_parameters()
-
-    def state(self) -> dict[str, Tensor]:
-        """See :class:`Program`."""
-        return self.program.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See :class:`Program`."""
-        self.program.load(state)
-
-    def gate_probability(self) -> Tensor | None:
-        """See :class:`Program`."""
-        return self.program.gate_probability()
 
     def _arguments(
         self, x: Tensor, y: Tensor, temperature: float, kl_weight: float

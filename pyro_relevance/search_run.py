@@ -26,6 +26,16 @@ from pyro_relevance.tables import Table
 
 __all__ = ["DEFAULTS", "SearchData", "image_data", "run_search", "table_data"]
 
+_CELLS = SearchSettings(
+    shared=True,
+    num_epochs=20,
+    num_epochs_after=12,
+    warm_up=0.75,
+    gate_learning_rate=1e-1,
+    precision=Precision(autocast=torch.bfloat16, channels_last=True),
+    augment=InOrder((RandomCrop(4), RandomFlip())),
+)
+
 DEFAULTS: dict[str, SearchSettings] = {
     "mlp": SearchSettings(
         num_epochs=1000,
@@ -41,24 +51,8 @@ DEFAULTS: dict[str, SearchSettings] = {
         initial_log_odds=3.0,
         augment=RandomCrop(1),
     ),
-    "nasbench201": SearchSettings(
-        shared=True,
-        num_epochs=20,
-        num_epochs_after=12,
-        warm_up=0.75,
-        gate_learning_rate=1e-1,
-        precision=Precision(autocast=torch.bfloat16, channels_last=True),
-        augment=InOrder((RandomCrop(4), RandomFlip())),
-    ),
-    "darts": SearchSettings(
-        shared=True,
-        num_epochs=15,
-        num_epochs_after=12,
-        warm_up=0.75,
-        gate_learning_rate=1e-1,
-        precision=Precision(autocast=torch.bfloat16, channels_last=True),
-        augment=InOrder((RandomCrop(4), RandomFlip())),
-    ),
+    "nasbench201": _CELLS,
+    "darts": dataclasses.replace(_CELLS, num_epochs=15),
 }
 """Settings of each space, for a CPU; the images of the last two are 32 x 32."""
 

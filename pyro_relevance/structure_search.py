@@ -44,7 +44,7 @@ from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.relaxations import Mixture, SampledPath
 from pyro_relevance.schedules import Schedules, after, constant, cosine
-from pyro_relevance.surgery import prune
+from pyro_relevance.surgery import apply_mask, prune
 from pyro_relevance.svi import fit
 
 __all__ = ["SearchResult", "SearchSettings", "search_structure"]
@@ -328,12 +328,7 @@ class _Search:
         for architecture in architectures:
             gated = hard_gated(network, architecture)
             if mask is not None:
-                folded = posterior.edges.fold(
-                    dict(gated.named_parameters()), {n: m for n, m in mask.items()}
-                )
-                with torch.no_grad():
-                    for name, value in folded.items():
-                        gated.get_parameter(name).copy_(value)
+                gated = apply_mask(gated, posterior.edges, mask)
             scored.append((architecture, self.score(gated, posterior.likelihood)))
         return sorted(scored, key=lambda pair: -pair[1])
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pyro_relevance.connectivity import is_constant, kept_positions, live_edges
 from pyro_relevance.constant_folding import fold_constants, nonzero_entries, owner_of
-from pyro_relevance.cost import count_cost, evaluating, latency
+from pyro_relevance.cost import evaluating
 from pyro_relevance.edge_groups import EdgeGroup
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.equivalence import largest_difference
@@ -125,16 +125,8 @@ def prune(
         # It must not know how many examples there were when it was written down.
         one = tuple(torch.cat((a, a)) if len(a) == 1 else a[:1] for a in arguments)
         difference = max(difference, largest_difference(masked, small, one))
-    parameter = next(masked.parameters())
-    receipt = Receipt(
-        before=count_cost(network, example_input),
-        after=count_cost(small, example_input),
-        latency_before=latency(network, example_input),
-        latency_after=latency(small, example_input),
-        batch_size=len(arguments[0]),
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        max_difference=difference,
-        notes=tuple(notes),
+    receipt = Receipt.measured(
+        network, small, example_input, max_difference=difference, notes=notes
     )
     return PrunedNetwork(small, receipt)
 

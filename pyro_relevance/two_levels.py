@@ -8,19 +8,18 @@ ones).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from pyro.infer.elbo import ELBOModule
 from torch import Tensor
 
 from pyro_relevance.batches import Batches
-from pyro_relevance.programs import LoopProgram
+from pyro_relevance.programs import LoopProgram, WrappedProgram
 
 __all__ = ["TwoLevelProgram"]
 
 
-class TwoLevelProgram:
+class TwoLevelProgram(WrappedProgram):
     """Takes the gradients of the gates from held-out examples.
 
     Args:
@@ -35,23 +34,16 @@ class TwoLevelProgram:
         Liu, Simonyan, Yang, DARTS, ICLR 2019, section 2.3 (the first-order approximation).
     """
 
+    program: LoopProgram
+
     def __init__(self, program: LoopProgram, held_out: Batches, gates: Sequence[str]) -> None:
-        self.program = program
+        super().__init__(program)
         self.held_out = held_out
         self.gates_move = True
         names = {f"guide.{name}" for name in gates}
         parameters = program.named_parameters()
         self._gates = [p for name, p in parameters if name in names]
         self._others = [p for name, p in parameters if name not in names]
-
-    @property
-    def modules(self) -> Sequence[ELBOModule]:
-        """See :class:`Program`."""
-        return self.program.modules
-
-    def losses(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
-        """See :class:`Program`."""
-        return self.program.losses(x, y, per_chain, kl_weight)
 
     def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """Add the gradients of the weights for these examples, of the gates for held-out ones."""
@@ -78,19 +70,3 @@ class TwoLevelProgram:
         finally:
             for parameter in resting:
                 parameter.requires_grad_(True)
-
-    def named_parameters(self) -> list[tuple[str, Tensor]]:
-        """See :class:`Program`."""
-        return self.program.named_parameters()
-
-    def state(self) -> dict[str, Tensor]:
-        """See :class:`Program`."""
-        return self.program.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See :class:`Program`."""
-        self.program.load(state)
-
-    def gate_probability(self) -> Tensor | None:
-        """See :class:`Program`."""
-        return self.program.gate_probability()

@@ -128,8 +128,7 @@ def operations_of(graph: Graph, architecture: Architecture) -> dict[tuple[str, s
     for edge in graph.order:
         name = edge.names[0]
         if isinstance(graph.edges[edge_key(edge)], MixedOperation):
-            group = f"{graph.structure}.{edge.source}.{edge.target}"
-            name = architecture.operations[group]
+            name = architecture.operations[graph.group_name(edge)]
         if name != "none":
             chosen[edge.source, edge.target] = name
     return chosen
@@ -165,7 +164,7 @@ def free_edges(network: nn.Module, architecture: Architecture) -> tuple[str, ...
         fed = fed_by(list(chosen), graph.inputs)
         live = reaching(list(chosen), graph.outputs)
         for edge in graph.order:
-            group = f"{graph.structure}.{edge.source}.{edge.target}"
+            group = graph.group_name(edge)
             used = edge.source in fed and edge.target in live
             if group in architecture.operations and not used:
                 free.append(group)

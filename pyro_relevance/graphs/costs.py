@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.cost import evaluating, num_macs
-from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
+from pyro_relevance.graphs.graph import Graph, MixedOperation
 
 __all__ = ["operation_macs"]
 
@@ -38,11 +38,8 @@ def operation_macs(
     handles = []
     for graph in network.modules():
         if isinstance(graph, Graph):
-            for edge in graph.connections:
-                module = graph.edges[edge_key(edge)]
-                if isinstance(module, MixedOperation):
-                    name = f"{graph.structure}.{edge.source}.{edge.target}"
-                    handles.append(module.register_forward_pre_hook(partial(keep, name)))
+            for name, module in graph.choices():
+                handles.append(module.register_forward_pre_hook(partial(keep, name)))
     try:
         with evaluating(network), torch.no_grad():
             network(*arguments)

@@ -61,7 +61,7 @@ def derived_graph(
 
     Args:
         graph: The relaxed graph; it is not changed.
-        choice: ``(source, target)`` of each edge with several operations -> name of one of them.
+        choice: ``(source, target)`` of each edge that is not ``none`` -> name of its operation.
         sizes: Node -> size of its representation, ``(num_examples, ...)``.
         fresh: Whether operations are made anew, with normalisation of their own, instead of
             copied with their weights; there are no constants then.
@@ -71,9 +71,11 @@ def derived_graph(
     """
     operations: dict[GraphEdge, nn.Module] = {}
     for edge in graph.order:
-        module, name = graph.edges[edge_key(edge)], edge.names[0]
+        name = choice.get((edge.source, edge.target))
+        module = graph.edges[edge_key(edge)]
+        if name is None:
+            continue
         if isinstance(module, MixedOperation):
-            name = choice[edge.source, edge.target]
             module = module.operations[name]
         if isinstance(module, Zero):
             continue

@@ -8,7 +8,7 @@ gates, a :class:`~pyro_relevance.RelevanceModel` makes them a latent one-hot var
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -191,6 +191,17 @@ class Graph(nn.Module):
             known = values.get(edge.target)
             values[edge.target] = made if known is None else known + made
         return values
+
+    def group_name(self, edge: GraphEdge) -> str:
+        """Return the name of the group of an edge's operations; the same in each such graph."""
+        return f"{self.structure}.{edge.source}.{edge.target}"
+
+    def choices(self) -> Iterator[tuple[str, MixedOperation]]:
+        """Yield the name of the group and the candidates of each edge that has a choice."""
+        for edge in self.connections:
+            module = self.edges[edge_key(edge)]
+            if isinstance(module, MixedOperation):
+                yield self.group_name(edge), module
 
 
 def edge_key(edge: GraphEdge) -> str:

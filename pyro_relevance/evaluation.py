@@ -22,7 +22,14 @@ from pyro_relevance.model import RelevanceModel
 from pyro_relevance.pyro_state import local_pyro
 from pyro_relevance.relaxations import Relaxation
 
-__all__ = ["chain_likelihood", "chain_outputs", "chain_terms", "checked_mask", "quiet"]
+__all__ = [
+    "chain_likelihood",
+    "chain_outputs",
+    "chain_terms",
+    "checked_mask",
+    "mean_log_likelihood",
+    "quiet",
+]
 
 
 @contextmanager
@@ -201,3 +208,20 @@ class _Hard:
 
     def inclusion_log_odds(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
         return self.soft.inclusion_log_odds(logits, temperature)
+
+
+def mean_log_likelihood(
+    network: nn.Module, likelihood: Likelihood, data: tuple[Tensor, Tensor]
+) -> float:
+    """Return the mean log likelihood of examples, in nats.
+
+    Args:
+        network: The network, in evaluation mode.
+        likelihood: Distribution of the target.
+        data: The examples.
+    """
+    total = 0.0
+    with torch.no_grad():
+        for x, y in zip(*(part.split(500) for part in data), strict=True):
+            total += float(likelihood(network(x)).log_prob(y).sum())
+    return total / len(data[0])

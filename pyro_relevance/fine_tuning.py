@@ -10,24 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_relevance.batches import Data
-from pyro_relevance.callbacks import Callback, TrainingState
+from pyro_relevance.callbacks import Callback
 from pyro_relevance.checkpoint import Checkpoint
-from pyro_relevance.edge_set import Edges
 from pyro_relevance.history import History
 from pyro_relevance.likelihoods import Likelihood
-from pyro_relevance.model import RelevanceModel
+from pyro_relevance.plain_training import FALLING, train_plain, zero_entries
 from pyro_relevance.precision import Precision
 from pyro_relevance.priors import PointWeights
 from pyro_relevance.pruned_network import PrunedNetwork
-from pyro_relevance.schedules import Schedules, cosine
-from pyro_relevance.svi import fit
+from pyro_relevance.schedules import Schedules
 
 __all__ = ["FineTuned", "fine_tune"]
-
-FALLING = Schedules(learning_rate=cosine(1.0, 0.01))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,24 +95,20 @@ def fine_tune(
         )
     if not any(True for _ in pruned.network.parameters()):
         raise ValueError("Expected a network with parameters, but nothing was left by the cut.")
-    model = RelevanceModel(
+    fitted = train_plain(
         pruned.network,
-        _no_edges(pruned.network),
+        data,
         likelihood=likelihood,
         num_data=num_data,
-        gate_prior=None,
-        weight_prior=weight_prior,
-    )
-    fitted = fit(
-        model,
-        data,
         num_epochs=num_epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        zeros=zero_entries(pruned.network),
+        weight_prior=weight_prior,
         schedules=schedules,
         augment=augment,
         precision=precision,
-        callbacks=[_KeepZeros(pruned.network), *callbacks],
+        callbacks=callbacks,
         checkpoint=checkpoint,
         seed=seed,
         device=device,
@@ -129,30 +121,3 @@ def fine_tune(
     )
     receipt = replace(pruned.receipt, notes=(*pruned.receipt.notes, note))
     return FineTuned(PrunedNetwork(network, receipt), fitted.history, fitted.seconds)
-
-
-def _no_edges(network: nn.Module) -> Edges:
-    shapes = {
-        name: tuple(tensor.shape)
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-    }
-    return Edges((), (), shapes, tuple(name for name, _ in network.named_buffers()))
-
-
-class _KeepZeros:
-    """Writes zeros again where the cut network has them, after each step."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.zeros = {
-            name: parameter.detach() == 0
-            for name, parameter in network.named_parameters()
-            if parameter.ndim > 1 and not bool(parameter.detach().all())
-        }
-
-    def __call__(self, state: TrainingState) -> None:
-        parameters = dict(state.model.network.named_parameters())
-        with torch.no_grad():
-            for name, zeros in self.zeros.items():
-                if zeros.device != parameters[name].device:
-                    zeros = self.zeros[name] = zeros.to(parameters[name].device)  # noqa: PLW2901
-                parameters[name].masked_fill_(zeros, 0.0)

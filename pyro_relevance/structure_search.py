@@ -26,6 +26,7 @@ from pyro_relevance.collapse import StructureReport, structure_report, warn_of_c
 from pyro_relevance.derivation import derive, derived_mask, hard_gated
 from pyro_relevance.edges import find_edges
 from pyro_relevance.errors import ArchitectureError
+from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.fine_tuning import fine_tune
 from pyro_relevance.graphs.architectures import Architecture, canonical, is_connected, most_probable
 from pyro_relevance.likelihoods import Likelihood
@@ -329,17 +330,10 @@ class _Search:
             gated = hard_gated(network, architecture)
             if mask is not None:
                 gated = apply_mask(gated, posterior.edges, mask)
-            scored.append((architecture, self.score(gated, posterior.likelihood)))
+            scored.append(
+                (architecture, mean_log_likelihood(gated, posterior.likelihood, self.held_out))
+            )
         return sorted(scored, key=lambda pair: -pair[1])
-
-    def score(self, network: nn.Module, likelihood: Likelihood) -> float:
-        """Mean log likelihood of the held-out examples."""
-        network.eval()
-        total = 0.0
-        with torch.no_grad():
-            for x, y in zip(*(part.split(500) for part in self.held_out), strict=True):
-                total += float(likelihood(network(x)).log_prob(y).sum())
-        return total / len(self.held_out[0])
 
     def halve(
         self, finalists: list[Architecture]
@@ -352,7 +346,7 @@ class _Search:
             for architecture in left:
                 name = f"trial-{num_epochs}-{finalists.index(architecture)}"
                 small = self.train_plain(architecture, self.train, num_epochs, name)
-                value = self.score(small, self.likelihood)
+                value = mean_log_likelihood(small.eval(), self.likelihood, self.held_out)
                 trials.append((architecture, num_epochs, value))
                 scored.append((value, len(left) - left.index(architecture), architecture))
             scored.sort(key=lambda item: item[:2], reverse=True)

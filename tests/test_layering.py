@@ -34,7 +34,9 @@ LAYERS: dict[str, str] = {
         constant_folding equivalence
     """,
     "posterior": "posterior evaluation architecture_posterior",
-    "training": "svi training callbacks preparation data_checks divergence fine_tuning",
+    "training": """
+        svi training callbacks preparation data_checks divergence plain_training fine_tuning
+    """,
     "diagnostics, io, export": "diagnostics io export",
     "searches": "query_search structure_search",
     "report": "report _report_memory _report_operations _report_structure _rule_path",

@@ -1,0 +1,287 @@
+"""MNIST: kernels, pooling, activation, layers and channels of a small network from one posterior.
+
+The relaxed graph is that of ``graphs.spaces.lenet_space``: two convolutions of 3 x 3 or 5 x 5, two
+poolings by maximum or mean, an activation, and two ways to the classes, each of which may be none;
+with a gate on each channel and unit, all in one Pyro model. The most probable connected
+architecture is derived and cut to the parameters that are allowed, least probable units first. What
+is left is trained further; the cut alone is a row of its own.
+
+Settings were chosen on 10,000 validation images carved from the training images (``--validate``);
+the networks of the main record are trained on all 60,000, and the test images are read once for
+each. Runs are kept one by one, and one that is killed goes on from its checkpoint.
+
+    python -m analysis.run_lenet_space --root DATA --validate --seeds 1
+    python -m analysis.run_lenet_space --root DATA
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from analysis.judged_images import JudgedImages
+from analysis.records import RESULTS, row, write_record
+from analysis.run_mnist import BLACK, wrong
+from pyro_relevance import (
+    Checkpoint,
+    Precision,
+    PrunedNetwork,
+    RelevanceModel,
+    derive,
+    find_edges,
+    fine_tune,
+    fit,
+    guides,
+    likelihoods,
+    masks,
+    priors,
+    prune,
+    schedules,
+)
+from pyro_relevance.augmentation import RandomCrop
+from pyro_relevance.callbacks import ProgressBar
+from pyro_relevance.derivation import derived_mask
+from pyro_relevance.graphs import Architecture, is_connected, most_probable, spaces
+from pyro_relevance.images import mnist
+from pyro_relevance.posterior import Posterior
+from pyro_relevance.records import write_json
+
+CUT = "operations and units, cut"
+TUNED = "operations and units, trained further"
+PRECISION = Precision(autocast=torch.bfloat16, channels_last=True)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the experiment does.
+
+    Args:
+        channels: Channels of the two convolutions, at most.
+        hidden: Units of the hidden layer, at most.
+        odds: Prior log-odds of a channel of the first and of the second convolution and of a hidden
+            unit, in nats.
+        limit: Most parameters that are left.
+        num_epochs: Passes of the relaxed graph.
+        num_epochs_after: Passes of what is left.
+        num_seeds: Runs.
+        num_data: Training images, at most.
+        num_validation: Images that ``--validate`` carves from the training images.
+        max_shift: Training images move by at most as many pixels, up or down and sideways.
+        batch_size: Images in a step.
+        learning_rate: Step size of Adam for the weights.
+        learning_rate_after: The same after the cut.
+        gate_learning_rate: Step size of Adam for the gates.
+        weight_scale: Prior standard deviation of the weights.
+    """
+
+    channels: tuple[int, int] = (12, 24)
+    hidden: int = 100
+    odds: tuple[float, float, float] = (-60.0, -120.0, -40.0)
+    limit: int = 5000
+    num_epochs: int = 10
+    num_epochs_after: int = 30
+    num_seeds: int = 5
+    num_data: int = 60_000
+    num_validation: int = 10_000
+    max_shift: int = 1
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    learning_rate_after: float = 4e-3
+    gate_learning_rate: float = 5e-2
+    weight_scale: float = 0.3
+
+
+def train(images: JudgedImages, settings: Settings, seed: int, state: Path) -> Posterior:
+    """Fit operations, units and weights together."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = spaces.lenet_space(channels=settings.channels, hidden=settings.hidden)
+    edges = find_edges(network, granularity=("operation", "unit"), example_input=images.x[:2])
+    model = RelevanceModel(
+        network,
+        edges,
+        likelihood=likelihoods.Categorical(),
+        num_data=len(images.x),
+        gate_prior=priors.IndependentPrior(
+            {group.name: odds for group, odds in zip(edges, settings.odds, strict=True)}
+        ),
+        weight_prior=priors.PointWeights(settings.weight_scale),
+    )
+    return fit(
+        model,
+        (images.x, images.y),
+        guide=lambda m: guides.MeanFieldGuide(m, initial_log_odds=2.0),
+        num_epochs=settings.num_epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        gate_learning_rate=settings.gate_learning_rate,
+        schedules=schedules.Schedules(
+            kl_weight=schedules.warmup(0.5),
+            learning_rate=schedules.within(schedules.cosine(1.0, 0.05), 0.4),
+        ),
+        noise="per_example",
+        augment=RandomCrop(settings.max_shift, BLACK),
+        precision=PRECISION,
+        checkpoint=Checkpoint(state),
+        callbacks=[ProgressBar(f"search, seed {seed}", num_updates=50)],
+        seed=seed,
+    ).posterior
+
+
+def cut(
+    posterior: Posterior, example: torch.Tensor, limit: int
+) -> tuple[PrunedNetwork, Architecture]:
+    """Derive the most probable connected architecture and cut it to the limit."""
+    network, edges = posterior.network(), posterior.edges
+    probability = {name: p[0] for name, p in posterior.operation_probability().items()}
+    architecture = next(
+        a for a, _ in most_probable(edges, probability, 100) if is_connected(network, a)
+    )
+    plain = derive(network, architecture, example_input=example).network
+    own = find_edges(plain, granularity="unit", example_input=example)
+    # The probabilities of the units go over to the derived network; units that nothing ties any
+    # more keep the probability of the set that they came from.
+    chances = posterior.chain(0).inclusion_probability()
+    scores = {group.name: torch.zeros(group.shape) for group in own}
+    for bound in sorted({float(p) for values in chances.values() for p in values.flatten()}):
+        mask = {name: values[0] >= bound for name, values in chances.items()}
+        for name, kept in derived_mask(edges, mask, architecture, own).items():
+            scores[name] = torch.where(kept, torch.tensor(bound), scores[name])
+    mask = masks.median_probability(scores)
+    within = masks.budget(scores, num_parameters=limit, edges=own)
+    return prune(plain, own, mask & within, example_input=example), architecture
+
+
+def run_seed(images: JudgedImages, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
+    """Run one seed; return the metrics of the cut network and of the one trained further."""
+    started = time.perf_counter()
+    posterior = train(images, settings, seed, folder / f"search-{seed}.state")
+    small, architecture = cut(posterior, images.x[:100], settings.limit)
+    searched = time.perf_counter() - started
+    tuned = fine_tune(
+        small,
+        (images.x, images.y),
+        likelihood=likelihoods.Categorical(),
+        num_data=len(images.x),
+        num_epochs=settings.num_epochs_after,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate_after,
+        weight_prior=priors.PointWeights(settings.weight_scale),
+        augment=RandomCrop(settings.max_shift, BLACK),
+        precision=PRECISION,
+        checkpoint=Checkpoint(folder / f"after-{seed}.state"),
+        callbacks=[ProgressBar(f"after the cut, seed {seed}", num_updates=50)],
+        seed=seed,
+    ).network
+    tuned.save(folder / f"network-{seed}.safetensors")
+    seconds = time.perf_counter() - started
+    chances = torch.cat([p[0] for p in posterior.operation_probability().values()])
+    entropy = float(-(chances * chances.clamp(min=1e-12).log()).sum())
+    size = small.receipt.after
+    about = {"num_parameters": size.num_parameters, "num_macs": size.num_macs, "entropy": entropy}
+    return {
+        "architecture": dict(architecture.operations),
+        CUT: {**judge(small, images), **about, "total_seconds": searched},
+        TUNED: {**judge(tuned, images), **about, "total_seconds": seconds},
+    }
+
+
+def judge(network: nn.Module, images: JudgedImages) -> dict[str, float]:
+    """Return the error of a finished network, in percent."""
+    with torch.no_grad():
+        outputs = torch.cat([network.eval()(x) for x in images.x_judged.split(500)])
+    return {f"{images.judged}_error": wrong(outputs, images.y_judged)}
+
+
+def run(
+    root: str | None, settings: Settings, folder: Path, *, command: str, validate: bool
+) -> Path:
+    """Run all seeds and write the record."""
+    name = "structure_mnist" + ("_validation" if validate else "")
+    parts = folder / f".{name}"
+    parts.mkdir(parents=True, exist_ok=True)
+    images = JudgedImages.load(
+        mnist,
+        root,
+        num_data=settings.num_data,
+        num_validation=settings.num_validation,
+        validate=validate,
+    )
+    about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
+    found = []
+    for seed in range(settings.num_seeds):
+        path = parts / f"{seed}.json"
+        content = json.loads(path.read_text()) if path.exists() else {}
+        if content.get("about") != about:
+            content = {"about": about, "result": run_seed(images, settings, seed, parts)}
+            write_json(path, content)
+        found.append(content["result"])
+        print(f"seed {seed}  {content['result']}", flush=True)
+    seeds = list(range(settings.num_seeds))
+    return write_record(
+        name,
+        command=command,
+        settings=dataclasses.asdict(settings) | {"precision": repr(PRECISION)},
+        rows=[
+            row(
+                method,
+                "mnist",
+                seeds,
+                {key: [result[method][key] for result in found] for key in found[0][method]},
+            )
+            for method in (CUT, TUNED)
+        ],
+        wall_seconds=sum(result[TUNED]["total_seconds"] for result in found),
+        folder=folder,
+        architectures=[result["architecture"] for result in found],
+    )
+
+
+def smoke(settings: Settings) -> Settings:
+    """Return settings that take seconds."""
+    return dataclasses.replace(
+        settings,
+        channels=(3, 4),
+        hidden=8,
+        num_epochs=1,
+        num_epochs_after=1,
+        num_seeds=1,
+        num_data=300,
+    )
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", help="folder with MNIST/raw; or PYRO_RELEVANCE_DATA")
+    parser.add_argument("--validate", action="store_true", help="judge by validation images")
+    parser.add_argument("--seeds", type=int, default=5, help="number of runs")
+    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    arguments = parser.parse_args()
+    settings = dataclasses.replace(Settings(), num_seeds=arguments.seeds)
+    if arguments.smoke:
+        settings = smoke(settings)
+    path = run(
+        arguments.root,
+        settings,
+        arguments.out,
+        command=" ".join(["python -m analysis.run_lenet_space", *sys.argv[1:]]),
+        validate=arguments.validate,
+    )
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

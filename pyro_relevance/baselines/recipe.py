@@ -1,0 +1,155 @@
+"""How networks are trained in a comparison: the same recipe for all methods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.callbacks import Callback, ProgressBar, TrainingState
+from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.plain_training import train_plain
+from pyro_relevance.precision import Precision
+from pyro_relevance.priors import PointWeights
+
+__all__ = ["Recipe", "StepTimer", "Trained", "fresh"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A network after a training.
+
+    Args:
+        network: The network, in evaluation mode.
+        likelihood: The likelihood with what it learned (a noise scale, say).
+        loss: Negative log posterior at the end, in nats.
+        seconds: Wall time.
+    """
+
+    network: nn.Module
+    likelihood: Likelihood
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training that all methods of a comparison share: Adam, a cosine to 1 %, a Gaussian prior.
+
+    Args:
+        likelihood: Distribution of the target given a network's outputs.
+        batch_size: Examples in a step.
+        learning_rate: Step size of Adam at the start.
+        weight_scale: Prior standard deviation of the weights.
+        augment: Changes the inputs of each minibatch at random.
+        precision: How networks are computed while they are trained.
+        progress: Whether progress bars are shown.
+    """
+
+    likelihood: Likelihood
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_scale: float = 1.0
+    augment: Callable[[Tensor], Tensor] | None = None
+    precision: Precision = Precision()
+    progress: bool = False
+
+    def train(
+        self,
+        network: nn.Module,
+        data: tuple[Tensor, Tensor],
+        *,
+        num_epochs: int,
+        learning_rate: float | None = None,
+        zeros: Mapping[str, Tensor] | None = None,
+        name: str = "training",
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+    ) -> Trained:
+        """Train a network.
+
+        Args:
+            network: The network; it is not changed.
+            data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+            num_epochs: Passes over the data; with 0 the network stays as it is.
+            learning_rate: Another step size than that of the recipe.
+            zeros: See ``train_plain``.
+            name: What the progress bar says.
+            callbacks: Called after each step.
+            seed: Seed of the minibatches.
+        """
+        if num_epochs == 0:
+            return Trained(network, self.likelihood, float("nan"), 0.0)
+        fitted = train_plain(
+            network,
+            data,
+            likelihood=self.likelihood,
+            num_data=len(data[0]),
+            num_epochs=num_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate if learning_rate is None else learning_rate,
+            zeros=zeros,
+            weight_prior=PointWeights(self.weight_scale),
+            augment=self.augment,
+            precision=self.precision,
+            callbacks=[*self.bars(name), *callbacks],
+            seed=seed,
+        )
+        loss = float(fitted.history.final_loss()[0])
+        posterior = fitted.posterior
+        return Trained(posterior.network(), posterior.likelihood, loss, fitted.seconds)
+
+    def bars(self, name: str) -> list[Callback]:
+        """Return the progress bar, where there is to be one."""
+        return [ProgressBar(name)] if self.progress else []
+
+
+class StepTimer:
+    """A callback that times some steps after the first ones, and then stops the run.
+
+    Args:
+        num_steps: Steps that are timed, after a third as many that are not.
+    """
+
+    def __init__(self, num_steps: int = 20) -> None:
+        self.num_steps = num_steps
+        self.first = num_steps // 3
+        self.started = self.seconds = 0.0
+        self.counted = 0
+
+    @property
+    def last(self) -> int:
+        """Number of the last step."""
+        return self.first + self.num_steps
+
+    def __call__(self, state: TrainingState) -> bool:
+        """Look at the clock."""
+        now = time.perf_counter()
+        if state.step <= max(1, self.first):
+            self.started = now
+            self.counted = 0
+        else:
+            self.counted += 1
+        self.seconds = now - self.started
+        return state.step >= self.last
+
+    def per_step(self) -> float:
+        """Return the seconds of a step."""
+        if not self.counted:
+            raise ValueError("Expected at least two steps to time, but there was one.")
+        return self.seconds / self.counted
+
+
+def fresh(make_network: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a network with the initial weights of a seed.
+
+    Args:
+        make_network: Makes the network.
+        seed: The seed.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make_network()

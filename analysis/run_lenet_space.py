@@ -85,10 +85,10 @@ class Settings:
 
     channels: tuple[int, int] = (12, 24)
     hidden: int = 100
-    odds: tuple[float, float, float] = (-60.0, -120.0, -40.0)
+    odds: tuple[float, float, float] = (-50.0, -100.0, -35.0)
     limit: int = 5000
-    num_epochs: int = 10
-    num_epochs_after: int = 30
+    num_epochs: int = 12
+    num_epochs_after: int = 60
     num_seeds: int = 5
     num_data: int = 60_000
     num_validation: int = 10_000

@@ -38,6 +38,18 @@ network), record.json, report.txt, a figure of each structure as PDF and PNG, an
 which an interrupted search goes on.
 """
 
+COMPARE = """\
+The library and its rivals on the same data, with the same training recipe and the same time.
+
+Each run (a method and a seed) has the same wall-clock budget, design, training and retraining
+together. Runs that are done are kept, and a comparison that was killed goes on. On several
+machines: torchrun --nnodes N ... --no-python pyro-relevance compare ..., with a folder that all of
+them share.
+
+The folder holds: table.txt, table.tex (booktabs), record.json, pareto.pdf and .png, and runs/
+with the results and the network of each run.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 2 wrong input, 130 interrupted."""
@@ -122,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--quiet", action="store_true", help="no progress bars")
     table.add_argument("--traceback", action="store_true", help="show where an error was raised")
     _add_search(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -153,6 +166,80 @@ def _add_search(commands: Any) -> None:
     search.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     search.add_argument("--quiet", action="store_true", help="no progress bars")
     search.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="methods on the same task in the same time",
+        description=COMPARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.set_defaults(run=_compare)
+    compare.add_argument(
+        "--task",
+        choices=("boston", "mnist", "cifar10", "nasbench201"),
+        required=True,
+        help="data, recipe, network to cut and space to search",
+    )
+    compare.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="names of methods (default: all that the task allows); --methods list shows them",
+    )
+    compare.add_argument(
+        "--budget-minutes", type=float, default=1.0, metavar="M", help="of one run (default: 1)"
+    )
+    compare.add_argument("--seeds", type=int, default=5, metavar="K", help="runs of each method")
+    compare.add_argument("--root", type=Path, help="folder of the images; or PYRO_RELEVANCE_DATA")
+    compare.add_argument("--num-data", type=int, metavar="N", help="training images, at most")
+    compare.add_argument(
+        "--table", type=Path, help="CSV file of NAS-Bench-201, used to report found cells only"
+    )
+    compare.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="W",
+        help="processes among which runs and cores are shared out (default: 1)",
+    )
+    compare.add_argument("--out", type=Path, metavar="DIR", help="folder (default: runs/compare-*)")
+    compare.add_argument("--quiet", action="store_true", help="no progress bar")
+    compare.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    import os
+
+    from pyro_relevance.comparison import METHODS, Comparison, make_task, methods_of, run_all
+    from pyro_relevance.comparison.files import write_comparison
+
+    if given.methods == ["list"]:
+        for name, method in METHODS.items():
+            print(f"{name:20s} {method.about}")
+        return 0
+    root = None if given.root is None else str(given.root)
+    methods = given.methods
+    if methods is None:
+        methods = methods_of(make_task(given.task, root=root, num_data=given.num_data))
+    comparison = Comparison(
+        given.task,
+        tuple(methods),
+        given.budget_minutes,
+        given.seeds,
+        root,
+        given.num_data,
+        None if given.table is None else str(given.table),
+    )
+    folder = given.out or Path("runs") / f"compare-{given.task}"
+    run_all(comparison, folder / "runs", num_workers=given.workers, progress=not given.quiet)
+    if int(os.environ.get("RANK", 0)) > 0:
+        return 0
+    command = shlex.join(["pyro-relevance", *sys.argv[1:]])
+    print(write_comparison(comparison, folder, command=command))
+    print(f"\nWritten to {folder}.")
+    return 0
 
 
 def _search(given: argparse.Namespace) -> int:

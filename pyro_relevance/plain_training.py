@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -18,7 +19,7 @@ from pyro_relevance.priors import PointWeights
 from pyro_relevance.schedules import Schedules, cosine
 from pyro_relevance.svi import Fit, fit
 
-__all__ = ["FALLING", "train_plain", "zero_entries"]
+__all__ = ["FALLING", "train_plain", "with_zeros", "zero_entries"]
 
 FALLING = Schedules(learning_rate=cosine(1.0, 0.01))
 """A learning rate that falls along a cosine to 1 %."""
@@ -102,6 +103,21 @@ def zero_entries(network: nn.Module) -> dict[str, Tensor]:
         for name, parameter in network.named_parameters()
         if parameter.ndim > 1 and not bool(parameter.detach().all())
     }
+
+
+def with_zeros(network: nn.Module, zeros: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of a network with zeros at given places.
+
+    Args:
+        network: The network; it is not changed.
+        zeros: For each of some parameters, booleans of its shape, True where it is to be zero.
+    """
+    network = copy.deepcopy(network)
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, places in zeros.items():
+            parameters[name].masked_fill_(places.to(parameters[name].device), 0.0)
+    return network
 
 
 def _no_edges(network: nn.Module) -> Edges:

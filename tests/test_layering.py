@@ -37,12 +37,12 @@ LAYERS: dict[str, str] = {
     "training": """
         svi training callbacks preparation data_checks divergence plain_training fine_tuning
     """,
-    "diagnostics, io, export": "diagnostics io export",
+    "diagnostics, io, export": "diagnostics io export robustness",
     "searches": "query_search structure_search",
     "report": "report _report_memory _report_operations _report_structure _rule_path",
     "programs of the user": """
         tables data_root datasets images tabular table_run table_files table_report
-        baselines search_run
+        baselines search_run comparison
         cli __main__
     """,
 }

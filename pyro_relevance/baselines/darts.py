@@ -35,7 +35,14 @@ from pyro_relevance.edges import find_edges
 from pyro_relevance.graphs.architectures import Architecture
 from pyro_relevance.random_state import seeded, substream
 
-__all__ = ["DartsSettings", "Order", "darts", "search_gradient", "strongest_operations"]
+__all__ = [
+    "DartsSettings",
+    "Order",
+    "darts",
+    "search_gradient",
+    "search_operations",
+    "strongest_operations",
+]
 
 Order = Literal["first", "second"]
 
@@ -127,7 +134,7 @@ def darts(
     network = fresh(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "darts")), torch.enable_grad():
-        logits, loss = _search(network, edges, data, recipe, num_epochs, settings)
+        logits, loss = search_operations(network, edges, data, recipe, num_epochs, settings)
     probability = {name: logits[name].softmax(-1) for name in logits}
     architecture = rule(edges, probability)
     stage = Stage("darts", "search", num_epochs, time.perf_counter() - started, loss)
@@ -142,7 +149,7 @@ def darts(
     )
 
 
-def _search(
+def search_operations(
     network: nn.Module,
     edges: Edges,
     data: tuple[Tensor, Tensor],
@@ -150,7 +157,19 @@ def _search(
     num_epochs: int,
     settings: DartsSettings,
 ) -> tuple[dict[str, Tensor], float]:
-    """Return the logits of the operations by group, and the last loss of the held-out half."""
+    """Train weights and logits in turn.
+
+    Args:
+        network: The relaxed network; it is trained in place.
+        edges: The judged edges.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        recipe: Batch size, augmentation and precision.
+        num_epochs: Passes over the part from which the weights learn.
+        settings: Settings of the search.
+
+    Returns:
+        The logits of the operations by group, and the last loss of the held-out half.
+    """
     (x, y), (x_held, y_held) = split(data, settings.held_out)
     network.train()
     weights = dict(network.named_parameters())

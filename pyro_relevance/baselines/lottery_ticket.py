@@ -9,18 +9,16 @@ References:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from pyro_relevance.baselines.magnitude import kept_weights, prune_smallest, weight_layers
+from pyro_relevance.baselines.magnitude import kept_weights, smallest_weights, weight_layers
 from pyro_relevance.baselines.recipe import Recipe, Trained, fresh
 from pyro_relevance.baselines.result import BaselineResult, Stage
 from pyro_relevance.masks import Mask
-from pyro_relevance.plain_training import zero_entries
+from pyro_relevance.plain_training import with_zeros, zero_entries
 from pyro_relevance.random_state import substream
 
 __all__ = ["Ticket", "lottery_ticket", "random_ticket", "ticket_rounds"]
@@ -91,9 +89,7 @@ def ticket_rounds(
         mask = kept_weights(trained.network)
         yield Ticket(trained, mask, mask.density)
         density = {name: value * shares[name] for name, value in density.items()}
-        smaller = copy.deepcopy(trained.network)
-        prune_smallest(smaller, density)
-        cut = with_zeros(network, zero_entries(smaller))
+        cut = with_zeros(network, smallest_weights(trained.network, density))
 
 
 def lottery_ticket(
@@ -132,8 +128,7 @@ def lottery_ticket(
         raise ValueError(f"Expected num_rounds >= 1 or None, but got {num_rounds}.")
     shares = {}
     if num_rounds is not None:
-        # A little more than asked for, since numbers of weights are rounded.
-        even = 1 - (0.999 * density) ** (1 / num_rounds)
+        even = 1 - density ** (1 / num_rounds)
         shares = {"share": even, "output_share": even}
     history: list[Stage] = []
     for ticket in ticket_rounds(
@@ -181,18 +176,3 @@ def random_ticket(
     stage = Stage.of(trained, "random ticket", "retraining", num_epochs)
     kept = kept_weights(trained.network)
     return BaselineResult.of(trained, kept, [stage], data[0][:2])
-
-
-def with_zeros(network: nn.Module, zeros: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy of a network with zeros at given places.
-
-    Args:
-        network: The network; it is not changed.
-        zeros: For each of some parameters, booleans of its shape, True where it is to be zero.
-    """
-    network = copy.deepcopy(network)
-    parameters = dict(network.named_parameters())
-    with torch.no_grad():
-        for name, places in zeros.items():
-            parameters[name].masked_fill_(places.to(parameters[name].device), 0.0)
-    return network

@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,9 +19,9 @@ from pyro_relevance.baselines.recipe import Recipe, fresh
 from pyro_relevance.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges import find_edges
 from pyro_relevance.masks import Mask
-from pyro_relevance.plain_training import zero_entries
+from pyro_relevance.plain_training import with_zeros, zero_entries
 
-__all__ = ["kept_weights", "magnitude_pruning", "prune_smallest", "weight_layers"]
+__all__ = ["kept_weights", "magnitude_pruning", "smallest_weights", "weight_layers"]
 
 
 def magnitude_pruning(
@@ -61,7 +62,7 @@ def magnitude_pruning(
     if num_rounds < 1:
         raise ValueError(f"Expected num_rounds >= 1, but got {num_rounds}.")
     network = fresh(make_network, seed)
-    prune_smallest(copy.deepcopy(network), density)  # checks the densities before any work
+    smallest_weights(network, density)  # checks the densities before any work
     trained = recipe.train(network, data, num_epochs=num_epochs, name="dense", seed=seed)
     history = [Stage.of(trained, "dense", "training", num_epochs)]
     for number in range(1, num_rounds + 1):
@@ -71,8 +72,7 @@ def magnitude_pruning(
             now = {name: value**share for name, value in density.items()}
         else:
             now = density**share
-        cut = copy.deepcopy(trained.network)
-        prune_smallest(cut, now)
+        cut = with_zeros(trained.network, smallest_weights(trained.network, now))
         trained = recipe.train(
             cut,
             data,
@@ -101,39 +101,51 @@ def weight_layers(network: nn.Module) -> dict[str, Any]:
     }
 
 
-def prune_smallest(network: nn.Module, density: float | Mapping[str, float]) -> None:
-    """Set the smallest weights of a network to zero, in place.
+def smallest_weights(network: nn.Module, density: float | Mapping[str, float]) -> dict[str, Tensor]:
+    """Return which weights of a network are the smallest, as booleans for each parameter.
 
     Args:
-        network: The network; it is changed.
-        density: Share of the weights that is left, of all layers together; or of each layer, by
-            its name, where layers that are not named are left alone.
+        network: The network.
+        density: Share of the weights that is not among them, of all layers together (rounded down,
+            but at least one); or of each layer, by its name, where layers that are not named keep
+            all of theirs.
 
     Raises:
         ValueError: If a density is not in (0, 1] or names an unknown layer.
     """
-    layers = weight_layers(network)
-    given = density if isinstance(density, Mapping) else {"the network": density}
+    # On a copy: to make a cut permanent would change the order of a layer's parameters.
+    layers = weight_layers(copy.deepcopy(network))
+    by_layer = isinstance(density, Mapping)
+    given = dict(density) if isinstance(density, Mapping) else {"the network": density}
     for name, value in given.items():
         if not 0 < value <= 1:
             raise ValueError(f"Expected a density in (0, 1] of {name}, but got {value}.")
-    if isinstance(density, Mapping):
-        unknown = sorted(density.keys() - layers.keys())
+    if by_layer:
+        unknown = sorted(given.keys() - layers.keys())
         if unknown:
             raise ValueError(f"Expected layers out of {list(layers)}, but got {unknown}.")
-        for name, value in density.items():
-            layer = layers[name]
-            number = int(layer.weight.numel())
-            amount = number - max(1, round(value * number))
+        layers = {name: layers[name] for name in given}
+        for name, layer in layers.items():
+            amount = _number_cut(int(layer.weight.numel()), given[name])
             prune.l1_unstructured(layer, "weight", amount=amount)
-            prune.remove(layer, "weight")
-        return
-    places = [(layer, "weight") for layer in layers.values()]
-    number = sum(int(layer.weight.numel()) for layer in layers.values())
-    amount = number - max(1, round(density * number))
-    prune.global_unstructured(places, pruning_method=prune.L1Unstructured, amount=amount)
-    for layer, name in places:
-        prune.remove(layer, name)
+    else:
+        amount = _number_cut(
+            sum(int(layer.weight.numel()) for layer in layers.values()), given["the network"]
+        )
+        prune.global_unstructured(
+            [(layer, "weight") for layer in layers.values()],
+            pruning_method=prune.L1Unstructured,
+            amount=amount,
+        )
+    return {
+        f"{name}.weight" if name else "weight": layer.weight_mask == 0
+        for name, layer in layers.items()
+    }
+
+
+def _number_cut(number: int, density: float) -> int:
+    # The share of a power of a root is 0.2499999 in floating point where a quarter is meant.
+    return number - max(1, math.floor(density * number * (1 + 1e-9)))
 
 
 def kept_weights(network: nn.Module) -> Mask:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pyro_relevance.plots._style import DOUBLE_COLUMN, SINGLE_COLUMN, save
 from pyro_relevance.plots.cell import cell
 from pyro_relevance.plots.network import network
+from pyro_relevance.plots.pareto import pareto
 from pyro_relevance.plots.path import path
 from pyro_relevance.plots.relevance import relevance
 from pyro_relevance.plots.training import training
@@ -18,6 +19,7 @@ __all__ = [
     "SINGLE_COLUMN",
     "cell",
     "network",
+    "pareto",
     "path",
     "relevance",
     "save",

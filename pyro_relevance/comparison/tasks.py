@@ -1,0 +1,196 @@
+"""Tasks of a comparison: data, recipe, a network built by people, and a space to search."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance import datasets, likelihoods, networks
+from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
+from pyro_relevance.baselines import Recipe
+from pyro_relevance.cost import num_macs
+from pyro_relevance.images import CIFAR10_SD, MNIST_MEAN, MNIST_SD
+from pyro_relevance.precision import Precision
+from pyro_relevance.priors import DescriptionLengthPrior, GatePrior, IndependentPrior
+from pyro_relevance.search_run import SearchData, image_data, make_space, table_data
+
+__all__ = ["TASKS", "Task", "TaskName", "make_task"]
+
+TaskName = Literal["boston", "mnist", "cifar10", "nasbench201"]
+TASKS: tuple[str, ...] = get_args(TaskName)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What all methods are given.
+
+    Args:
+        name: Name of the task.
+        data: The examples; test examples are read once for each finished network.
+        recipe: The training that all methods share.
+        space: Name of the space in which architectures are searched, see ``search_run``.
+        make_network: Makes the network built by people, with fresh weights; ``None`` where there is
+            none to cut.
+        num_parameters: Most parameters that methods leave that cut weights.
+        num_macs: Most multiply-accumulates that methods leave that cut units; ``None`` where the
+            limit is that of the parameters.
+        units: What is judged by methods that cut units.
+        unit_prior: Prior over their gates.
+        weight_log_odds: Prior log-odds of the gate of a single weight, in nats.
+        granularity: What our search judges beside operations, where weights are not shared.
+        shared: Whether the weights of the space are shared by architectures that they do not suit.
+        input_unit: A tenth of the range of an input, in the unit of the encoded inputs: the size of
+            the changes by which robustness is measured.
+    """
+
+    name: str
+    data: SearchData
+    recipe: Recipe
+    space: str
+    make_network: Callable[[], nn.Module] | None = None
+    num_parameters: int = 0
+    num_macs: int | None = None
+    units: tuple[str, ...] = ("unit",)
+    unit_prior: GatePrior = IndependentPrior(-1.0)
+    weight_log_odds: float = -1.0
+    granularity: tuple[str, ...] = ("unit",)
+    shared: bool = False
+    input_unit: float = 0.1
+
+    @property
+    def make_space(self) -> Callable[[bool], nn.Module]:
+        """Makes the relaxed network."""
+        return make_space(self.space, self.data)
+
+    def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
+        """Return percent wrong, or the RMSE in the unit of the target.
+
+        Args:
+            network: A network, in evaluation mode.
+            x: ``(num_data, ...)`` inputs.
+            y: ``(num_data,)`` targets.
+        """
+        with torch.no_grad():
+            outputs = torch.cat([network(part) for part in x.split(500)])
+        if self.data.scale is None:
+            return 100.0 * float((outputs.argmax(1) != y).float().mean())
+        return float((outputs[:, 0] - y).square().mean().sqrt()) * self.data.scale
+
+    @property
+    def score_name(self) -> str:
+        """What `score` returns."""
+        return "test_error" if self.data.scale is None else "rmse"
+
+    def log_likelihood(self, value: float) -> float:
+        """Return a mean log likelihood in the unit of the target.
+
+        Args:
+            value: Mean log likelihood of the encoded targets, in nats.
+        """
+        return value if self.data.scale is None else value - math.log(self.data.scale)
+
+
+def make_task(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    num_data: int | None = None,
+    progress: bool = False,
+    seed: int = 0,
+) -> Task:
+    """Return a task.
+
+    Args:
+        name: One of `TASKS`.
+        root: Folder of the images; by default the environment variable ``PYRO_RELEVANCE_DATA``.
+        num_data: Training examples, at most (of image tasks).
+        progress: Whether trainings show a progress bar.
+        seed: Seed of the split into training and test rows, where the task has none of its own.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if name not in TASKS:
+        raise ValueError(f"Expected a task out of {list(TASKS)}, but got {name!r}.")
+    if name == "boston":
+        task = _boston(seed)
+    elif name == "mnist":
+        task = _mnist(root, num_data)
+    else:
+        task = _cifar10(name, root, num_data)
+    recipe = dataclasses.replace(task.recipe, progress=progress)
+    return dataclasses.replace(task, recipe=recipe)
+
+
+def _boston(seed: int) -> Task:
+    data = table_data(datasets.boston(), seed=seed)
+    data = dataclasses.replace(data, name="boston")
+    num_inputs = data.train[0].shape[1]
+    return Task(
+        name="boston",
+        data=data,
+        recipe=Recipe(likelihoods.Gaussian(0.3), batch_size=100, learning_rate=5e-3),
+        space="mlp",
+        make_network=lambda: networks.MLP(num_inputs, [50], 1),
+        num_parameters=200,
+        units=("input", "unit"),
+        weight_log_odds=-1.5,
+        granularity=("weight",),
+    )
+
+
+def _mnist(root: str | Path | None, num_data: int | None) -> Task:
+    return Task(
+        name="mnist",
+        data=image_data("mnist", root, num_data=num_data),
+        recipe=Recipe(
+            likelihoods.Categorical(),
+            learning_rate=2e-3,
+            weight_scale=0.3,
+            augment=RandomCrop(1, -MNIST_MEAN[0] / MNIST_SD[0]),
+        ),
+        space="lenet",
+        make_network=networks.LeNet300100,
+        num_parameters=20_000,
+        units=("input", "unit"),
+        unit_prior=DescriptionLengthPrior(0.1),
+        weight_log_odds=-3.0,
+        input_unit=0.1 / MNIST_SD[0],
+    )
+
+
+def _cifar10(name: str, root: str | Path | None, num_data: int | None) -> Task:
+    data = image_data("cifar10", root, num_data=num_data)
+    recipe = Recipe(
+        likelihoods.Categorical(),
+        weight_scale=0.3,
+        augment=InOrder((RandomCrop(4), RandomFlip())),
+        precision=Precision(autocast=torch.bfloat16, channels_last=True),
+    )
+    task = Task(
+        name=name,
+        data=data,
+        recipe=recipe,
+        space="nasbench201" if name == "nasbench201" else "darts",
+        shared=True,
+        # An adversary of images is measured in 256ths; a tenth of the range hides everything.
+        input_unit=8 / 255 / CIFAR10_SD[0],
+    )
+    if name == "nasbench201":
+        return task
+    network = networks.ResNet20()
+    return dataclasses.replace(
+        task,
+        make_network=networks.ResNet20,
+        num_parameters=sum(p.numel() for p in network.parameters()) // 2,
+        num_macs=num_macs(network, data.train[0][:1]) // 2,
+        unit_prior=DescriptionLengthPrior(0.05),
+        weight_log_odds=-1.0,
+    )

@@ -1,0 +1,121 @@
+"""Size or time against error of compared methods, with error bars and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from pyro_relevance.plots._style import COLOURS, DOUBLE_COLUMN, GREY, figure_of, styled
+
+__all__ = ["front", "pareto"]
+
+_MARKERS = "osD^vP*X<>ph"
+_LABELS = {
+    "num_parameters": "Parameters",
+    "num_macs": "Multiply-accumulates",
+    "num_bytes": "Bytes",
+    "minutes": "Minutes, design and training",
+    "test_error": "Test error (%)",
+    "rmse": "Test RMSE",
+}
+
+
+@styled
+def pareto(
+    record: Mapping[str, Any],
+    *,
+    x: tuple[str, ...] = ("num_parameters", "minutes"),
+    y: str | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Figure:
+    """Error of all methods against what they cost; lower left is better.
+
+    Bars are standard errors over seeds. The grey line joins the methods that no other one beats in
+    both, by their means.
+
+    Args:
+        record: A record with one row for each method: what ``comparison_record`` returned, or its
+            file read as JSON.
+        x: Metrics of the horizontal axes, one panel for each.
+        y: Metric of the vertical axis; by default the test error or the RMSE.
+        figsize: Width and height, inches; ``None`` for the width of both columns.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If no row has the metrics.
+    """
+    rows = record["rows"]
+    known = {name for row in rows for name in row["metrics"]}
+    if y is None:
+        y = next((name for name in ("test_error", "rmse") if name in known), "test_error")
+    missing = [name for name in (*x, y) if name not in known]
+    if missing or not x:
+        raise ValueError(
+            f"Expected a record with the metrics {[*x, y]}, but got {sorted(known)}. Pass what "
+            "comparison_record returned."
+        )
+    figure = figure_of(DOUBLE_COLUMN, 3.2, figsize)
+    handles: dict[str, Line2D] = {}
+    panels = figure.subplots(1, len(x), squeeze=False, sharey=True)[0]
+    for ax, name in zip(panels, x, strict=True):
+        points = []
+        for place, row in enumerate(rows):
+            if name not in row["metrics"] or y not in row["metrics"]:
+                continue
+            across, up = row["metrics"][name], row["metrics"][y]
+            style: dict[str, Any] = {
+                "color": COLOURS[place % len(COLOURS)],
+                "marker": _MARKERS[place % len(_MARKERS)],
+            }
+            ax.errorbar(
+                across["mean"],
+                up["mean"],
+                xerr=across["se"],
+                yerr=up["se"],
+                markersize=4,
+                linestyle="none",
+                elinewidth=0.8,
+                **style,
+            )
+            handles[row["method"]] = Line2D([], [], linestyle="none", markersize=4, **style)
+            points.append((across["mean"], up["mean"]))
+        best = front(points)
+        ax.plot(*zip(*best, strict=True), color=GREY, linewidth=0.8, zorder=0)
+        values = [point[0] for point in points]
+        if min(values) > 0 and max(values) / min(values) >= 10:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel(_LABELS.get(name, name))
+    panels[0].set_ylabel(_LABELS.get(y, y))
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside right upper", handletextpad=0.2
+    )
+    return figure
+
+
+def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other one beats in both coordinates, from left to right.
+
+    Args:
+        points: Pairs of which smaller is better.
+
+    Example:
+        >>> front([(1.0, 5.0), (2.0, 6.0), (3.0, 2.0), (4.0, 2.0)])
+        [(1.0, 5.0), (3.0, 2.0)]
+    """
+    chosen: list[tuple[float, float]] = []
+    lowest = np.inf
+    for point in sorted(points):
+        if point[1] < lowest:
+            chosen.append(point)
+            lowest = point[1]
+    return chosen

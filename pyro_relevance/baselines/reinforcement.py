@@ -75,7 +75,7 @@ def reinforce(
     evaluate: Callable[[Architecture], float],
     *,
     num_queries: int,
-    learning_rate: float = 1e-2,
+    learning_rate: float = 3e-3,
     baseline_decay: float = 0.9,
     num_hidden: int = 100,
     seed: int = 0,

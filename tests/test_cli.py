@@ -180,3 +180,23 @@ def test_python_m_is_the_same_command() -> None:
     ).stdout
     for option in ("--target", "--out", "--rule", "--chains", "--seed", "--task", "FILE"):
         assert option in shown
+
+
+@pytest.mark.contract
+def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--task", "boston", "--methods", "list"]) == 0
+    assert "lottery-ticket" in capsys.readouterr().out
+    command = ["compare", "--task", "boston", "--methods", "dense", "filters", "--seeds", "2"]
+    command += ["--budget-minutes", "0.01", "--out", str(tmp_path), "--quiet"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "filters" in text
+    assert (tmp_path / "table.txt").read_text() in text
+    for name in ("table.tex", "record.json", "pareto.pdf", "pareto.png", "runs/dense-1.json"):
+        assert (tmp_path / name).exists()
+    before = (tmp_path / "runs" / "dense-1.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (tmp_path / "runs" / "dense-1.json").stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert main([*command[:4], "magic", "--out", str(tmp_path)]) == 2
+    assert "Expected methods out of" in capsys.readouterr().err

@@ -29,7 +29,7 @@ from pyro_relevance.model import RelevanceModel
 from pyro_relevance.priors import PointWeights
 from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.relaxations import SampledPath
-from pyro_relevance.schedules import Schedules, after, cosine
+from pyro_relevance.schedules import Schedules, constant, cosine
 from pyro_relevance.svi import Fit, fit
 
 __all__ = ["single_path", "train_shared"]
@@ -140,7 +140,7 @@ def train_shared(
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         # The posterior over operations stays at its start, the uniform one.
-        schedules=Schedules(learning_rate=cosine(1.0, 0.05), gate_learning_rate=after(1.0)),
+        schedules=Schedules(learning_rate=cosine(1.0, 0.05), gate_learning_rate=constant(0.0)),
         augment=recipe.augment,
         precision=recipe.precision,
         callbacks=[*recipe.bars("single paths"), *callbacks],

@@ -1,0 +1,65 @@
+"""Compared methods in a figure: what is drawn is what the record says."""
+
+from __future__ import annotations
+
+import matplotlib
+import pytest
+
+from pyro_relevance import plots
+from pyro_relevance.plots.pareto import front
+from pyro_relevance.records import metric
+
+
+def record():
+    def row(name, sizes, errors):
+        metrics = {"num_parameters": sizes, "minutes": [1.0, 2.0], "test_error": errors}
+        return {"method": name, "metrics": {k: metric(v) for k, v in metrics.items()}}
+
+    return {
+        "rows": [
+            row("small", [100, 120], [3.0, 4.0]),
+            row("large", [10_000, 10_000], [1.0, 2.0]),
+            row("beaten", [20_000, 20_000], [5.0, 6.0]),
+            {"method": "without time", "metrics": {"test_error": metric([1.0])}},
+        ]
+    }
+
+
+@pytest.mark.exact
+def test_points_bars_and_front():
+    figure = plots.pareto(record())
+    left, right = figure.get_axes()
+    assert (left.get_xscale(), right.get_xscale()) == ("log", "linear")
+    assert left.get_xlabel() == "Parameters"
+    assert left.get_ylabel() == "Test error (%)"
+    containers = left.containers
+    means = [tuple(map(float, c.lines[0].get_xydata()[0])) for c in containers]
+    assert means == [(110.0, 3.5), (10_000.0, 1.5), (20_000.0, 5.5)]
+    across, up = containers[0].lines[2]
+    assert across.get_segments()[0][:, 0].tolist() == [100.0, 120.0]
+    assert up.get_segments()[0][:, 1].tolist() == [3.0, 4.0]
+    line = left.lines[-1]
+    assert line.get_xydata().tolist() == [[110.0, 3.5], [10_000.0, 1.5]]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["small", "large", "beaten"]
+
+
+@pytest.mark.contract
+def test_it_can_be_saved_and_changes_no_setting(tmp_path):
+    before = dict(matplotlib.rcParams)
+    plots.save(plots.pareto(record(), x=("minutes",)), tmp_path / "pareto")
+    assert (tmp_path / "pareto.png").stat().st_size > 5_000
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.exact
+def test_the_front():
+    assert front([(1.0, 1.0)]) == [(1.0, 1.0)]
+    assert front([(2.0, 1.0), (1.0, 1.0)]) == [(1.0, 1.0)]
+    assert front([(1.0, 3.0), (2.0, 2.0), (2.0, 1.0)]) == [(1.0, 3.0), (2.0, 1.0)]
+
+
+@pytest.mark.contract
+def test_another_record_is_refused():
+    with pytest.raises(ValueError, match="a record with the metrics .*'num_macs'"):
+        plots.pareto(record(), x=("num_macs",))

@@ -79,12 +79,12 @@ def derive(
         raise ValueError(f"Expected weights from {list(get_args(Weights))}, but got {weights!r}.")
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
     gated = hard_gated(network, architecture)
-    small, notes = _written(gated, architecture, arguments, fresh=weights == "fresh")
+    small, graphs, notes = _written(gated, architecture, arguments, fresh=weights == "fresh")
     like = next(network.parameters())
     small.to(like.device, like.dtype)
     difference = float("nan")
     if weights == "fresh":
-        _reset(small)
+        _reset(small, graphs)
     else:
         difference = largest_difference(gated, small, arguments)
     receipt = Receipt.measured(
@@ -95,11 +95,12 @@ def derive(
 
 def _written(
     gated: nn.Module, architecture: Architecture, arguments: tuple[Tensor, ...], *, fresh: bool
-) -> tuple[nn.Module, list[str]]:
-    """A copy of a hard-gated network with plain graphs in the place of relaxed ones, and notes."""
+) -> tuple[nn.Module, list[nn.Module], list[str]]:
+    """A copy of a hard-gated network with plain graphs for relaxed ones, these, and notes."""
     sizes = _node_sizes(gated, arguments)
     small = copy.deepcopy(gated)
     notes: list[str] = []
+    graphs: list[nn.Module] = []
     for name, graph in list(small.named_modules()):
         if not isinstance(graph, Graph):
             continue
@@ -107,12 +108,13 @@ def _written(
         made, gone = derived_graph(graph, chosen, sizes=sizes[name], fresh=fresh)
         notes += [note for note in gone if note not in notes]
         made.train(graph.training)
+        graphs.append(made)
         if not name:
             small = made
         else:
             parent, _, key = name.rpartition(".")
             setattr(small.get_submodule(parent), key, made)
-    return small, notes
+    return small, graphs, notes
 
 
 def architecture_cost(
@@ -158,11 +160,20 @@ def _node_sizes(
     return sizes
 
 
-def _reset(network: nn.Module) -> None:
-    for module in network.modules():
-        reset = getattr(module, "reset_parameters", None)
+def _reset(network: nn.Module, graphs: list[nn.Module]) -> None:
+    """Draw all weights anew; those of graphs are new already, if they cannot be drawn."""
+    made = {id(module) for graph in graphs for module in graph.modules()}
+    for name, module in network.named_modules():
+        # Attention of torch has a method of the private name.
+        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if callable(reset):
             reset()
+        elif id(module) not in made and any(True for _ in module.parameters(recurse=False)):
+            raise ValueError(
+                f"Expected layers that can be made anew, but {name or 'the network'} "
+                f"({type(module).__name__}) has parameters and no method reset_parameters(). Give "
+                "it one, or make the network again and derive with weights='inherited'."
+            )
 
 
 def derived_mask(

@@ -61,6 +61,43 @@ def draw(network, edges, source, *, share_of_none=0.2):
             return Architecture(chosen)
 
 
+@pytest.mark.contract
+@pytest.mark.parametrize("kind", ["attention", "own", "refused"])
+def test_layers_outside_of_graphs_are_made_anew_or_refused(kind):
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter(torch.full((8,), 3.0))
+
+        def forward(self, x):
+            return self.factor * x
+
+    class Own(Scale):
+        def reset_parameters(self):
+            nn.init.ones_(self.factor)
+
+    class Attended(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.attend(x, x, x, need_weights=False)[0]
+
+    first = {"attention": Attended, "own": Own, "refused": Scale}[kind]()
+    graph = Graph({"x": 8, "y": 8}, [GraphEdge("x", "y", ("linear", "identity"))], output="y")
+    network, x = nn.Sequential(first, graph), torch.randn(2, 5, 8)
+    chosen = Architecture({"graph.x.y": "linear"})
+    if kind == "refused":
+        with pytest.raises(ValueError, match=r"but 0 \(Scale\) has parameters and no method reset"):
+            derive(network, chosen, example_input=x, weights="fresh")
+        return
+    small = derive(network, chosen, example_input=x, weights="fresh")
+    for name, old in network[0].named_parameters():
+        if old.ndim > 1 or kind == "own":
+            assert not torch.equal(small.network.get_submodule("0").get_parameter(name), old)
+
+
 @pytest.mark.exact
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", SPACES)

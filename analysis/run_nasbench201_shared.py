@@ -1,0 +1,368 @@
+"""NAS-Bench-201 on a processor in minutes: posteriors, DARTS and uniform paths in equal time.
+
+All of them search the benchmark's cell with the same small proxy: images of 16 x 16 pixels (means
+of 2 x 2), 16 channels, one cell in each stage. The table is used only to report: test accuracy
+after 200 epochs of the full network of the cell that was found. Numbers of passes were set so that
+each search takes about five minutes of one core, before any of them was reported.
+
+- posterior: ``search_structure``. Weights warm up under uniform paths, the posterior over
+  operations is fitted to held-out images, its draws are compared, and the best of them are trained
+  from fresh weights for equally many passes, the better half going on.
+- posterior of values: ``search_by_queries`` with expected improvement, each measurement a training
+  of a few passes from fresh weights on the proxy; no weights are shared.
+- DARTS, first order: once with the strongest operation other than none of each edge, and once with
+  the strongest of all.
+- uniform paths: shared weights trained along random paths, the best of random cells by them.
+
+Beside them stand random cells and the largest cell, all 3 x 3 convolutions.
+
+    python -m analysis.run_nasbench201_shared --table nasbench201/cifar10.csv --root DATA
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import functools
+import itertools
+import json
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from analysis.records import RESULTS, row, write_record
+from pyro_relevance import Precision, find_edges, likelihoods
+from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
+from pyro_relevance.baselines import DartsSettings, Recipe, single_path, strongest_operations
+from pyro_relevance.baselines.darts import search_operations
+from pyro_relevance.baselines.random_search import random_architecture
+from pyro_relevance.baselines.recipe import fresh
+from pyro_relevance.baselines.searching import split, train_plain_architecture
+from pyro_relevance.errors import CollapseWarning
+from pyro_relevance.evaluation import mean_log_likelihood
+from pyro_relevance.graphs import Architecture, is_connected, spaces
+from pyro_relevance.images import cifar10
+from pyro_relevance.query_search import Candidates, search_by_queries
+from pyro_relevance.random_state import seeded, substream
+from pyro_relevance.records import write_json
+from pyro_relevance.structure_search import SearchSettings, search_structure
+
+POSTERIOR = "posterior, draws trained for a while"
+MODE = "posterior, best draw by shared weights"
+VALUES = "posterior of values, short trainings"
+DARTS = "DARTS, first order, strongest operation but none"
+DARTS_ALL = "DARTS, first order, strongest operation"
+PATHS = "uniform paths, best of random cells"
+RANDOM = "random cells"
+DEAD = 10.0
+"""Test accuracy of a cell without a path."""
+PRECISION = Precision(autocast=torch.bfloat16, channels_last=True)
+AUGMENT = InOrder((RandomCrop(2), RandomFlip()))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the experiment does.
+
+    Args:
+        num_seeds: Runs of each search.
+        num_data: Training images, at most; a tenth is held out (half by DARTS).
+        num_epochs: Passes of the posterior's search, three quarters of them a warm-up.
+        num_finalists: Draws that are trained from fresh weights.
+        num_epochs_trial: Passes of the first of these trainings.
+        num_queries: Short trainings by which the posterior of values learns.
+        num_epochs_query: Passes of each.
+        num_epochs_darts: Passes of DARTS over its half.
+        num_epochs_paths: Passes of uniform paths.
+        num_candidates: Random cells that are compared by the weights of uniform paths.
+        learning_rate: Step size of Adam for all weights but those of DARTS, whose are its paper's.
+    """
+
+    num_seeds: int = 5
+    num_data: int = 25_000
+    num_epochs: int = 20
+    num_finalists: int = 8
+    num_epochs_trial: int = 2
+    num_queries: int = 40
+    num_epochs_query: int = 2
+    num_epochs_darts: int = 14
+    num_epochs_paths: int = 40
+    num_candidates: int = 200
+    learning_rate: float = 3e-3
+
+
+def make_network(full: bool) -> nn.Module:
+    """Return the relaxed proxy network."""
+    return spaces.nasbench201_space(10, num_cells=1, affine=full, statistics=full)
+
+
+def recipe(settings: Settings) -> Recipe:
+    """Return the training of all networks."""
+    return Recipe(
+        likelihoods.Categorical(),
+        learning_rate=settings.learning_rate,
+        augment=AUGMENT,
+        precision=PRECISION,
+    )
+
+
+def posterior(
+    data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
+) -> dict[str, Any]:
+    """Search with the posterior."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CollapseWarning)
+        found = search_structure(
+            make_network,
+            data,
+            likelihood=likelihoods.Categorical(),
+            settings=SearchSettings(
+                shared=True,
+                num_epochs=settings.num_epochs,
+                num_epochs_after=1,
+                learning_rate=settings.learning_rate,
+                gate_learning_rate=0.1,
+                warm_up=0.75,
+                num_finalists=settings.num_finalists,
+                num_epochs_trial=settings.num_epochs_trial,
+                precision=PRECISION,
+                augment=AUGMENT,
+                seed=seed,
+            ),
+            folder=folder / f"posterior-{seed}",
+            progress=False,
+        )
+    return {
+        POSTERIOR: text(found.architecture),
+        MODE: text(found.candidates[0][0]),
+        "warnings": [str(w.message) for w in caught if w.category is CollapseWarning],
+        "entropy": found.report.entropy,
+        "trials": [[text(a), n, v] for a, n, v in found.trials],
+    }
+
+
+def values(
+    data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
+) -> dict[str, Any]:
+    """Search with the posterior of values."""
+    with seeded(substream(seed, "split")):
+        train, held = split(data, 0.1)
+
+    def measure(architecture: Architecture) -> float:
+        trained = train_plain_architecture(
+            make_network,
+            architecture,
+            train,
+            recipe=recipe(settings),
+            num_epochs=settings.num_epochs_query,
+            name="query",
+            seed=seed,
+        )
+        return mean_log_likelihood(trained.network.eval(), trained.likelihood, held)
+
+    found = search_by_queries(
+        candidates(),
+        measure,
+        num_queries=settings.num_queries,
+        num_initial=settings.num_queries // 4,
+        seed=seed,
+    )
+    measured = zip(found.architectures, found.values, strict=True)
+    return {VALUES: text(found.best()), "queries": [[text(a), v] for a, v in measured]}
+
+
+@functools.cache
+def candidates() -> Candidates:
+    """Return all cells, those that are the same function as one."""
+    edges = find_edges(spaces.nasbench201_cell(1), granularity="operation")
+    names = [group.name for group in edges.operations]
+    cells = [
+        Architecture(dict(zip(names, chosen, strict=True)))
+        for chosen in itertools.product(*[group.labels for group in edges.operations])
+    ]
+    return Candidates(spaces.nasbench201_cell(1), cells)
+
+
+def darts(
+    data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
+) -> dict[str, Any]:
+    """Search with DARTS."""
+    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    edges = find_edges(network, granularity="operation")
+    with seeded(substream(seed, "darts")), torch.enable_grad():
+        logits, _ = search_operations(
+            network, edges, data, recipe(settings), settings.num_epochs_darts, DartsSettings()
+        )
+    chances = {name: value.softmax(-1) for name, value in logits.items()}
+    largest = {g.name: g.labels[int(chances[g.name].argmax())] for g in edges.operations}
+    mean = torch.stack(list(chances.values())).mean(0)
+    return {
+        DARTS: text(strongest_operations(edges, chances)),
+        DARTS_ALL: text(Architecture(largest)),
+        "mean_probability": dict(zip(edges.operations[0].labels, mean.tolist(), strict=True)),
+    }
+
+
+def paths(
+    data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
+) -> dict[str, Any]:
+    """Search with uniform paths."""
+    result = single_path(
+        make_network,
+        data,
+        recipe=recipe(settings),
+        num_epochs=settings.num_epochs_paths,
+        num_candidates=settings.num_candidates,
+        num_epochs_after=0,
+        seed=seed,
+    )
+    assert isinstance(result.choice, Architecture)
+    return {PATHS: text(result.choice)}
+
+
+def text(architecture: Architecture) -> str:
+    """Return the name of a cell in the benchmark."""
+    return spaces.architecture_to_string(architecture)
+
+
+SEARCHES = {"posterior": posterior, "values": values, "darts": darts, "paths": paths}
+
+
+def run(
+    table: Path,
+    root: str | None,
+    settings: Settings,
+    folder: Path,
+    *,
+    command: str,
+    only: str | None,
+) -> Path | None:
+    """Run all searches (or the one named) and write the record, where all of them are there."""
+    torch.set_num_threads(1)
+    with table.open() as file:
+        accuracy = {r["arch"]: float(r["test_acc_200ep"]) for r in csv.DictReader(file)}
+    x, y = cifar10(root)
+    data = functional.avg_pool2d(x[: settings.num_data], 2), y[: settings.num_data]
+    parts = folder / ".nasbench201_shared"
+    parts.mkdir(parents=True, exist_ok=True)
+    about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
+    cell = spaces.nasbench201_cell(1)
+    known: dict[tuple[str, int], dict[str, Any]] = {}
+    for seed in range(settings.num_seeds):
+        for name, search in SEARCHES.items():
+            path = parts / f"{name}-{seed}.json"
+            content = json.loads(path.read_text()) if path.exists() else {}
+            if content.get("about") != about:
+                if only not in (None, name):
+                    continue
+                started, core_started = time.perf_counter(), time.process_time()
+                found = search(data, settings, seed, parts)
+                seconds = time.perf_counter() - started
+                core = time.process_time() - core_started
+                content = {"about": about, "found": found, "seconds": seconds, "core": core}
+                write_json(path, content)
+                print(f"{name}, seed {seed}: {found}, {core:.0f} core seconds", flush=True)
+            known[name, seed] = content
+    if len(known) < len(SEARCHES) * settings.num_seeds:
+        return None
+    seeds = list(range(settings.num_seeds))
+    edges = find_edges(cell, granularity="operation")
+    rows = []
+    for name, methods in {
+        "posterior": (POSTERIOR, MODE),
+        "values": (VALUES,),
+        "darts": (DARTS, DARTS_ALL),
+        "paths": (PATHS,),
+    }.items():
+        for method in methods:
+            cells = [known[name, seed]["found"][method] for seed in seeds]
+            dead = [not is_connected(cell, spaces.architecture_from_string(c)) for c in cells]
+            metrics = {
+                "test_accuracy": [
+                    DEAD if gone else accuracy[c] for c, gone in zip(cells, dead, strict=True)
+                ],
+                "dead": [float(gone) for gone in dead],
+                "num_skips": [float(c.count("skip_connect")) for c in cells],
+                "seconds": [known[name, seed]["seconds"] for seed in seeds],
+                "core_seconds": [known[name, seed]["core"] for seed in seeds],
+            }
+            rows.append(row(method, "nasbench201", seeds, metrics, cells=cells))
+    generator = np.random.default_rng(0)
+    drawn = [text(random_architecture(edges, generator)) for _ in range(1000)]
+    rows.append(
+        row(RANDOM, "nasbench201", [0], {"test_accuracy": [accuracy[cell] for cell in drawn]})
+    )
+    largest = Architecture(dict.fromkeys((g.name for g in edges.operations), "nor_conv_3x3"))
+    rows.append(
+        row(
+            "largest cell, no search",
+            "nasbench201",
+            [0],
+            {"test_accuracy": [accuracy[text(largest)]]},
+        )
+    )
+    return write_record(
+        "nasbench201_shared",
+        command=command,
+        settings=dataclasses.asdict(settings) | {"precision": repr(PRECISION)},
+        rows=rows,
+        wall_seconds=sum(content["seconds"] for content in known.values()),
+        folder=folder,
+        found={f"{name}-{seed}": content["found"] for (name, seed), content in known.items()},
+    )
+
+
+def smoke(settings: Settings) -> Settings:
+    """Return settings that take seconds."""
+    return dataclasses.replace(
+        settings,
+        num_seeds=1,
+        num_data=300,
+        num_epochs=4,
+        num_finalists=2,
+        num_epochs_trial=1,
+        num_queries=8,
+        num_epochs_query=1,
+        num_epochs_darts=1,
+        num_epochs_paths=1,
+        num_candidates=10,
+    )
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--table", type=Path, required=True, help="CSV file of the benchmark")
+    parser.add_argument("--root", help="folder with CIFAR-10; or PYRO_RELEVANCE_DATA")
+    parser.add_argument("--seeds", type=int, default=5, help="number of runs of each search")
+    parser.add_argument("--only", choices=list(SEARCHES), help="one search")
+    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    arguments = parser.parse_args()
+    settings = dataclasses.replace(Settings(), num_seeds=arguments.seeds)
+    if arguments.smoke:
+        settings = smoke(settings)
+    path = run(
+        arguments.table,
+        arguments.root,
+        settings,
+        arguments.out,
+        command=" ".join(["python -m analysis.run_nasbench201_shared", *sys.argv[1:]]),
+        only=arguments.only,
+    )
+    print(path or "Some searches are missing: no record yet.")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyro_relevance import (
         augmentation,
+        baselines,
         callbacks,
+        comparison,
         datasets,
         diagnostics,
         distributions,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         priors,
         relaxations,
         relevance,
+        robustness,
         schedules,
         tables,
     )
@@ -65,7 +68,9 @@ __all__ = [
     "ScoreFunctionELBO",
     "apply_mask",
     "augmentation",
+    "baselines",
     "callbacks",
+    "comparison",
     "datasets",
     "derive",
     "diagnostics",
@@ -89,6 +94,7 @@ __all__ = [
     "prune",
     "relaxations",
     "relevance",
+    "robustness",
     "rule_path",
     "save_posterior",
     "schedules",

@@ -68,6 +68,13 @@ def test_the_example_on_images_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.contract
+def test_the_example_of_baselines_runs(tmp_path: Path) -> None:
+    printed = run(block("baselines"), tmp_path)
+    assert printed.count("Cost(") == 4
+    assert "a1 -> h1: " in printed
+
+
+@pytest.mark.contract
 def test_links_point_to_files_that_exist() -> None:
     text = (ROOT / "README.md").read_text()
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)

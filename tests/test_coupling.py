@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import pyro_relevance as pr
-from pyro_relevance import coupling
 from pyro_relevance.cost import count_cost, masked_cost
+from pyro_relevance.coupling import elementwise, layers, moves
 from pyro_relevance.disjoint_sets import DisjointSets
 from pyro_relevance.errors import EdgeError, SurgeryError
 from pyro_relevance.plain_modules import GraphNetwork, name_of_function
@@ -741,8 +741,8 @@ def test_transformers_of_torchvision(make_network, size):
 @pytest.mark.contract
 def test_whatever_is_followed_can_be_written_down():
     followed = {
-        *coupling._MOVES, *coupling._SPATIAL, *coupling._AS_THEY_ARE, *coupling._CONVOLUTIONS,
-        *coupling._ALONG, *coupling._REDUCTIONS, *coupling._POINTWISE, *coupling._CREATED,
+        *moves.MOVES, *elementwise.SPATIAL, *elementwise.AS_THEY_ARE, *layers.CONVOLUTIONS,
+        *elementwise.ALONG, *elementwise.REDUCTIONS, *elementwise.POINTWISE, *elementwise.CREATED,
     }  # fmt: skip
     for name in followed:
         packet = getattr(torch.ops.aten, name, None)

@@ -76,6 +76,21 @@ def test_changes_stay_within_the_bound_and_do_harm():
     assert list(still.values()) == pytest.approx(4 * [error(network, x, y)])
 
 
+@pytest.mark.exact
+def test_a_network_that_reads_nothing_cannot_be_attacked():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.value.expand(len(x), 1)
+
+    x, y = regression()
+    likelihood = pr.likelihoods.Gaussian(0.5)
+    assert torch.equal(fgsm(Constant(), likelihood, x, y, 0.1), x)
+
+
 @pytest.mark.contract
 def test_what_is_refused():
     network, (x, y) = make_network(), regression()

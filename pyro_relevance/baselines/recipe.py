@@ -114,7 +114,7 @@ class StepTimer:
         num_steps: Steps that are timed, after a third as many that are not.
     """
 
-    def __init__(self, num_steps: int = 20) -> None:
+    def __init__(self, num_steps: int = 12) -> None:
         self.num_steps = num_steps
         self.first = num_steps // 3
         self.started = self.seconds = 0.0

@@ -337,7 +337,7 @@ def _plan_darts(order: Order) -> Callable[[Task, float, int], Plan]:
 
 
 def _darts_rule(task: Task) -> Callable[[Edges, Mapping[str, Tensor]], Architecture]:
-    return top_edges if task.space == "darts" else strongest_operations
+    return top_edges if task.cells_of_two_edges else strongest_operations
 
 
 def _run_darts(order: Order) -> Callable[[Task, Plan, int], dict[str, BaselineResult]]:

@@ -16,6 +16,7 @@ from pyro_relevance import datasets, likelihoods, networks
 from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.baselines import Recipe
 from pyro_relevance.cost import num_macs
+from pyro_relevance.graphs import spaces
 from pyro_relevance.images import CIFAR10_SD, MNIST_MEAN, MNIST_SD
 from pyro_relevance.precision import Precision
 from pyro_relevance.priors import DescriptionLengthPrior, GatePrior, IndependentPrior
@@ -35,7 +36,8 @@ class Task:
         name: Name of the task.
         data: The examples; test examples are read once for each finished network.
         recipe: The training that all methods share.
-        space: Name of the space in which architectures are searched, see ``search_run``.
+        make_space: Makes the relaxed network in which architectures are searched, as of
+            ``search_structure``.
         make_network: Makes the network built by people, with fresh weights; ``None`` where there is
             none to cut.
         num_parameters: Most parameters that methods leave that cut weights.
@@ -46,6 +48,8 @@ class Task:
         weight_log_odds: Prior log-odds of the gate of a single weight, in nats.
         granularity: What our search judges beside operations, where weights are not shared.
         shared: Whether the weights of the space are shared by architectures that they do not suit.
+        cells_of_two_edges: Whether DARTS keeps the two strongest edges into each node, as in its
+            paper, instead of the strongest operation of each edge.
         input_unit: A tenth of the range of an input, in the unit of the encoded inputs: the size of
             the changes by which robustness is measured.
     """
@@ -53,7 +57,7 @@ class Task:
     name: str
     data: SearchData
     recipe: Recipe
-    space: str
+    make_space: Callable[[bool], nn.Module]
     make_network: Callable[[], nn.Module] | None = None
     num_parameters: int = 0
     num_macs: int | None = None
@@ -62,12 +66,8 @@ class Task:
     weight_log_odds: float = -1.0
     granularity: tuple[str, ...] = ("unit",)
     shared: bool = False
+    cells_of_two_edges: bool = False
     input_unit: float = 0.1
-
-    @property
-    def make_space(self) -> Callable[[bool], nn.Module]:
-        """Makes the relaxed network."""
-        return make_space(self.space, self.data)
 
     def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
         """Return percent wrong, or the RMSE in the unit of the target.
@@ -137,7 +137,7 @@ def _boston(seed: int) -> Task:
         name="boston",
         data=data,
         recipe=Recipe(likelihoods.Gaussian(0.3), batch_size=100, learning_rate=5e-3),
-        space="mlp",
+        make_space=make_space("mlp", data),
         make_network=lambda: networks.MLP(num_inputs, [50], 1),
         num_parameters=200,
         units=("input", "unit"),
@@ -156,7 +156,8 @@ def _mnist(root: str | Path | None, num_data: int | None) -> Task:
             weight_scale=0.3,
             augment=RandomCrop(1, -MNIST_MEAN[0] / MNIST_SD[0]),
         ),
-        space="lenet",
+        # The widths of LeNet-5, not those of LeNet-5-Caffe: a mixture costs several convolutions.
+        make_space=lambda full: spaces.lenet_space(channels=(6, 16), hidden=84),
         make_network=networks.LeNet300100,
         num_parameters=20_000,
         units=("input", "unit"),
@@ -178,7 +179,8 @@ def _cifar10(name: str, root: str | Path | None, num_data: int | None) -> Task:
         name=name,
         data=data,
         recipe=recipe,
-        space="nasbench201" if name == "nasbench201" else "darts",
+        make_space=make_space("nasbench201" if name == "nasbench201" else "darts", data),
+        cells_of_two_edges=name == "cifar10",
         shared=True,
         # An adversary of images is measured in 256ths; a tenth of the range hides everything.
         input_unit=8 / 255 / CIFAR10_SD[0],

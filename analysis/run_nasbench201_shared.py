@@ -236,6 +236,14 @@ def text(architecture: Architecture) -> str:
 
 SEARCHES = {"posterior": posterior, "values": values, "darts": darts, "paths": paths}
 
+ROWS = {
+    "posterior": (POSTERIOR, MODE),
+    "values": (VALUES,),
+    "darts": (DARTS, DARTS_ALL),
+    "paths": (PATHS,),
+}
+"""Rows of the record by search."""
+
 
 def run(
     table: Path,
@@ -246,7 +254,7 @@ def run(
     command: str,
     only: str | None,
 ) -> Path | None:
-    """Run all searches (or the one named) and write the record, where all of them are there."""
+    """Run all searches (or the one named) and write the record of those that have all seeds."""
     torch.set_num_threads(1)
     with table.open() as file:
         accuracy = {r["arch"]: float(r["test_acc_200ep"]) for r in csv.DictReader(file)}
@@ -272,18 +280,14 @@ def run(
                 write_json(path, content)
                 print(f"{name}, seed {seed}: {found}, {core:.0f} core seconds", flush=True)
             known[name, seed] = content
-    if len(known) < len(SEARCHES) * settings.num_seeds:
-        return None
     seeds = list(range(settings.num_seeds))
+    complete = [name for name in SEARCHES if all((name, seed) in known for seed in seeds)]
+    if not complete:
+        return None
     edges = find_edges(cell, granularity="operation")
     rows = []
-    for name, methods in {
-        "posterior": (POSTERIOR, MODE),
-        "values": (VALUES,),
-        "darts": (DARTS, DARTS_ALL),
-        "paths": (PATHS,),
-    }.items():
-        for method in methods:
+    for name in complete:
+        for method in ROWS[name]:
             cells = [known[name, seed]["found"][method] for seed in seeds]
             dead = [not is_connected(cell, spaces.architecture_from_string(c)) for c in cells]
             metrics = {
@@ -361,7 +365,7 @@ def main() -> None:
         command=" ".join(["python -m analysis.run_nasbench201_shared", *sys.argv[1:]]),
         only=arguments.only,
     )
-    print(path or "Some searches are missing: no record yet.")
+    print(path or "Some seeds are missing: no record yet.")
 
 
 if __name__ == "__main__":

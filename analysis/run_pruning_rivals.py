@@ -177,7 +177,7 @@ EXPERIMENTS: dict[str, Callable[[JudgedImages, Settings, int], Rows]] = {
 def run(
     root: str | None, settings: Settings, folder: Path, *, command: str, only: str | None
 ) -> Path | None:
-    """Run all experiments (or the one named) and write the record, where all of them are there."""
+    """Run all experiments (or the one named); write the record of those that have all seeds."""
     parts = folder / ".pruning_rivals"
     parts.mkdir(parents=True, exist_ok=True)
     images = JudgedImages.load(
@@ -204,11 +204,12 @@ def run(
                 print(f"{name}, seed {seed}: {rows}", flush=True)
             found[name, seed] = content["rows"]
             spent += content["seconds"]
-    if len(found) < len(EXPERIMENTS) * settings.num_seeds:
-        return None
     seeds = list(range(settings.num_seeds))
+    complete = [name for name in EXPERIMENTS if all((name, seed) in found for seed in seeds)]
+    if not complete:
+        return None
     rows = []
-    for name in EXPERIMENTS:
+    for name in complete:
         for method, metrics in found[name, 0].items():
             values = {key: [found[name, seed][method][key] for seed in seeds] for key in metrics}
             rows.append(row(f"{name}: {method}", "mnist", seeds, values))
@@ -257,7 +258,7 @@ def main() -> None:
         command=" ".join(["python -m analysis.run_pruning_rivals", *sys.argv[1:]]),
         only=arguments.only,
     )
-    print(path or "Some runs are missing: no record yet.")
+    print(path or "Some seeds are missing: no record yet.")
 
 
 if __name__ == "__main__":

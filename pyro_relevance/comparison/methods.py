@@ -51,6 +51,7 @@ from pyro_relevance.comparison.tasks import Task
 from pyro_relevance.derivation import derive
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.edges import find_edges
+from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture, is_connected
 from pyro_relevance.graphs.spaces import top_edges
 from pyro_relevance.masks import Mask
@@ -141,6 +142,19 @@ def _of_architectures(task: Task, seed: int) -> float:
             )
         times.append(_of_network(task, small.network.train()))
     return sum(times) / len(times)
+
+
+def _candidates(task: Task, seconds: float, seed: int) -> int:
+    """Number of architectures that can be compared on a tenth of the data by shared weights."""
+    network = fresh(lambda: task.make_space(False), seed).eval()
+    x, y = task.data.train
+    number = min(500, len(x))
+    started = time.perf_counter()
+    mean_log_likelihood(network, task.recipe.likelihood, (x[:number], y[:number]))
+    # The relaxed network computes all operations, a candidate some of them: this is on the safe
+    # side.
+    each = (time.perf_counter() - started) * 0.1 * len(x) / number
+    return max(2, min(NUM_CANDIDATES, int(seconds / each)))
 
 
 def _passes(seconds: float, per_epoch: float) -> int:
@@ -369,9 +383,8 @@ def _plan_single_path(task: Task, seconds: float, seed: int) -> Plan:
         ),
     )
     return {
-        # A tenth of the time is for the comparison of the candidates.
         "num_epochs": _passes(0.4 * seconds, each),
-        "num_candidates": NUM_CANDIDATES,
+        "num_candidates": _candidates(task, 0.1 * seconds, seed),
         "num_epochs_after": _passes(0.5 * seconds, _of_architectures(task, seed)),
     }
 
@@ -428,6 +441,7 @@ def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
         # Four finalists, then two of them for twice as long: eight times the first training.
         return {
             "num_epochs": plan["num_epochs"],
+            "num_candidates": min(30, plan["num_candidates"]),
             "num_epochs_trial": _passes(0.2 * seconds / 8, each),
             "num_epochs_after": _passes(0.3 * seconds, each),
         }
@@ -459,6 +473,7 @@ def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
     )
     return {
         "num_epochs": _passes(0.6 * seconds, each),
+        "num_candidates": min(30, _candidates(task, 0.1 * seconds, seed)),
         "num_epochs_after": _passes(0.3 * seconds, _of_architectures(task, seed)),
     }
 

@@ -7,7 +7,7 @@ record --text_table, latex_table, plots.pareto--> a table and a figure for a pap
 from __future__ import annotations
 
 from pyro_relevance.comparison.methods import METHODS, Method, methods_of
-from pyro_relevance.comparison.runs import Comparison, finished, run_all, run_one
+from pyro_relevance.comparison.runs import Comparison, failures, finished, run_all, run_one
 from pyro_relevance.comparison.tables import comparison_record, latex_table, text_table
 from pyro_relevance.comparison.tasks import TASKS, Task, make_task
 
@@ -18,6 +18,7 @@ __all__ = [
     "Method",
     "Task",
     "comparison_record",
+    "failures",
     "finished",
     "latex_table",
     "make_task",

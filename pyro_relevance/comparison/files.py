@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyro_relevance import plots
 from pyro_relevance._files import replacing
-from pyro_relevance.comparison.runs import Comparison, finished
+from pyro_relevance.comparison.runs import Comparison, failures, finished
 from pyro_relevance.comparison.tables import comparison_record, latex_table, text_table
 from pyro_relevance.records import write_json
 
@@ -33,7 +33,13 @@ def write_comparison(comparison: Comparison, folder: Path, *, command: str) -> s
     seconds = sum(
         60 * run["metrics"]["minutes"] for by_seed in results.values() for run in by_seed.values()
     )
-    record = comparison_record(comparison, results, command=command, wall_seconds=seconds)
+    record = comparison_record(
+        comparison,
+        results,
+        failures=failures(comparison, folder / "runs"),
+        command=command,
+        wall_seconds=seconds,
+    )
     write_json(folder / "record.json", record)
     text = text_table(record)
     for name, content in {"table.txt": text + "\n", "table.tex": latex_table(record)}.items():

@@ -20,16 +20,16 @@ from pyro_relevance.baselines import BaselineResult
 from pyro_relevance.comparison.methods import METHODS, methods_of
 from pyro_relevance.comparison.tasks import TASKS, Task, make_task
 from pyro_relevance.edges import find_edges
+from pyro_relevance.errors import ArchitectureError, DivergenceError
 from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture
-from pyro_relevance.graphs.spaces import architecture_to_string
 from pyro_relevance.masks import Mask
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import Receipt
 from pyro_relevance.records import write_json
 from pyro_relevance.robustness import robustness
 
-__all__ = ["Comparison", "finished", "run_all", "run_one"]
+__all__ = ["Comparison", "failures", "finished", "run_all", "run_one"]
 
 NUM_ROBUST = 1000
 """Test examples on which robustness is measured."""
@@ -124,7 +124,7 @@ def run_one(
         progress: Whether trainings show a progress bar.
 
     Returns:
-        Name of the row -> its metrics, choice and stages.
+        Name of the row -> its metrics, choice and stages; empty where no network was found.
     """
     path = folder / f"{method}-{seed}.json"
     if (known := _read(path, comparison)) is not None:
@@ -145,14 +145,19 @@ def run_one(
         planned = {"plan": plan, "seconds": time.perf_counter() - started}
         write_json(plan_path, {"about": comparison.about(), "results": planned})
     started = time.perf_counter()
-    results = METHODS[method].run(task, planned["plan"], seed)
+    try:
+        results = METHODS[method].run(task, planned["plan"], seed)
+    except (ArchitectureError, DivergenceError) as error:
+        # A method that finds no network has failed; the others go on.
+        write_json(path, {"about": comparison.about(), "results": {}, "failure": str(error)})
+        return {}
     spent = time.perf_counter() - started
     rows = {}
     for name, result in results.items():
         # A control that comes with a method is told its own stages, not the time of both.
         seconds = spent if len(results) == 1 else sum(result.seconds.values())
         times = {"planning": planned["seconds"], "running": seconds, **result.seconds}
-        content = _judged(task, result, seed, comparison.table)
+        content = _judged(task, result, seed)
         content["metrics"] |= {
             "minutes": (planned["seconds"] + seconds) / 60,
             **{f"minutes_{kind}": value / 60 for kind, value in times.items()},
@@ -266,6 +271,22 @@ def finished(comparison: Comparison, folder: Path) -> dict[str, dict[int, dict[s
     return rows
 
 
+def failures(comparison: Comparison, folder: Path) -> dict[str, str]:
+    """Return why runs have found no network, by method and seed.
+
+    Args:
+        comparison: What is compared.
+        folder: Where results are kept.
+    """
+    found = {}
+    for method, seed in comparison.runs():
+        path = folder / f"{method}-{seed}.json"
+        if _read(path, comparison) == {}:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found[f"{method}, seed {seed}"] = str(content["failure"])
+    return found
+
+
 def _read(path: Path, comparison: Comparison) -> dict[str, Any] | None:
     """Return the results in a file of this comparison, or nothing."""
     if not path.exists():
@@ -277,7 +298,7 @@ def _read(path: Path, comparison: Comparison) -> dict[str, Any] | None:
     return results
 
 
-def _judged(task: Task, result: BaselineResult, seed: int, table: str | None) -> dict[str, Any]:
+def _judged(task: Task, result: BaselineResult, seed: int) -> dict[str, Any]:
     """Return the metrics of a result on the test examples, what it chose and how."""
     (x, y), network = task.data.test, result.network.eval()
     density = task.log_likelihood(mean_log_likelihood(network, result.likelihood, (x, y)))
@@ -309,8 +330,6 @@ def _judged(task: Task, result: BaselineResult, seed: int, table: str | None) ->
             "architecture": dict(choice.operations),
             "mask": _as_mask(task, choice).to_json(),
         }
-        if table is not None:
-            metrics["benchmark_accuracy"] = _benchmark(table, choice)
     content["stages"] = [dataclasses.asdict(stage) for stage in result.history]
     return content
 
@@ -323,18 +342,6 @@ def _as_mask(task: Task, architecture: Architecture) -> Mask:
         for group in edges.operations
     }
     return Mask(kept, rule="keep the operations that were chosen")
-
-
-def _benchmark(table: str, architecture: Architecture) -> float:
-    """Return what the benchmark says of a cell: test accuracy after 200 epochs."""
-    import csv
-
-    name = architecture_to_string(architecture)
-    with open(table, encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            if line["arch"] == name:
-                return float(line["test_acc_200ep"])
-    raise ValueError(f"Expected the cell {name} in {table}, but it is not there.")
 
 
 def _network(task: Task, result: BaselineResult, name: str) -> PrunedNetwork:

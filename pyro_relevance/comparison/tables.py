@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyro_relevance.comparison.runs import Comparison
 from pyro_relevance.diagnostics import stability
+from pyro_relevance.graphs import Architecture
+from pyro_relevance.graphs.spaces import architecture_to_string
 from pyro_relevance.masks import Mask
 from pyro_relevance.records import make_record, row
 
@@ -42,20 +45,31 @@ COLUMNS = {
 
 
 def comparison_record(
-    comparison: Comparison, results: Results, *, command: str, wall_seconds: float
+    comparison: Comparison,
+    results: Results,
+    *,
+    failures: Mapping[str, str],
+    command: str,
+    wall_seconds: float,
 ) -> dict[str, Any]:
     """Return the record: one row for each method, metrics with standard errors, stability.
 
     Args:
         comparison: What is compared.
         results: What ``finished`` returned.
+        failures: Why runs have found no network, by their names.
         command: The command that repeats it.
         wall_seconds: Wall time of all runs together.
     """
     rows = []
+    benchmark = _benchmark(comparison.table)
     for name, by_seed in results.items():
         seeds = sorted(by_seed)
-        metrics = [by_seed[seed]["metrics"] for seed in seeds]
+        metrics = [dict(by_seed[seed]["metrics"]) for seed in seeds]
+        if benchmark:
+            for each, seed in zip(metrics, seeds, strict=True):
+                cell = Architecture(by_seed[seed]["choice"]["architecture"])
+                each["benchmark_accuracy"] = benchmark[architecture_to_string(cell)]
         shared = [key for key in metrics[0] if all(key in each for each in metrics)]
         rows.append(
             row(
@@ -78,7 +92,16 @@ def comparison_record(
         settings=settings,
         rows=rows,
         wall_seconds=wall_seconds,
+        failures=dict(failures),
     )
+
+
+def _benchmark(table: str | None) -> dict[str, float]:
+    """Return what the benchmark says of each cell: test accuracy after 200 epochs, in percent."""
+    if table is None:
+        return {}
+    with open(table, encoding="utf-8", newline="") as file:
+        return {line["arch"]: float(line["test_acc_200ep"]) for line in csv.DictReader(file)}
 
 
 def choice_stability(choices: Sequence[Mapping[str, Any] | None]) -> dict[str, float] | None:
@@ -106,13 +129,15 @@ def text_table(record: Mapping[str, Any]) -> str:
     names, cells = _cells(record, "{mean} ± {se}", "{index:.2f} [{lower:.2f}, {upper:.2f}]")
     lines = [["method", *(COLUMNS[_short(name)].heading for name in names), "stability"], *cells]
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return "\n".join(
+    written = [
         "  ".join(
             [line[0].ljust(widths[0])]
             + [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
         ).rstrip()
         for line in lines
-    )
+    ]
+    written += [f"failed: {name}: {why}" for name, why in record.get("failures", {}).items()]
+    return "\n".join(written)
 
 
 def latex_table(record: Mapping[str, Any]) -> str:

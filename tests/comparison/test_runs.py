@@ -11,6 +11,7 @@ import pyro_relevance as pr
 from pyro_relevance.comparison import METHODS, Comparison, finished, make_task, methods_of, run_all
 from pyro_relevance.comparison import runs as module
 from pyro_relevance.comparison.files import write_comparison
+from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.masks import Mask
 from tests.image_files import write_mnist
 
@@ -118,6 +119,23 @@ def test_a_comparison_goes_on_where_it_was_killed(tmp_path, plans, monkeypatch):
     # Fewer methods and seeds are a part of the same.
     part = Comparison("boston", ("dense",), TINY, num_seeds=1)
     assert list(finished(part, tmp_path)) == ["dense"]
+
+
+@pytest.mark.contract
+def test_a_method_that_finds_no_network_is_reported(tmp_path, plans, monkeypatch):
+    def fails(task, plan, seed):
+        raise ArchitectureError("no path was found")
+
+    method = module.METHODS["darts-first"]
+    broken = method.__class__(method.needs, method.plan, fails, method.about)
+    monkeypatch.setitem(module.METHODS, "darts-first", broken)
+    comparison = Comparison("boston", ("darts-first", "dense"), TINY, num_seeds=1)
+    run_all(comparison, tmp_path / "runs", progress=False)
+    run_all(comparison, tmp_path / "runs", progress=False)
+    assert len(plans) == 2
+    text = write_comparison(comparison, tmp_path, command="test")
+    assert "failed: darts-first, seed 0: no path was found" in text
+    assert list(finished(comparison, tmp_path / "runs")) == ["dense"]
 
 
 @pytest.mark.contract

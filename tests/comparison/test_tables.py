@@ -39,7 +39,13 @@ def results():
 @pytest.fixture
 def record():
     comparison = Comparison("boston", ("dense", "magnitude", "filters"), 0.5, num_seeds=2)
-    made = comparison_record(comparison, results(), command="c", wall_seconds=7.0)
+    made = comparison_record(
+        comparison,
+        results(),
+        failures={"darts-first, seed 1": "no path"},
+        command="c",
+        wall_seconds=7.0,
+    )
     return json.loads(json.dumps(made))
 
 
@@ -71,6 +77,7 @@ def test_the_table_can_be_read(record):
     assert "2.250 ± 0.250" in lines[2]
     assert "4.50 ± 0.50" in lines[2]
     assert "100 ± ?" in lines[3]
+    assert lines[4:] == ["failed: darts-first, seed 1: no path"]
 
 
 @pytest.mark.exact
@@ -88,6 +95,22 @@ def test_the_table_goes_into_a_paper(record):
         r"dense & $12{,}345 \pm 0$ & $0.50 \pm 0.00$ & $4.000 \pm 1.000$ & $8.00 \pm 2.00$ & - \\"
     )
     assert all(line.count("&") == 5 for line in lines[4:-2])
+
+
+@pytest.mark.contract
+def test_cells_are_looked_up_in_the_benchmark(tmp_path):
+    from pyro_relevance.graphs.spaces import architecture_from_string
+
+    cell = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    (tmp_path / "table.csv").write_text(f"arch,test_acc_200ep\n{cell},12.5\n")
+    content = results()["filters"][0]
+    content["choice"]["architecture"] = dict(architecture_from_string(cell).operations)
+    comparison = Comparison("nasbench201", ("darts-first",), 1.0, table=str(tmp_path / "table.csv"))
+    found = {"darts-first": {0: content}}
+    made = comparison_record(comparison, found, failures={}, command="c", wall_seconds=1.0)
+    assert made["rows"][0]["metrics"]["benchmark_accuracy"]["mean"] == 12.5
+    assert "benchmark_accuracy" not in content["metrics"]
+    assert "12.50 ± ?" in text_table(made)
 
 
 @pytest.mark.exact

@@ -1,6 +1,6 @@
 """The table of torchvision's networks under random cuts, as Markdown, from its record.
 
-    python -m analysis.table_torchvision
+python -m analysis.table_torchvision
 """
 
 from __future__ import annotations

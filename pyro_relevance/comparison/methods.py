@@ -177,6 +177,17 @@ def _run_dense(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
     return {"dense": dense(_network(task), task.data.train, recipe=task.recipe, seed=seed, **plan)}
 
 
+def _plan_small(task: Task, seconds: float, seed: int) -> Plan:
+    assert task.make_small_network is not None
+    return {"num_epochs": _passes(seconds, _of_network(task, fresh(task.make_small_network, seed)))}
+
+
+def _run_small(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    assert task.make_small_network is not None
+    result = dense(task.make_small_network, task.data.train, recipe=task.recipe, seed=seed, **plan)
+    return {"small": result}
+
+
 def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
     each = _of_network(task, fresh(_network(task), seed))
     return {
@@ -504,6 +515,7 @@ def _run_structure(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
 
 METHODS: dict[str, Method] = {
     "dense": Method("network", _plan_dense, _run_dense, "built by people"),
+    "small": Method("network", _plan_small, _run_small, "built by people, small"),
     "relevance-weights": _by_configuration(
         "relevance-weights", "relevance of weights", "posterior over single weights"
     ),

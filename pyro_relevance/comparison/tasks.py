@@ -40,6 +40,7 @@ class Task:
             ``search_structure``.
         make_network: Makes the network built by people, with fresh weights; ``None`` where there is
             none to cut.
+        make_small_network: Makes a network built by people within these limits, with fresh weights.
         num_parameters: Most parameters that methods leave that cut weights.
         num_macs: Most multiply-accumulates that methods leave that cut units; ``None`` where the
             limit is that of the parameters.
@@ -59,6 +60,7 @@ class Task:
     recipe: Recipe
     make_space: Callable[[bool], nn.Module]
     make_network: Callable[[], nn.Module] | None = None
+    make_small_network: Callable[[], nn.Module] | None = None
     num_parameters: int = 0
     num_macs: int | None = None
     units: tuple[str, ...] = ("unit",)
@@ -139,6 +141,7 @@ def _boston(seed: int) -> Task:
         recipe=Recipe(likelihoods.Gaussian(0.3), batch_size=100, learning_rate=5e-3),
         make_space=make_space("mlp", data),
         make_network=lambda: networks.MLP(num_inputs, [50], 1),
+        make_small_network=lambda: networks.MLP(num_inputs, [13], 1),
         num_parameters=200,
         units=("input", "unit"),
         weight_log_odds=-1.5,
@@ -159,6 +162,7 @@ def _mnist(root: str | Path | None, num_data: int | None) -> Task:
         # The widths of LeNet-5, not those of LeNet-5-Caffe: a mixture costs several convolutions.
         make_space=lambda full: spaces.lenet_space(channels=(6, 16), hidden=84),
         make_network=networks.LeNet300100,
+        make_small_network=lambda: nn.Sequential(nn.Flatten(), networks.MLP(784, [24, 24], 10)),
         num_parameters=20_000,
         units=("input", "unit"),
         unit_prior=DescriptionLengthPrior(0.1),
@@ -191,6 +195,7 @@ def _cifar10(name: str, root: str | Path | None, num_data: int | None) -> Task:
     return dataclasses.replace(
         task,
         make_network=networks.ResNet20,
+        make_small_network=lambda: networks.CifarResNet(1),
         num_parameters=sum(p.numel() for p in network.parameters()) // 2,
         num_macs=num_macs(network, data.train[0][:1]) // 2,
         unit_prior=DescriptionLengthPrior(0.05),

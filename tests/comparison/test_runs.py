@@ -36,6 +36,7 @@ def plans(monkeypatch):
         }
         wanted = {
             "dense": ("num_epochs",),
+            "small": ("num_epochs",),
             "magnitude": ("num_epochs", "num_epochs_round", "num_rounds"),
             "lottery-ticket": ("num_epochs", "num_rounds"),
             "single-path": ("num_epochs", "num_candidates", "num_epochs_after"),
@@ -186,13 +187,14 @@ def test_every_plan_can_be_made_and_run(tmp_path, method):
 def test_images(tmp_path, plans):
     write_mnist(tmp_path, num_train=60, num_test=20)
     comparison = Comparison(
-        "mnist", ("relevance-units", "filters"), TINY, num_seeds=1, root=str(tmp_path)
+        "mnist", ("relevance-units", "filters", "small"), TINY, num_seeds=1, root=str(tmp_path)
     )
     run_all(comparison, tmp_path / "runs", progress=False)
     found = finished(comparison, tmp_path / "runs")
     for name in comparison.methods:
         metrics = found[name][0]["metrics"]
         assert 0 <= metrics["test_error"] <= 100
+        assert metrics["minutes"] > 0
         assert metrics["num_parameters"] <= 20_000
 
 

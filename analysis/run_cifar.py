@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.judged_images import JudgedImages
+from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import filter_ranks, macs_share
 from pyro_relevance import (
@@ -54,7 +54,6 @@ from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.cost import num_macs
 from pyro_relevance.images import cifar10
-from pyro_relevance.records import write_json
 
 DENSE = "dense"
 RELEVANCE = "relevance of channels"
@@ -274,14 +273,14 @@ def run(
         validate=validate,
     )
     precision = Precision(autocast=torch.bfloat16, channels_last=True)
-    about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
+    about = dataclasses.asdict(settings) | {"num_seeds": 0}
     known: dict[tuple[str, int], dict[str, float]] = {}
     for seed in range(settings.num_seeds):
         one = Run(NETWORKS[network], images, settings, precision, device, seed, parts)
         for method in METHODS:
             path = one.path(method, ".json")
-            content = json.loads(path.read_text()) if path.exists() else {}
-            if content.get("about") != about:
+            content = kept(path, about)
+            if content is None:
                 start = method.removesuffix(TUNED)
                 if only not in (None, method) or (start != method and (start, seed) not in known):
                     continue
@@ -289,8 +288,7 @@ def run(
                 for unit in ("seconds", "core_seconds"):
                     earlier = known[start, seed][f"total_{unit}"] if start != method else 0.0
                     metrics[f"total_{unit}"] = metrics[unit] + earlier
-                content = {"about": about, "metrics": metrics}
-                write_json(path, content)
+                content = keep(path, about, metrics=metrics)
                 print(f"{method:40s} seed {seed}  {metrics}", flush=True)
             known[method, seed] = content["metrics"]
     if len(known) < len(METHODS) * settings.num_seeds:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import torch
 from torch import nn
 
 from analysis.judged_images import JudgedImages
+from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from analysis.run_mnist import BLACK, wrong
 from pyro_relevance import (
@@ -53,7 +53,6 @@ from pyro_relevance.derivation import derived_mask
 from pyro_relevance.graphs import Architecture, is_connected, most_probable, spaces
 from pyro_relevance.images import mnist
 from pyro_relevance.posterior import Posterior
-from pyro_relevance.records import write_json
 
 CUT = "operations and units, cut"
 TUNED = "operations and units, trained further"
@@ -216,14 +215,13 @@ def run(
         num_validation=settings.num_validation,
         validate=validate,
     )
-    about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
+    about = dataclasses.asdict(settings) | {"num_seeds": 0}
     found = []
     for seed in range(settings.num_seeds):
         path = parts / f"{seed}.json"
-        content = json.loads(path.read_text()) if path.exists() else {}
-        if content.get("about") != about:
-            content = {"about": about, "result": run_seed(images, settings, seed, parts)}
-            write_json(path, content)
+        content = kept(path, about)
+        if content is None:
+            content = keep(path, about, result=run_seed(images, settings, seed, parts))
         found.append(content["result"])
         print(f"seed {seed}  {content['result']}", flush=True)
     seeds = list(range(settings.num_seeds))

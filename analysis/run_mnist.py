@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from analysis.judged_images import JudgedImages
 from analysis.mnist_points import EXPERIMENTS, Experiment, Point, Settings
+from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import median_within
 from pyro_relevance import (
@@ -44,7 +44,6 @@ from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.images import MNIST_MEAN, MNIST_SD, mnist
 from pyro_relevance.masks import Mask
 from pyro_relevance.posterior import Posterior
-from pyro_relevance.records import write_json
 
 BLACK = -MNIST_MEAN[0] / MNIST_SD[0]
 """Value of the margin of an image, on the scale of the inputs."""
@@ -163,16 +162,15 @@ def run(
             path = parts / f"{slug(point.method)}-{seed}.json"
             about = {"point": dataclasses.asdict(point), "shared": shared}
             about |= {"start": by_method[point.start]} if point.start else {}
-            about = by_method[point.method] = json.loads(json.dumps(about))
-            content = json.loads(path.read_text()) if path.exists() else {}
-            if content.get("about") != about:
+            by_method[point.method] = about
+            content = kept(path, about)
+            if content is None:
                 if only not in (None, point.method):
                     continue
                 metrics = run_point(images, point, experiment, seed, parts)
                 if point.start:
                     metrics["total_seconds"] += known[point.start, seed]["total_seconds"]
-                content = {"about": about, "metrics": metrics}
-                write_json(path, content)
+                content = keep(path, about, metrics=metrics)
                 report(point.method, seed, metrics, experiment)
             known[point.method, seed] = content["metrics"]
     if len(known) < len(settings.points) * settings.num_seeds:

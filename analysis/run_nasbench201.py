@@ -13,7 +13,6 @@ times.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from analysis.nasbench201_table import Table
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import find_edges
 from pyro_relevance.baselines import evolution, random_search
@@ -62,28 +62,33 @@ def run(
     """Run all searches and write the record."""
     torch.set_num_threads(1)
     started = time.perf_counter()
-    with table.open() as file:
-        rows = {line["arch"]: line for line in csv.DictReader(file)}
-    cells = [spaces.architecture_from_string(name) for name in rows]
+    benchmark = Table.read(table)
+    cells = [spaces.architecture_from_string(name) for name in benchmark.rows]
     cell = spaces.nasbench201_cell(1)
     edges, candidates = find_edges(cell, granularity="operation"), Candidates(cell, cells)
-
-    def column(architecture: Architecture, name: str) -> float:
-        return float(rows[spaces.architecture_to_string(architecture)][name])
-
-    def valid(architecture: Architecture) -> float:
-        return column(architecture, "valid_acc_12ep")
 
     most = max(queries)
     searches: dict[str, Callable[[int], QuerySearch]] = {
         IMPROVEMENT: lambda seed: search_by_queries(
-            candidates, valid, num_queries=most, proposal="expected_improvement", seed=seed
+            candidates,
+            benchmark.validation_accuracy,
+            num_queries=most,
+            proposal="expected_improvement",
+            seed=seed,
         ),
         THOMPSON: lambda seed: search_by_queries(
-            candidates, valid, num_queries=most, proposal="thompson", seed=seed
+            candidates,
+            benchmark.validation_accuracy,
+            num_queries=most,
+            proposal="thompson",
+            seed=seed,
         ),
-        EVOLUTION: lambda seed: evolution(edges, valid, num_queries=most, seed=seed),
-        RANDOM: lambda seed: random_search(edges, valid, num_queries=most, seed=seed),
+        EVOLUTION: lambda seed: evolution(
+            edges, benchmark.validation_accuracy, num_queries=most, seed=seed
+        ),
+        RANDOM: lambda seed: random_search(
+            edges, benchmark.validation_accuracy, num_queries=most, seed=seed
+        ),
     }
     found: dict[tuple[str, int], list[float]] = {}
     by_value: dict[tuple[str, int], list[float]] = {}
@@ -95,9 +100,9 @@ def run(
             seconds.setdefault(name, []).append(time.perf_counter() - before)
             for number in queries:
                 best = result.best(number)
-                found.setdefault((name, number), []).append(column(best, "test_acc_200ep"))
+                found.setdefault((name, number), []).append(benchmark.test_accuracy(best))
                 top = result.architectures[int(np.argmax(result.values[:number]))]
-                by_value.setdefault((name, number), []).append(column(top, "test_acc_200ep"))
+                by_value.setdefault((name, number), []).append(benchmark.test_accuracy(top))
         print(f"seed {seed}", flush=True)
     records = []
     for name in searches:
@@ -118,7 +123,7 @@ def run(
             "largest cell, no search",
             "nasbench201",
             [0],
-            {"test_accuracy": [column(largest, "test_acc_200ep")]},
+            {"test_accuracy": [benchmark.test_accuracy(largest)]},
         )
     )
     return write_record(

@@ -17,7 +17,6 @@ The table must be a CSV file with the columns ``arch``, ``valid_acc_12ep``, ``te
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from analysis.nasbench201_table import Table
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import find_edges
 from pyro_relevance.baselines import evolution, random_search, reinforce
@@ -75,16 +75,12 @@ def run(
     """Run all searches and write the record."""
     torch.set_num_threads(1)
     started = time.perf_counter()
-    with table.open() as file:
-        rows = {line["arch"]: line for line in csv.DictReader(file)}
-    mean_macs = statistics.fmean(float(line["macs_m"]) for line in rows.values())
+    benchmark = Table.read(table)
+    mean_macs = statistics.fmean(line["macs_m"] for line in benchmark.rows.values())
     edges = find_edges(spaces.nasbench201_cell(1), granularity="operation")
 
-    def column(architecture: Architecture, name: str) -> float:
-        return float(rows[spaces.architecture_to_string(architecture)][name])
-
     def seconds(architecture: Architecture) -> float:
-        return MEAN_SECONDS * (0.5 + 0.5 * column(architecture, "macs_m") / mean_macs)
+        return MEAN_SECONDS * (0.5 + 0.5 * benchmark.column(architecture, "macs_m") / mean_macs)
 
     # The cheapest cells take half of the mean: no search makes more queries than this.
     most = int(max(budgets) / (0.5 * MEAN_SECONDS))
@@ -92,15 +88,13 @@ def run(
     queries: dict[tuple[str, float], list[float]] = {}
     for seed in range(num_seeds):
         for name, method in METHODS.items():
-            result = method(
-                edges, partial(column, name="valid_acc_12ep"), num_queries=most, seed=seed
-            )
+            result = method(edges, benchmark.validation_accuracy, num_queries=most, seed=seed)
             spent = np.cumsum([seconds(architecture) for architecture in result.architectures])
             for budget in budgets:
                 # The query in which the budget ends is the last one.
                 number = min(int(np.searchsorted(spent, budget)) + 1, most)
                 best = result.best(number)
-                found.setdefault((name, budget), []).append(column(best, "test_acc_200ep"))
+                found.setdefault((name, budget), []).append(benchmark.test_accuracy(best))
                 queries.setdefault((name, budget), []).append(number)
         if seed % 20 == 0:
             print(f"seed {seed}", flush=True)

@@ -22,11 +22,9 @@ Beside them stand random cells and the largest cell, all 3 x 3 convolutions.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import functools
 import itertools
-import json
 import sys
 import time
 import warnings
@@ -39,6 +37,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analysis.nasbench201_table import Table
+from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import Precision, find_edges, likelihoods
 from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
@@ -53,7 +53,6 @@ from pyro_relevance.graphs import Architecture, is_connected, spaces
 from pyro_relevance.images import cifar10
 from pyro_relevance.query_search import Candidates, search_by_queries
 from pyro_relevance.random_state import seeded, substream
-from pyro_relevance.records import write_json
 from pyro_relevance.structure_search import SearchSettings, search_structure
 
 POSTERIOR = "posterior, draws trained for a while"
@@ -256,28 +255,26 @@ def run(
 ) -> Path | None:
     """Run all searches (or the one named) and write the record of those that have all seeds."""
     torch.set_num_threads(1)
-    with table.open() as file:
-        accuracy = {r["arch"]: float(r["test_acc_200ep"]) for r in csv.DictReader(file)}
+    accuracy = {name: row["test_acc_200ep"] for name, row in Table.read(table).rows.items()}
     x, y = cifar10(root)
     data = functional.avg_pool2d(x[: settings.num_data], 2), y[: settings.num_data]
     parts = folder / ".nasbench201_shared"
     parts.mkdir(parents=True, exist_ok=True)
-    about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
+    about = dataclasses.asdict(settings) | {"num_seeds": 0}
     cell = spaces.nasbench201_cell(1)
     known: dict[tuple[str, int], dict[str, Any]] = {}
     for seed in range(settings.num_seeds):
         for name, search in SEARCHES.items():
             path = parts / f"{name}-{seed}.json"
-            content = json.loads(path.read_text()) if path.exists() else {}
-            if content.get("about") != about:
+            content = kept(path, about)
+            if content is None:
                 if only not in (None, name):
                     continue
                 started, core_started = time.perf_counter(), time.process_time()
                 found = search(data, settings, seed, parts)
                 seconds = time.perf_counter() - started
                 core = time.process_time() - core_started
-                content = {"about": about, "found": found, "seconds": seconds, "core": core}
-                write_json(path, content)
+                content = keep(path, about, found=found, seconds=seconds, core=core)
                 print(f"{name}, seed {seed}: {found}, {core:.0f} core seconds", flush=True)
             known[name, seed] = content
     seeds = list(range(settings.num_seeds))

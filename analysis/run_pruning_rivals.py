@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import sys
 import time
@@ -29,12 +28,12 @@ import torch
 from torch import nn
 
 from analysis.judged_images import JudgedImages
+from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from analysis.run_mnist import wrong
 from pyro_relevance import Precision, likelihoods, networks
 from pyro_relevance.baselines import Recipe, dense, magnitude_pruning, random_ticket, ticket_rounds
 from pyro_relevance.images import mnist
-from pyro_relevance.records import write_json
 
 HAN_300100 = "Han, LeNet-300-100"
 HAN_5 = "Han, LeNet-5-Caffe"
@@ -183,24 +182,20 @@ def run(
     images = JudgedImages.load(
         mnist, root, num_data=settings.num_data, num_validation=0, validate=False
     )
-    about = json.loads(json.dumps(dataclasses.asdict(settings) | {"num_seeds": 0}))
+    about = dataclasses.asdict(settings) | {"num_seeds": 0}
     found: dict[tuple[str, int], Rows] = {}
     spent = 0.0
     for name, experiment in EXPERIMENTS.items():
         for seed in range(settings.num_seeds):
             path = parts / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}.json"
-            content = json.loads(path.read_text()) if path.exists() else {}
-            if content.get("about") != about:
+            content = kept(path, about)
+            if content is None:
                 if only not in (None, name):
                     continue
                 started = time.perf_counter()
                 rows = experiment(images, settings, seed)
-                content = {
-                    "about": about,
-                    "rows": rows,
-                    "seconds": time.perf_counter() - started,
-                }
-                write_json(path, content)
+                seconds = time.perf_counter() - started
+                content = keep(path, about, rows=rows, seconds=seconds)
                 print(f"{name}, seed {seed}: {rows}", flush=True)
             found[name, seed] = content["rows"]
             spent += content["seconds"]

@@ -153,8 +153,8 @@ def cut(
     scores = {group.name: torch.zeros(group.shape) for group in own}
     for bound in sorted({float(p) for values in chances.values() for p in values.flatten()}):
         mask = {name: values[0] >= bound for name, values in chances.items()}
-        for name, kept in derived_mask(edges, mask, architecture, own).items():
-            scores[name] = torch.where(kept, torch.tensor(bound), scores[name])
+        for name, above in derived_mask(edges, mask, architecture, own).items():
+            scores[name] = torch.where(above, torch.tensor(bound), scores[name])
     mask = masks.median_probability(scores)
     within = masks.budget(scores, num_parameters=limit, edges=own)
     return prune(plain, own, mask & within, example_input=example), architecture

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pyro_relevance.callbacks import Callback, ProgressBar, TrainingState
 from pyro_relevance.likelihoods import Likelihood
-from pyro_relevance.plain_training import train_plain
+from pyro_relevance.plain_training import FALLING, train_plain
 from pyro_relevance.precision import Precision
 from pyro_relevance.priors import PointWeights
+from pyro_relevance.schedules import Schedules
 
 __all__ = ["Recipe", "StepTimer", "Trained", "fresh"]
 
@@ -37,13 +38,14 @@ class Trained:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The training that all methods of a comparison share: Adam, a cosine to 1 %, a Gaussian prior.
+    """The training that all methods of a comparison share: Adam, and a Gaussian prior.
 
     Args:
         likelihood: Distribution of the target given a network's outputs.
         batch_size: Examples in a step.
         learning_rate: Step size of Adam at the start.
         weight_scale: Prior standard deviation of the weights.
+        schedules: Learning-rate factor by progress; by default a cosine to 1 %.
         augment: Changes the inputs of each minibatch at random.
         precision: How networks are computed while they are trained.
         progress: Whether progress bars are shown.
@@ -53,6 +55,7 @@ class Recipe:
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_scale: float = 1.0
+    schedules: Schedules = FALLING
     augment: Callable[[Tensor], Tensor] | None = None
     precision: Precision = Precision()
     progress: bool = False
@@ -93,6 +96,7 @@ class Recipe:
             learning_rate=self.learning_rate if learning_rate is None else learning_rate,
             zeros=zeros,
             weight_prior=PointWeights(self.weight_scale),
+            schedules=self.schedules,
             augment=self.augment,
             precision=self.precision,
             callbacks=[*self.bars(name), *callbacks],

@@ -189,6 +189,21 @@ EXPERIMENTS: dict[str, Callable[[JudgedImages, Settings, int], Rows]] = {
     ),
 }
 
+_OF_HAN = (
+    "num_data",
+    "num_epochs",
+    "num_epochs_round",
+    "num_rounds",
+    "learning_rate",
+    "weight_scale",
+)
+DEPENDS = {
+    HAN_300100: _OF_HAN,
+    FRANKLE: ("num_data", "num_epochs_ticket", "learning_rate_ticket", "batch_size_ticket"),
+    HAN_5: _OF_HAN,
+}
+"""Settings that a run depends on."""
+
 
 def run(
     root: str | None, settings: Settings, folder: Path, *, command: str, only: str | None
@@ -199,10 +214,10 @@ def run(
     images = JudgedImages.load(
         mnist, root, num_data=settings.num_data, num_validation=0, validate=False
     )
-    about = dataclasses.asdict(settings) | {"num_seeds": 0}
     found: dict[tuple[str, int], Rows] = {}
     spent = 0.0
     for name, experiment in EXPERIMENTS.items():
+        about = {field: getattr(settings, field) for field in DEPENDS[name]}
         for seed in range(settings.num_seeds):
             path = parts / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}.json"
             content = kept(path, about)

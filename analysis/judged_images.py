@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pyro_relevance.images import train_validation
+from pyro_relevance.images import some, train_validation
 
 __all__ = ["JudgedImages"]
 
@@ -51,8 +51,6 @@ class JudgedImages:
         """
         x, y = read(root)
         if not validate:
-            rows = slice(num_data)
-            return cls(x[rows], y[rows], *read(root, train=False), "test")
+            return cls(*some(x, y, num_data), *read(root, train=False), "test")
         train, valid = train_validation(len(x), num_validation, seed=0)
-        train = train[:num_data]
-        return cls(x[train], y[train], x[valid], y[valid], "validation")
+        return cls(*some(x[train], y[train], num_data), x[valid], y[valid], "validation")

@@ -50,7 +50,7 @@ from pyro_relevance.baselines.searching import split, train_plain_architecture
 from pyro_relevance.errors import CollapseWarning
 from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture, is_connected, spaces
-from pyro_relevance.images import cifar10
+from pyro_relevance.images import cifar10, some
 from pyro_relevance.query_search import Candidates, search_by_queries
 from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.structure_search import SearchSettings, search_structure
@@ -256,8 +256,8 @@ def run(
     """Run all searches (or the one named) and write the record of those that have all seeds."""
     torch.set_num_threads(1)
     accuracy = {name: row["test_acc_200ep"] for name, row in Table.read(table).rows.items()}
-    x, y = cifar10(root)
-    data = functional.avg_pool2d(x[: settings.num_data], 2), y[: settings.num_data]
+    x, y = some(*cifar10(root), settings.num_data)
+    data = functional.avg_pool2d(x, 2), y
     parts = folder / ".nasbench201_shared"
     parts.mkdir(parents=True, exist_ok=True)
     about = dataclasses.asdict(settings) | {"num_seeds": 0}

@@ -19,7 +19,7 @@ from pyro_relevance.checkpoint import read_tensors, write_tensors
 from pyro_relevance.data_root import data_root
 from pyro_relevance.errors import CheckpointError, DataError
 
-__all__ = ["cifar10", "image_folder", "mnist", "standardise", "train_validation"]
+__all__ = ["cifar10", "image_folder", "mnist", "some", "standardise", "train_validation"]
 
 MNIST_MEAN, MNIST_SD = (0.1307,), (0.3081,)
 CIFAR10_MEAN, CIFAR10_SD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -195,6 +195,27 @@ def standardise(x: Tensor, mean: tuple[float, ...], sd: tuple[float, ...]) -> Te
         )
     centre, scale = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, sd))
     return x.to(torch.float32).div_(255).sub_(centre).div_(scale)
+
+
+def some(x: Tensor, y: Tensor, num_data: int | None, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return a random choice of images, since those of a folder are sorted by class.
+
+    Args:
+        x: ``(num_images, ...)`` images.
+        y: ``(num_images,)`` classes.
+        num_data: How many, at most; all of them, in their order, where there are no more or for
+            ``None``.
+        seed: Seed of the choice.
+
+    Raises:
+        ValueError: If ``num_data`` is not positive.
+    """
+    if num_data is not None and num_data < 1:
+        raise ValueError(f"Expected at least one image, but got num_data={num_data}.")
+    if num_data is None or num_data >= len(x):
+        return x, y
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:num_data]
+    return x[rows], y[rows]
 
 
 def train_validation(num_data: int, num_validation: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -114,7 +114,8 @@ def image_data(name: str, root: str | Path | None, *, num_data: int | None = Non
     load: Callable[..., tuple[Tensor, Tensor]] = getattr(images, name)
     x, y = load(root)
     test = load(root, train=False)
-    return SearchData(name, (x[:num_data], y[:num_data]), test, likelihoods.Categorical(), 10, None)
+    train = images.some(x, y, num_data)
+    return SearchData(name, train, test, likelihoods.Categorical(), 10, None)
 
 
 def make_space(space: str, data: SearchData) -> Callable[[bool], nn.Module]:

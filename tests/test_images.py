@@ -189,3 +189,21 @@ def test_train_and_validation_rows():
     for number in (0, 20, -1):
         with pytest.raises(ValueError, match=f"between 1 and 19, but got {number}"):
             train_validation(20, number)
+
+
+@pytest.mark.exact
+def test_some_images_are_of_all_classes():
+    # A folder is sorted by class: the first images would be of one class alone.
+    y = torch.arange(10).repeat_interleave(100)
+    x = y.float().reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    few, classes = images.some(x, y, 200)
+    assert few.shape == (200, 1, 2, 2)
+    assert torch.equal(few[:, 0, 0, 0].long(), classes)
+    assert int(classes.bincount(minlength=10).min()) > 5
+    again = images.some(x, y, 200)
+    assert torch.equal(again[1], classes)
+    assert not torch.equal(images.some(x, y, 200, seed=1)[1], classes)
+    for number in (None, 1000, 2000):
+        assert torch.equal(images.some(x, y, number)[1], y)
+    with pytest.raises(ValueError, match="at least one image, but got num_data=0"):
+        images.some(x, y, 0)

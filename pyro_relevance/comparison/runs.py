@@ -23,6 +23,7 @@ from pyro_relevance.edges import find_edges
 from pyro_relevance.errors import ArchitectureError, DivergenceError
 from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture
+from pyro_relevance.images import some
 from pyro_relevance.masks import Mask
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import Receipt
@@ -302,11 +303,10 @@ def _judged(task: Task, result: BaselineResult, seed: int) -> dict[str, Any]:
     """Return the metrics of a result on the test examples, what it chose and how."""
     (x, y), network = task.data.test, result.network.eval()
     density = task.log_likelihood(mean_log_likelihood(network, result.likelihood, (x, y)))
-    some = slice(NUM_ROBUST)
     changed = robustness(
         network,
         result.likelihood,
-        (x[some], y[some]),
+        some(x, y, NUM_ROBUST),
         task.score,
         input_scale=task.input_unit,
         epsilon=task.input_unit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,39 +114,36 @@ class Recipe:
 
 
 class StepTimer:
-    """A callback that times some steps after the first ones, and then stops the run.
+    """A callback that times steps, and then stops the run.
+
+    At least `num_steps` are timed, and up to 200 in two seconds. The median counts: in the first
+    steps memory is laid out and the operators of a step are recorded, which takes as long as many.
 
     Args:
-        num_steps: Steps that are timed, after a third as many that are not.
+        num_steps: Steps that are timed, at least.
     """
 
     def __init__(self, num_steps: int = 12) -> None:
         self.num_steps = num_steps
-        self.first = num_steps // 3
-        self.started = self.seconds = 0.0
-        self.counted = 0
-
-    @property
-    def last(self) -> int:
-        """Number of the last step."""
-        return self.first + self.num_steps
+        self.most = max(num_steps, 200)
+        self.times: list[float] = []
 
     def __call__(self, state: TrainingState) -> bool:
         """Look at the clock."""
-        now = time.perf_counter()
-        if state.step <= max(1, self.first):
-            self.started = now
-            self.counted = 0
-        else:
-            self.counted += 1
-        self.seconds = now - self.started
-        return state.step >= self.last
+        self.times.append(time.perf_counter())
+        number = len(self.times) - 1
+        enough = number >= self.num_steps and self.times[-1] - self.times[0] > 2
+        return enough or number >= self.most
 
     def per_step(self) -> float:
-        """Return the seconds of a step."""
-        if not self.counted:
-            raise ValueError("Expected at least two steps to time, but there was one.")
-        return self.seconds / self.counted
+        """Return the median seconds of a step.
+
+        Raises:
+            ValueError: If there was no step to time.
+        """
+        if len(self.times) < 2:
+            raise ValueError("Expected at least two steps to time one, but there were fewer.")
+        return statistics.median(b - a for a, b in itertools.pairwise(self.times))
 
 
 def fresh(make_network: Callable[[], nn.Module], seed: int) -> nn.Module:

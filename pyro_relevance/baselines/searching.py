@@ -20,7 +20,14 @@ from pyro_relevance.graphs.architectures import Architecture, is_connected
 from pyro_relevance.query_search import QuerySearch
 from pyro_relevance.random_state import seeded, substream
 
-__all__ = ["DEAD", "QueryMethod", "search_by_training", "split", "train_architecture"]
+__all__ = [
+    "train_plain_architecture",
+    "DEAD",
+    "QueryMethod",
+    "search_by_training",
+    "split",
+    "train_architecture",
+]
 
 DEAD = -1e3
 """Value, in nats, of an architecture without a path from input to output."""

@@ -44,7 +44,7 @@ from pyro_relevance.baselines.darts import Order, search_operations
 from pyro_relevance.baselines.filter_pruning import prune_filters
 from pyro_relevance.baselines.random_search import random_architecture
 from pyro_relevance.baselines.recipe import StepTimer, Trained, fresh
-from pyro_relevance.baselines.searching import QueryMethod
+from pyro_relevance.baselines.searching import QueryMethod, train_plain_architecture
 from pyro_relevance.baselines.single_path import train_shared
 from pyro_relevance.callbacks import Callback
 from pyro_relevance.comparison.tasks import Task
@@ -68,7 +68,7 @@ Plan = dict[str, int]
 
 NUM_ROUNDS = 3
 NUM_TICKETS = 6
-NUM_QUERIES = 20
+NUM_QUERIES, FEWEST_QUERIES = 20, 8
 NUM_CANDIDATES = 100
 
 
@@ -110,7 +110,7 @@ def _seconds_per_epoch(task: Task, train: Callable[[int, list[Callback]], object
     """Time some steps of a training that takes a number of passes and callbacks."""
     timer = StepTimer()
     steps = _steps_per_epoch(task)
-    train(math.ceil(timer.last / steps), [timer])
+    train(math.ceil((timer.most + 1) / steps), [timer])
     return timer.per_step() * steps
 
 
@@ -127,21 +127,45 @@ def _of_network(task: Task, network: nn.Module) -> float:
     )
 
 
-def _of_architectures(task: Task, seed: int) -> float:
-    """Mean time of two random architectures."""
+def _architectures(task: Task, number: int, seed: int) -> list[Architecture]:
+    """Random architectures with a path from input to output."""
     generator, relaxed = np.random.default_rng(seed), task.make_space(True)
     edges = find_edges(relaxed, granularity="operation")
-    times: list[float] = []
-    while len(times) < 2:
+    found: list[Architecture] = []
+    while len(found) < number:
         architecture = random_architecture(edges, generator)
-        if not is_connected(relaxed, architecture):
-            continue
+        if is_connected(relaxed, architecture):
+            found.append(architecture)
+    return found
+
+
+def _of_architectures(task: Task, seed: int) -> float:
+    """Mean time of two random architectures."""
+    relaxed, times = task.make_space(True), []
+    for architecture in _architectures(task, 2, seed):
         with seeded(seed):
             small = derive(
                 relaxed, architecture, example_input=task.data.train[0][:2], weights="fresh"
             )
         times.append(_of_network(task, small.network.train()))
     return sum(times) / len(times)
+
+
+def _of_a_query(task: Task, seed: int) -> float:
+    """Time of a query with a few steps: what each costs beside its passes."""
+    (architecture,) = _architectures(task, 1, seed)
+    (x, y), number = task.data.train, task.recipe.batch_size
+    started = time.perf_counter()
+    train_plain_architecture(
+        task.make_space,
+        architecture,
+        (x[:number], y[:number]),
+        recipe=task.recipe,
+        num_epochs=6,  # steps; their operators are recorded in the first ones
+        name="query",
+        seed=seed,
+    )
+    return time.perf_counter() - started
 
 
 def _candidates(task: Task, seconds: float, seed: int) -> int:
@@ -406,11 +430,14 @@ def _run_single_path(task: Task, plan: Plan, seed: int) -> dict[str, BaselineRes
 
 
 def _plan_queries(task: Task, seconds: float, seed: int) -> Plan:
-    each = _of_architectures(task, seed)
+    each, beside = _of_architectures(task, seed), _of_a_query(task, seed)
+    least = beside + 0.8 * each  # a fifth of the data is held out
+    # Short of time, fewer architectures are measured rather than all of them for nothing.
+    number = min(NUM_QUERIES, max(FEWEST_QUERIES, int(0.6 * seconds / least)))
     return {
-        "num_queries": NUM_QUERIES,
-        "num_epochs_query": _passes(0.5 * seconds / NUM_QUERIES / 0.8, each),
-        "num_epochs_after": _passes(0.5 * seconds, each),
+        "num_queries": number,
+        "num_epochs_query": _passes(0.6 * seconds / number - beside, 0.8 * each),
+        "num_epochs_after": _passes(0.4 * seconds, each),
     }
 
 

@@ -1,0 +1,243 @@
+"""Methods that start from a network built by people, with a budget of seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from pyro_relevance.baselines import (
+    BaselineResult,
+    Configuration,
+    configurations,
+    dense,
+    filter_pruning,
+    fit_and_cut,
+    lottery_ticket,
+    magnitude_pruning,
+    random_ticket,
+)
+from pyro_relevance.baselines.configurations import fit_configuration
+from pyro_relevance.baselines.filter_pruning import prune_filters
+from pyro_relevance.baselines.recipe import fresh
+from pyro_relevance.comparison.method import Method, Plan
+from pyro_relevance.comparison.pace import (
+    passes,
+    seconds_of_network,
+    seconds_per_epoch,
+)
+from pyro_relevance.comparison.tasks import Task
+from pyro_relevance.masks import Mask
+
+__all__ = ["CUTTING"]
+
+NUM_ROUNDS = 3
+NUM_TICKETS = 6
+
+
+def _network(task: Task) -> Callable[[], nn.Module]:
+    assert task.make_network is not None
+    return task.make_network
+
+
+def _plan_dense(task: Task, seconds: float, seed: int) -> Plan:
+    return {"num_epochs": passes(seconds, seconds_of_network(task, fresh(_network(task), seed)))}
+
+
+def _run_dense(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    return {"dense": dense(_network(task), task.data.train, recipe=task.recipe, seed=seed, **plan)}
+
+
+def _plan_small(task: Task, seconds: float, seed: int) -> Plan:
+    assert task.make_small_network is not None
+    return {
+        "num_epochs": passes(
+            seconds, seconds_of_network(task, fresh(task.make_small_network, seed))
+        )
+    }
+
+
+def _run_small(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    assert task.make_small_network is not None
+    result = dense(task.make_small_network, task.data.train, recipe=task.recipe, seed=seed, **plan)
+    return {"small": result}
+
+
+def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
+    each = seconds_of_network(task, fresh(_network(task), seed))
+    return {
+        "num_epochs": passes(0.4 * seconds, each),
+        "num_epochs_round": passes(0.6 * seconds / NUM_ROUNDS, each),
+        "num_rounds": NUM_ROUNDS,
+    }
+
+
+def _density(task: Task) -> float:
+    """Share of the weights that the limit on parameters leaves when all biases are kept."""
+    parameters = list(_network(task)().parameters())
+    weights = sum(p.numel() for p in parameters if p.ndim > 1)
+    others = sum(p.numel() for p in parameters if p.ndim <= 1)
+    return math.floor(task.num_parameters - others) / weights
+
+
+def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    result = magnitude_pruning(
+        _network(task),
+        task.data.train,
+        recipe=task.recipe,
+        density=_density(task),
+        seed=seed,
+        **plan,
+    )
+    return {"magnitude": result}
+
+
+def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
+    each = seconds_of_network(task, fresh(_network(task), seed))
+    return {
+        "num_epochs": passes(seconds / (NUM_TICKETS + 1), each),
+        "num_rounds": NUM_TICKETS,
+    }
+
+
+def _run_tickets(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    winner = lottery_ticket(
+        _network(task),
+        task.data.train,
+        recipe=task.recipe,
+        density=_density(task),
+        seed=seed,
+        **plan,
+    )
+    assert isinstance(winner.choice, Mask)
+    control = random_ticket(
+        _network(task),
+        task.data.train,
+        recipe=task.recipe,
+        mask=winner.choice,
+        num_epochs=plan["num_epochs"],
+        seed=seed,
+    )
+    # The control trains once what the winner found: it has the winner's costs before that.
+    before = [dataclasses.replace(s, kind="search") for s in winner.history[:-1]]
+    control = dataclasses.replace(control, history=(*before, *control.history))
+    return {"lottery-ticket": winner, "random-ticket": control}
+
+
+def _limit(task: Task) -> dict[str, int]:
+    if task.num_macs is None:
+        return {"num_parameters": task.num_parameters}
+    return {"num_macs": task.num_macs}
+
+
+def _plan_filters(task: Task, seconds: float, seed: int) -> Plan:
+    network = fresh(_network(task), seed)
+    small, _ = prune_filters(network, task.data.train[0][:2], **_limit(task))
+    return {
+        "num_epochs": passes(0.4 * seconds, seconds_of_network(task, network)),
+        "num_epochs_after": passes(0.6 * seconds, seconds_of_network(task, small)),
+    }
+
+
+def _run_filters(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    result = filter_pruning(
+        _network(task), task.data.train, recipe=task.recipe, seed=seed, **plan, **_limit(task)
+    )
+    return {"filters": result}
+
+
+def _configuration(task: Task, name: str) -> Configuration:
+    if name == "relevance of units":
+        return Configuration(
+            task.units,
+            task.unit_prior,
+            noise="per_example",
+            gate_learning_rate=0.1,
+            initial_log_odds=2.0,
+        )
+    return configurations(task.weight_log_odds, units=task.units)[name]
+
+
+def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
+    def plan(task: Task, seconds: float, seed: int) -> Plan:
+        configuration = _configuration(task, name)
+        each = seconds_per_epoch(
+            task,
+            lambda num_epochs, callbacks: fit_configuration(
+                _network(task),
+                task.data.train,
+                recipe=task.recipe,
+                configuration=configuration,
+                num_epochs=num_epochs,
+                callbacks=callbacks,
+                seed=seed,
+            ),
+        )
+        if configuration.granularity == ("weight",):
+            small = fresh(_network(task), seed)
+        else:
+            limit = _limit(task)
+            small, _ = prune_filters(fresh(_network(task), seed), task.data.train[0][:2], **limit)
+        return {
+            "num_epochs": passes(0.6 * seconds, each),
+            "num_epochs_after": passes(0.4 * seconds, seconds_of_network(task, small)),
+        }
+
+    return plan
+
+
+def _run_configuration(
+    row: str, name: str
+) -> Callable[[Task, Plan, int], dict[str, BaselineResult]]:
+    def run(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+        configuration = _configuration(task, name)
+        of_weights = configuration.granularity == ("weight",)
+        limit = {"num_parameters": task.num_parameters} if of_weights else _limit(task)
+        result = fit_and_cut(
+            _network(task),
+            task.data.train,
+            recipe=task.recipe,
+            configuration=configuration,
+            seed=seed,
+            **plan,
+            **limit,
+        )
+        return {row: result}
+
+    return run
+
+
+def _by_configuration(row: str, name: str, about: str) -> Method:
+    return Method("network", _plan_configuration(name), _run_configuration(row, name), about)
+
+
+CUTTING: dict[str, Method] = {
+    "dense": Method("network", _plan_dense, _run_dense, "built by people"),
+    "small": Method("network", _plan_small, _run_small, "built by people, small"),
+    "relevance-weights": _by_configuration(
+        "relevance-weights", "relevance of weights", "posterior over single weights"
+    ),
+    "relevance-units": _by_configuration(
+        "relevance-units", "relevance of units", "posterior over inputs, units or channels"
+    ),
+    "magnitude": Method("network", _plan_magnitude, _run_magnitude, "Han et al. 2015"),
+    "filters": Method("network", _plan_filters, _run_filters, "Li et al. 2017"),
+    "lottery-ticket": Method(
+        "network", _plan_tickets, _run_tickets, "Frankle and Carbin 2019, with its control"
+    ),
+    "sparse-vd": _by_configuration(
+        "sparse-vd", "sparse variational dropout", "Molchanov et al. 2017"
+    ),
+    "hard-concrete-l0": _by_configuration(
+        "hard-concrete-l0", "hard concrete L0", "Louizos et al. 2018"
+    ),
+    "normal-jeffreys": _by_configuration(
+        "normal-jeffreys", "group normal-Jeffreys", "Louizos et al. 2017"
+    ),
+    "gumbel-no-kl": _by_configuration(
+        "gumbel-no-kl", "Gumbel-softmax without KL", "gates without a prior"
+    ),
+}
+"""Methods by name."""

@@ -1,0 +1,35 @@
+"""What a comparison asks of a method: a plan for a time, and a run of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pyro_relevance.baselines import (
+    BaselineResult,
+)
+from pyro_relevance.comparison.tasks import Task
+
+__all__ = ["Method", "Plan"]
+
+Plan = dict[str, int]
+"""Numbers of passes and queries by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of a comparison.
+
+    Args:
+        needs: ``"network"``: it starts from the network built by people; ``"space"``: it searches.
+        plan: From task, seconds and seed to a plan.
+        run: From task, plan and seed to results, by the name of the row; a control that needs what
+            the method found has a row of its own.
+        about: What it is, for a table.
+    """
+
+    needs: Literal["network", "space"]
+    plan: Callable[[Task, float, int], Plan]
+    run: Callable[[Task, Plan, int], dict[str, BaselineResult]]
+    about: str

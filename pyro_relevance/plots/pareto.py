@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -88,18 +89,29 @@ def pareto(
             points.append((across["mean"], up["mean"]))
         best = front(points)
         ax.plot(*zip(*best, strict=True), color=GREY, linewidth=0.8, zorder=0)
-        values = [point[0] for point in points]
-        if min(values) > 0 and max(values) / min(values) >= 10:
+        if _is_wide([point[0] for point in points]):
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-            ax.xaxis.set_minor_formatter(NullFormatter())
+            _label(ax.xaxis)
+        if _is_wide([point[1] for point in points]):
+            ax.set_yscale("log")
+            _label(ax.yaxis)
         ax.set_xlabel(_LABELS.get(name, name))
     panels[0].set_ylabel(_LABELS.get(y, y))
     figure.legend(
         list(handles.values()), list(handles), loc="outside right upper", handletextpad=0.2
     )
     return figure
+
+
+def _is_wide(values: list[float]) -> bool:
+    return min(values) > 0 and max(values) / min(values) >= 10
+
+
+def _label(axis: Axis) -> None:
+    """Write numbers at a logarithmic axis instead of powers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

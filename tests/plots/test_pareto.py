@@ -52,6 +52,15 @@ def test_it_can_be_saved_and_changes_no_setting(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.contract
+def test_an_outlier_does_not_hide_the_others():
+    wide = record()
+    wide["rows"][2]["metrics"]["test_error"] = metric([50.0, 60.0])
+    axes = plots.pareto(wide).get_axes()
+    assert [ax.get_yscale() for ax in axes] == ["log", "log"]
+    assert plots.pareto(record()).get_axes()[0].get_yscale() == "linear"
+
+
 @pytest.mark.exact
 def test_the_front():
     assert front([(1.0, 1.0)]) == [(1.0, 1.0)]

@@ -42,27 +42,26 @@ def _network(task: Task) -> Callable[[], nn.Module]:
     return task.make_network
 
 
-def _plan_dense(task: Task, seconds: float, seed: int) -> Plan:
-    return {"num_epochs": passes(seconds, seconds_of_network(task, fresh(_network(task), seed)))}
+def _by_people(
+    row: str, make_network: Callable[[Task], Callable[[], nn.Module]], about: str
+) -> Method:
+    """A network that is trained as it is."""
+
+    def plan(task: Task, seconds: float, seed: int) -> Plan:
+        network = fresh(make_network(task), seed)
+        return {"num_epochs": passes(seconds, seconds_of_network(task, network))}
+
+    def run(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+        return {
+            row: dense(make_network(task), task.data.train, recipe=task.recipe, seed=seed, **plan)
+        }
+
+    return Method("network", plan, run, about)
 
 
-def _run_dense(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
-    return {"dense": dense(_network(task), task.data.train, recipe=task.recipe, seed=seed, **plan)}
-
-
-def _plan_small(task: Task, seconds: float, seed: int) -> Plan:
+def _small_network(task: Task) -> Callable[[], nn.Module]:
     assert task.make_small_network is not None
-    return {
-        "num_epochs": passes(
-            seconds, seconds_of_network(task, fresh(task.make_small_network, seed))
-        )
-    }
-
-
-def _run_small(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
-    assert task.make_small_network is not None
-    result = dense(task.make_small_network, task.data.train, recipe=task.recipe, seed=seed, **plan)
-    return {"small": result}
+    return task.make_small_network
 
 
 def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
@@ -214,8 +213,8 @@ def _by_configuration(row: str, name: str, about: str) -> Method:
 
 
 CUTTING: dict[str, Method] = {
-    "dense": Method("network", _plan_dense, _run_dense, "built by people"),
-    "small": Method("network", _plan_small, _run_small, "built by people, small"),
+    "dense": _by_people("dense", _network, "built by people"),
+    "small": _by_people("small", _small_network, "built by people, small"),
     "relevance-weights": _by_configuration(
         "relevance-weights", "relevance of weights", "posterior over single weights"
     ),

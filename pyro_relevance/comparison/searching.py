@@ -94,9 +94,10 @@ def _run_darts(order: Order) -> Callable[[Task, Plan, int], dict[str, BaselineRe
     return run
 
 
-def _plan_single_path(task: Task, seconds: float, seed: int) -> Plan:
+def _seconds_of_paths(task: Task, seed: int) -> float:
+    """Seconds of a pass along uniform single paths."""
     network = fresh(lambda: task.make_space(False), seed)
-    each = seconds_per_epoch(
+    return seconds_per_epoch(
         task,
         lambda num_epochs, callbacks: train_shared(
             network,
@@ -106,8 +107,11 @@ def _plan_single_path(task: Task, seconds: float, seed: int) -> Plan:
             callbacks=callbacks,
         ),
     )
+
+
+def _plan_single_path(task: Task, seconds: float, seed: int) -> Plan:
     return {
-        "num_epochs": passes(0.4 * seconds, each),
+        "num_epochs": passes(0.4 * seconds, _seconds_of_paths(task, seed)),
         "num_candidates": number_of_candidates(task, 0.1 * seconds, seed),
         "num_epochs_after": passes(0.5 * seconds, seconds_of_architectures(task, seed)),
     }
@@ -161,17 +165,17 @@ def _structure_settings(task: Task, plan: Mapping[str, int], seed: int) -> Searc
 
 
 def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
-    network = fresh(lambda: task.make_space(False), seed)
+    num_candidates = min(30, number_of_candidates(task, 0.1 * seconds, seed))
     if task.shared:
-        plan = _plan_single_path(task, seconds, seed)
         each = seconds_of_architectures(task, seed)
         # Four finalists, then two of them for twice as long: eight times the first training.
         return {
-            "num_epochs": plan["num_epochs"],
-            "num_candidates": min(30, plan["num_candidates"]),
+            "num_epochs": passes(0.4 * seconds, _seconds_of_paths(task, seed)),
+            "num_candidates": num_candidates,
             "num_epochs_trial": passes(0.2 * seconds / 8, each),
             "num_epochs_after": passes(0.3 * seconds, each),
         }
+    network = fresh(lambda: task.make_space(False), seed)
     edges = find_edges(
         network,
         granularity=("operation", *task.granularity),
@@ -200,7 +204,7 @@ def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
     )
     return {
         "num_epochs": passes(0.6 * seconds, each),
-        "num_candidates": min(30, number_of_candidates(task, 0.1 * seconds, seed)),
+        "num_candidates": num_candidates,
         "num_epochs_after": passes(0.3 * seconds, seconds_of_architectures(task, seed)),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pyro_relevance import datasets, likelihoods, networks
 from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.baselines import Recipe
 from pyro_relevance.cost import num_macs
+from pyro_relevance.data_root import data_root
 from pyro_relevance.graphs import spaces
 from pyro_relevance.images import CIFAR10_SD, MNIST_MEAN, MNIST_SD
 from pyro_relevance.precision import Precision
@@ -154,10 +156,16 @@ def _boston(seed: int) -> Task:
     )
 
 
+@functools.lru_cache(maxsize=1)
+def _images(name: str, root: Path, num_data: int | None) -> SearchData:
+    """Read a data set once for all runs of a process."""
+    return image_data(name, root, num_data=num_data)
+
+
 def _mnist(root: str | Path | None, num_data: int | None) -> Task:
     return Task(
         name="mnist",
-        data=image_data("mnist", root, num_data=num_data),
+        data=_images("mnist", data_root(root, "MNIST"), num_data),
         recipe=Recipe(
             likelihoods.Categorical(),
             learning_rate=2e-3,
@@ -177,7 +185,7 @@ def _mnist(root: str | Path | None, num_data: int | None) -> Task:
 
 
 def _cifar10(name: str, root: str | Path | None, num_data: int | None) -> Task:
-    data = image_data("cifar10", root, num_data=num_data)
+    data = _images("cifar10", data_root(root, "CIFAR-10"), num_data)
     recipe = Recipe(
         likelihoods.Categorical(),
         weight_scale=0.3,

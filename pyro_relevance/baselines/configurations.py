@@ -25,6 +25,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from pyro_relevance import guides, masks, relevance
+from pyro_relevance.baselines.filter_pruning import the_limit
 from pyro_relevance.baselines.recipe import Recipe, fresh
 from pyro_relevance.baselines.result import BaselineResult, Stage
 from pyro_relevance.callbacks import Callback
@@ -144,6 +145,7 @@ def fit_and_cut(
     Raises:
         ValueError: If not exactly one limit is given, or it cannot be reached.
     """
+    the_limit(num_parameters, num_macs)  # before any work
     example = data[0][:2]
     fitted = fit_configuration(
         make_network,

@@ -24,7 +24,7 @@ from pyro_relevance.cost import num_parameters as count_parameters
 from pyro_relevance.edges import Edges, find_edges
 from pyro_relevance.masks import Mask
 
-__all__ = ["filter_pruning", "prune_filters"]
+__all__ = ["filter_pruning", "prune_filters", "the_limit"]
 
 
 def filter_pruning(
@@ -58,6 +58,7 @@ def filter_pruning(
         ValueError: If not exactly one limit is given, or it cannot be reached.
     """
     _library()
+    the_limit(num_parameters, num_macs)  # before any work
     trained = recipe.train(
         fresh(make_network, seed), data, num_epochs=num_epochs, name="dense", seed=seed
     )
@@ -89,17 +90,13 @@ def prune_filters(
         ImportError: If torch-pruning is not installed.
         ValueError: If not exactly one limit is given, or it cannot be reached.
     """
-    given = [limit for limit in (num_parameters, num_macs) if limit is not None]
-    if len(given) != 1:
-        raise ValueError(
-            f"Expected exactly one of num_parameters and num_macs, but got {num_parameters} and "
-            f"{num_macs}."
-        )
-    limit = given[0]
+    limit = the_limit(num_parameters, num_macs)
     edges = find_edges(network, example_input=example_input, granularity="unit")
 
     def size(small: nn.Module) -> int:
-        return count_macs(small, example_input) if num_macs else count_parameters(small)
+        return (
+            count_macs(small, example_input) if num_parameters is None else count_parameters(small)
+        )
 
     # The largest share of each layer that fits, to a thousandth.
     fits, large = 999, 0
@@ -117,6 +114,25 @@ def prune_filters(
         else:
             large = middle
     return small, mask
+
+
+def the_limit(num_parameters: int | None, num_macs: int | None) -> int:
+    """Return the one limit that is given.
+
+    Args:
+        num_parameters: Most parameters, or ``None``.
+        num_macs: Most multiply-accumulates, or ``None``.
+
+    Raises:
+        ValueError: If not exactly one of them is given.
+    """
+    given = [limit for limit in (num_parameters, num_macs) if limit is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"Expected exactly one of num_parameters and num_macs, but got {num_parameters} and "
+            f"{num_macs}."
+        )
+    return given[0]
 
 
 def _cut(

@@ -246,6 +246,18 @@ def test_what_is_refused(monkeypatch):
         next(ticket_rounds(make, data, recipe=RECIPE, num_epochs=1, share=1.0))
     with pytest.raises(ValueError, match="exactly one of num_parameters and num_macs"):
         prune_filters(make(), data[0])
+    never = "num_epochs=0 would be refused, if it came to that"
+    for method in (filter_pruning, fit_and_cut):
+        more = {"configuration": configurations(-1.0)["relevance of weights"]}
+        with pytest.raises(ValueError, match="exactly one of num_parameters and num_macs"):
+            method(
+                make,
+                data,
+                recipe=RECIPE,
+                num_epochs=never,
+                num_epochs_after=1,
+                **(more if method is fit_and_cut else {}),
+            )
     with pytest.raises(ValueError, match="a limit that can be reached, but got 3"):
         prune_filters(make(), data[0], num_parameters=3)
     with pytest.raises(ValueError, match="score from"):

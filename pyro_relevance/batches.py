@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-__all__ = ["Batches", "Data", "as_tensors"]
+__all__ = ["Batches", "Data", "as_tensors", "whole_passes"]
 
 Data: TypeAlias = "tuple[Tensor, Tensor] | Dataset[Any] | Sequence[tuple[Tensor, Tensor]]"
 """One pair ``(x, y)``, a map-style data set of such pairs, or a list of pairs, one per chain."""
@@ -53,6 +53,31 @@ def as_tensors(data: Any) -> tuple[Tensor, Tensor]:
     if x.shape[0] == 0:
         raise ValueError("Expected at least one example, but x and y are empty. Pass more rows.")
     return x.detach(), y.detach()
+
+
+def whole_passes(
+    data: tuple[Tensor, Tensor], num_epochs: float
+) -> tuple[tuple[Tensor, Tensor], int]:
+    """Return data and a whole number of passes over them that make up a number of passes.
+
+    Less than one pass is one pass over that share of the examples, evenly spaced (examples may lie
+    sorted by class); more than one is rounded.
+
+    Args:
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        num_epochs: Passes, positive.
+
+    Raises:
+        ValueError: If ``num_epochs`` is not positive.
+    """
+    if not num_epochs > 0:
+        raise ValueError(f"Expected a positive number of passes, but got {num_epochs}.")
+    if num_epochs >= 1:
+        return data, round(num_epochs)
+    x, y = data
+    rows = torch.arange(max(1, round(num_epochs * len(x))), device=x.device)
+    rows = (rows * (len(x) / len(rows))).long()
+    return (x[rows], y[rows]), 1
 
 
 def _stacked(data: Any) -> tuple[Tensor, Tensor]:

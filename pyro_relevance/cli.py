@@ -160,8 +160,15 @@ def _add_search(commands: Any) -> None:
     search.add_argument("--target", metavar="COLUMN", help="the column of the table to predict")
     search.add_argument("--root", type=Path, help="folder of the images; or PYRO_RELEVANCE_DATA")
     search.add_argument("--num-data", type=int, metavar="N", help="training images, at most")
+    search.add_argument(
+        "--size",
+        choices=("small", "full"),
+        default="small",
+        help="of the cells: small for a CPU (default), or full, the sizes of the papers, for a GPU",
+    )
     search.add_argument("--epochs", type=int, help="passes of the search")
     search.add_argument("--epochs-after", type=int, help="passes of the derived network")
+    search.add_argument("--device", default="cpu", help="where to train: cpu (default), cuda, ...")
     search.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/...)")
     search.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     search.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -204,6 +211,7 @@ def _add_compare(commands: Any) -> None:
         metavar="W",
         help="processes among which runs and cores are shared out (default: 1)",
     )
+    compare.add_argument("--device", default="cpu", help="where to train: cpu (default), cuda, ...")
     compare.add_argument("--out", type=Path, metavar="DIR", help="folder (default: runs/compare-*)")
     compare.add_argument("--quiet", action="store_true", help="no progress bar")
     compare.add_argument("--traceback", action="store_true", help="show where an error was raised")
@@ -231,6 +239,7 @@ def _compare(given: argparse.Namespace) -> int:
         root,
         given.num_data,
         None if given.table is None else str(given.table),
+        str(_device(given.device)),
     )
     folder = given.out or Path("runs") / f"compare-{given.task}"
     run_all(comparison, folder / "runs", num_workers=given.workers, progress=not given.quiet)
@@ -244,8 +253,10 @@ def _compare(given: argparse.Namespace) -> int:
 
 def _search(given: argparse.Namespace) -> int:
     from pyro_relevance import datasets, tables
-    from pyro_relevance.search_run import DEFAULTS, image_data, run_search, table_data
+    from pyro_relevance.search_run import default_settings, image_data, run_search, table_data
 
+    device = _device(given.device)
+    defaults = default_settings(given.space, given.size)
     if given.data in ("mnist", "cifar10"):
         data = image_data(given.data, given.root, num_data=given.num_data)
     elif given.data is None and given.target in (None, "MEDV"):
@@ -259,7 +270,7 @@ def _search(given: argparse.Namespace) -> int:
         data = table_data(tables.read_table(Path(given.data), target=given.target), seed=given.seed)
     changed = {"num_epochs": given.epochs, "num_epochs_after": given.epochs_after}
     settings = replace(
-        DEFAULTS[given.space],
+        defaults,
         seed=given.seed,
         **{name: value for name, value in changed.items() if value is not None},
     )
@@ -269,10 +280,11 @@ def _search(given: argparse.Namespace) -> int:
         warnings.simplefilter("ignore", FutureWarning)  # ArviZ and xarray, about their own future
         _, text = run_search(
             given.space,
-            data,
+            data.to(device),
             settings,
             folder,
             command=shlex.join(["pyro-relevance", *sys.argv[1:]]),
+            size=given.size,
             progress=not given.quiet,
         )
     print(text)
@@ -328,6 +340,25 @@ def _table(given: argparse.Namespace) -> int:
     print(table_report(run))
     print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
     return 0
+
+
+def _device(name: str) -> Any:
+    """Return a device that is there.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise ValueError(
+            f"Expected --device to name a device of this machine, such as cpu, but got {name!r}: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    return device
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -13,19 +13,22 @@ __all__ = ["seeded", "substream"]
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None]:
     """Seed torch inside the block and restore its generators afterwards.
 
     Only torch is seeded: neither Pyro nor this library draws from ``random`` or ``numpy.random``.
 
     Args:
         seed: Integer between -2**63 and 2**64 - 1.
-        device: The generator of a CUDA device is seeded and restored too.
+        device: The generator of a CUDA device is seeded and restored too; by default that of the
+            current one, where the process has used CUDA.
 
     Raises:
         ValueError: If ``seed`` is not such an integer.
     """
     number = _checked(seed)
+    if device is None:
+        device = "cuda" if torch.cuda.is_initialized() else "cpu"
     place = torch.device(device)
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         # Not torch.manual_seed: it would reseed every accelerator of the process for good.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,20 @@ from pyro_relevance.records import make_record, row, write_json
 from pyro_relevance.structure_search import SearchResult, SearchSettings, search_structure
 from pyro_relevance.tables import Table
 
-__all__ = ["DEFAULTS", "SearchData", "image_data", "run_search", "table_data"]
+__all__ = [
+    "DEFAULTS",
+    "FULL",
+    "SearchData",
+    "SpaceSize",
+    "default_settings",
+    "image_data",
+    "run_search",
+    "table_data",
+]
+
+SpaceSize = Literal["small", "full"]
+_DARTS_SIZES = {"small": {False: (8, 5), True: (16, 8)}, "full": {False: (16, 8), True: (36, 20)}}
+"""Channels and cells of the search (False) and of the final network (True)."""
 
 _CELLS = SearchSettings(
     shared=True,
@@ -56,6 +69,35 @@ DEFAULTS: dict[str, SearchSettings] = {
 }
 """Settings of each space, for a CPU; the images of the last two are 32 x 32."""
 
+FULL: dict[str, SearchSettings] = {
+    "nasbench201": dataclasses.replace(_CELLS, num_epochs=250, num_epochs_after=200),
+    "darts": dataclasses.replace(_CELLS, num_epochs=50, num_epochs_after=600, batch_size=96),
+}
+"""Settings of the spaces of cells in the sizes of their papers, for a GPU.
+
+Passes, sizes and the batch are those of NAS-Bench-201 (Dong and Yang 2020, tables 1 and 9) and
+DARTS (Liu et al. 2019, appendix A.1 and A.2); optimiser and augmentation are ours (no cutout, no
+drop-path, no auxiliary head).
+"""
+
+
+def default_settings(space: str, size: SpaceSize = "small") -> SearchSettings:
+    """Return the settings of a space.
+
+    Args:
+        space: ``"mlp"``, ``"lenet"``, ``"nasbench201"`` or ``"darts"``.
+        size: ``"small"``, or ``"full"`` for cells in the sizes of their papers.
+
+    Raises:
+        ValueError: If the space has no such size.
+    """
+    known = DEFAULTS if size == "small" else FULL
+    if space not in known:
+        raise ValueError(
+            f"Expected a space with size {size!r} out of {list(known)}, got {space!r}."
+        )
+    return known[space]
+
 
 @dataclass(frozen=True, eq=False)
 class SearchData:
@@ -76,6 +118,19 @@ class SearchData:
     likelihood: Likelihood
     num_outputs: int
     scale: float | None
+
+    def to(self, device: torch.device | str) -> SearchData:
+        """Return the same data on a device.
+
+        Args:
+            device: Where the work is to be done.
+        """
+        (x, y), (x_test, y_test) = self.train, self.test
+        return dataclasses.replace(
+            self,
+            train=(x.to(device), y.to(device)),
+            test=(x_test.to(device), y_test.to(device)),
+        )
 
 
 def table_data(table: Table, *, test_fraction: float = 0.1, seed: int = 0) -> SearchData:
@@ -118,12 +173,15 @@ def image_data(name: str, root: str | Path | None, *, num_data: int | None = Non
     return SearchData(name, train, test, likelihoods.Categorical(), 10, None)
 
 
-def make_space(space: str, data: SearchData) -> Callable[[bool], nn.Module]:
-    """Return what makes the relaxed network of a space for some data.
+def make_space(
+    space: str, data: SearchData, *, size: SpaceSize = "small"
+) -> Callable[[bool], nn.Module]:
+    """Return what makes the relaxed network of a space for some data, where the data are.
 
     Args:
         space: ``"mlp"``, ``"lenet"``, ``"nasbench201"`` or ``"darts"``.
         data: The data.
+        size: ``"small"`` for a CPU, or ``"full"``, the sizes of the papers (of the cells).
 
     Raises:
         ValueError: If the space does not fit the data.
@@ -136,22 +194,27 @@ def make_space(space: str, data: SearchData) -> Callable[[bool], nn.Module]:
             "tables, the others for images."
         )
     channels, outputs = x.shape[1], data.num_outputs
+    large = size == "full"
     makers: dict[str, Callable[[bool], nn.Module]] = {
         "mlp": lambda full: spaces.mlp_space(channels, outputs),
         "lenet": lambda full: spaces.lenet_space(outputs, in_channels=channels, size=x.shape[-1]),
         "nasbench201": lambda full: spaces.nasbench201_space(
-            outputs, in_channels=channels, num_cells=1, affine=full, statistics=full
+            outputs,
+            in_channels=channels,
+            num_cells=5 if large else 1,
+            affine=full,
+            statistics=full,
         ),
         "darts": lambda full: spaces.DartsNetwork(
             outputs,
             in_channels=channels,
-            channels=16 if full else 8,
-            num_cells=8 if full else 5,
+            channels=_DARTS_SIZES[size][full][0],
+            num_cells=_DARTS_SIZES[size][full][1],
             affine=full,
             statistics=full,
         ),
     }
-    return makers[space]
+    return lambda full: makers[space](full).to(x.device)
 
 
 def run_search(
@@ -161,6 +224,7 @@ def run_search(
     folder: Path,
     *,
     command: str,
+    size: SpaceSize = "small",
     progress: bool = True,
 ) -> tuple[SearchResult, str]:
     """Search, test, and write the run folder.
@@ -175,13 +239,14 @@ def run_search(
         settings: The settings.
         folder: The folder; made where it is missing.
         command: The command that repeats the run.
+        size: As of `make_space`.
         progress: Whether progress bars are shown.
 
     Returns:
         The result, and the report as a text.
     """
     started = time.perf_counter()
-    make = make_space(space, data)
+    make = make_space(space, data, size=size)
     result = search_structure(
         make,
         data.train,

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pyro_relevance import guides, masks
 from pyro_relevance.architecture_posterior import draw_architectures
+from pyro_relevance.batches import whole_passes
 from pyro_relevance.callbacks import Callback, ProgressBar
 from pyro_relevance.checkpoint import Checkpoint
 from pyro_relevance.collapse import StructureReport, structure_report, warn_of_collapse
@@ -48,7 +50,9 @@ from pyro_relevance.schedules import Schedules, after, constant, cosine
 from pyro_relevance.surgery import apply_mask, prune
 from pyro_relevance.svi import fit
 
-__all__ = ["SearchResult", "SearchSettings", "search_structure"]
+__all__ = ["Finalists", "SearchResult", "SearchSettings", "search_structure"]
+
+Finalists = Literal["best", "draws"]
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,13 @@ class SearchSettings:
             count the posterior collapses onto an early winner.
         num_candidates: Draws of the posterior that are compared on held-out examples, the most
             probable architectures included.
-        num_finalists: Of these, how many are trained for a while from fresh weights where
+        num_finalists: How many architectures are trained for a while from fresh weights where
             ``shared`` is True.
+        finalists: Which ones: ``"best"``, the candidates that are best by the shared weights, or
+            ``"draws"``, draws of the posterior. The posterior has learned from the same weights:
+            what these judge wrongly, the best of the candidates have most of.
         num_epochs_trial: Passes of the first of these trainings; each further one has twice as
-            many, for half of them.
+            many, for half of them. Less than one is that share of the examples, once.
         gate_prior: Prior over units.
         operation_prior: Prior over operations.
         weight_scale: Prior standard deviation of the weights.
@@ -101,7 +108,8 @@ class SearchSettings:
     num_effective: int = 300
     num_candidates: int = 30
     num_finalists: int = 4
-    num_epochs_trial: int = 1
+    finalists: Finalists = "best"
+    num_epochs_trial: float = 1
     gate_prior: GatePrior = IndependentPrior(-1.0)
     operation_prior: OperationPrior = field(default_factory=CategoricalPrior)
     weight_scale: float = 1.0
@@ -121,11 +129,16 @@ class SearchSettings:
             "num_effective": self.num_effective,
             "num_candidates": self.num_candidates,
             "num_finalists": self.num_finalists,
-            "num_epochs_trial": self.num_epochs_trial,
         }
         for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")
+        if self.finalists not in get_args(Finalists):
+            raise ValueError(
+                f"Expected finalists from {list(get_args(Finalists))}, but got {self.finalists!r}."
+            )
+        if not self.num_epochs_trial > 0:
+            raise ValueError(f"Expected num_epochs_trial > 0, but got {self.num_epochs_trial}.")
         if self.num_epochs_after < (1 if self.shared else 0):
             raise ValueError(
                 "Expected num_epochs_after >= 1 where shared=True, since the derived network "
@@ -153,7 +166,7 @@ class SearchResult:
     report: StructureReport
     architecture: Architecture
     candidates: tuple[tuple[Architecture, float], ...]
-    trials: tuple[tuple[Architecture, int, float], ...]
+    trials: tuple[tuple[Architecture, float, float], ...]
     network: PrunedNetwork
     seconds: dict[str, float]
 
@@ -166,6 +179,7 @@ def search_structure(
     settings: SearchSettings = SearchSettings(),  # noqa: B008 (a frozen value)
     folder: Path | None = None,
     progress: bool = True,
+    device: torch.device | str | None = None,
 ) -> SearchResult:
     """Search for a structure and return the trained plain network.
 
@@ -179,12 +193,16 @@ def search_structure(
         folder: Where the stages keep their checkpoints; a search that was killed goes on from
             there. ``None`` for none.
         progress: Whether progress bars are shown.
+        device: Where to train; by default where the data are.
 
     Raises:
         ValueError: If the data do not fit, or too few are held out.
         ArchitectureError: If no connected architecture was found among the candidates.
     """
-    return _Search(make_network, data, likelihood, settings, folder, progress).run()
+    x, y = data
+    place = torch.device(device or x.device)
+    moved = x.to(place), y.to(place)
+    return _Search(make_network, moved, likelihood, settings, folder, progress).run()
 
 
 class _Search:
@@ -205,11 +223,11 @@ class _Search:
                 f"{len(x)} inputs and {len(y)} targets."
             )
         generator = torch.Generator().manual_seed(settings.seed)
-        order = torch.randperm(len(x), generator=generator)
+        order = torch.randperm(len(x), generator=generator).to(x.device)
         self.held_out = x[order[:number]], y[order[:number]]
         self.train = x[order[number:]], y[order[number:]]
         self.data = data
-        self.make_network = make_network
+        self.make_network = lambda full: make_network(full).to(x.device)
         self.likelihood = likelihood
         self.settings = settings
         self.folder = folder
@@ -227,10 +245,11 @@ class _Search:
         report = structure_report(network, edges, probability)
         warn_of_collapse(report)
         candidates = self.compare(posterior, network, self.draws(posterior, network))
-        trials: list[tuple[Architecture, int, float]] = []
+        trials: list[tuple[Architecture, float, float]] = []
         chosen = candidates[0][0]
         if self.settings.shared:
-            chosen, trials = self.halve([a for a, _ in candidates[: self.settings.num_finalists]])
+            ranked = [architecture for architecture, _ in candidates]
+            chosen, trials = self.halve(self.finalists(posterior, network, ranked))
         decided = time.perf_counter()
         small = self.finish(posterior, network, chosen)
         return SearchResult(
@@ -306,17 +325,34 @@ class _Search:
         )
         found = [architecture for architecture, _ in likely]
         found += draw_architectures(posterior, 4 * settings.num_candidates, seed=settings.seed)
-        different: dict[str, Architecture] = {}
-        for architecture in found:
-            if is_connected(network, architecture):
-                different.setdefault(canonical(network, architecture), architecture)
+        different = self.different(network, found)
         if not different:
             raise ArchitectureError(
                 "Expected a connected architecture among the draws of the posterior, but each of "
                 f"{len(found)} has no path from input to output. Leave 'none' out of the "
                 "operations, or give it a lower prior."
             )
-        return list(different.values())[: settings.num_candidates]
+        return different[: settings.num_candidates]
+
+    def finalists(
+        self, posterior: Posterior, network: nn.Module, ranked: list[Architecture]
+    ) -> list[Architecture]:
+        """Architectures to be trained for a while; where draws are too much alike, ranked ones."""
+        number = self.settings.num_finalists
+        if self.settings.finalists == "draws":
+            seed = substream(self.settings.seed, "finalists")
+            ranked = draw_architectures(posterior, 10 * number, seed=seed) + ranked
+        return self.different(network, ranked)[:number]
+
+    def different(
+        self, network: nn.Module, architectures: Sequence[Architecture]
+    ) -> list[Architecture]:
+        """Connected architectures that are different functions, the first of each."""
+        found: dict[str, Architecture] = {}
+        for architecture in architectures:
+            if is_connected(network, architecture):
+                found.setdefault(canonical(network, architecture), architecture)
+        return list(found.values())
 
     def compare(
         self, posterior: Posterior, network: nn.Module, architectures: Sequence[Architecture]
@@ -337,15 +373,16 @@ class _Search:
 
     def halve(
         self, finalists: list[Architecture]
-    ) -> tuple[Architecture, list[tuple[Architecture, int, float]]]:
+    ) -> tuple[Architecture, list[tuple[Architecture, float, float]]]:
         """Train finalists for a while from fresh weights; the better half goes on for twice."""
-        settings, trials = self.settings, []
-        num_epochs, left = settings.num_epochs_trial, list(finalists)
+        trials: list[tuple[Architecture, float, float]] = []
+        num_epochs, left = self.settings.num_epochs_trial, list(finalists)
         while len(left) > 1:
             scored = []
             for architecture in left:
-                name = f"trial-{num_epochs}-{finalists.index(architecture)}"
-                small = self.train_plain(architecture, self.train, num_epochs, name)
+                name = f"trial-{num_epochs:g}-{finalists.index(architecture)}"
+                data, passes = whole_passes(self.train, num_epochs)
+                small = self.train_plain(architecture, data, passes, name)
                 value = mean_log_likelihood(small.eval(), self.likelihood, self.held_out)
                 trials.append((architecture, num_epochs, value))
                 scored.append((value, len(left) - left.index(architecture), architecture))

@@ -21,7 +21,7 @@ from pyro_relevance.baselines.evolution import evolution
 from pyro_relevance.baselines.filter_pruning import filter_pruning
 from pyro_relevance.baselines.lottery_ticket import lottery_ticket, random_ticket, ticket_rounds
 from pyro_relevance.baselines.magnitude import magnitude_pruning
-from pyro_relevance.baselines.random_search import random_search
+from pyro_relevance.baselines.random_search import random_search, train_random_architecture
 from pyro_relevance.baselines.recipe import Recipe
 from pyro_relevance.baselines.reinforcement import reinforce
 from pyro_relevance.baselines.result import BaselineResult, Stage
@@ -49,4 +49,5 @@ __all__ = [
     "single_path",
     "strongest_operations",
     "ticket_rounds",
+    "train_random_architecture",
 ]

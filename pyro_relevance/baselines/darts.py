@@ -104,7 +104,7 @@ def darts(
     data: tuple[Tensor, Tensor],
     *,
     recipe: Recipe,
-    num_epochs: int,
+    num_epochs: float,
     num_epochs_after: int,
     settings: DartsSettings = DartsSettings(),  # noqa: B008 (a frozen value)
     rule: Callable[[Edges, Mapping[str, Tensor]], Architecture] = strongest_operations,
@@ -117,7 +117,8 @@ def darts(
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How the derived network is trained; batch size, augmentation and precision are
             those of the search too.
-        num_epochs: Passes of the search over the part from which the weights learn.
+        num_epochs: Passes of the search over the part from which the weights learn; they need not
+            be whole.
         num_epochs_after: Passes of the derived network over all data.
         settings: Settings of the search.
         rule: From probabilities to an architecture; ``graphs.spaces.top_edges`` for the space of
@@ -154,7 +155,7 @@ def search_operations(
     edges: Edges,
     data: tuple[Tensor, Tensor],
     recipe: Recipe,
-    num_epochs: int,
+    num_epochs: float,
     settings: DartsSettings,
 ) -> tuple[dict[str, Tensor], float]:
     """Train weights and logits in turn.
@@ -164,7 +165,7 @@ def search_operations(
         edges: The judged edges.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: Batch size, augmentation and precision.
-        num_epochs: Passes over the part from which the weights learn.
+        num_epochs: Passes over the part from which the weights learn; they need not be whole.
         settings: Settings of the search.
 
     Returns:
@@ -202,7 +203,7 @@ def search_operations(
         return -recipe.likelihood(outputs.float()).log_prob(y).mean()
 
     held = _batches(x_held, y_held, recipe)
-    num_steps = num_epochs * -(-len(x) // recipe.batch_size)
+    num_steps = max(1, round(num_epochs * math.ceil(len(x) / recipe.batch_size)))
     last = torch.tensor(float("nan"))
     for step, (x_now, y_now) in zip(range(num_steps), _batches(x, y, recipe), strict=False):
         factor = 0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / num_steps))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
+from pyro_relevance.baselines.recipe import Recipe, fresh
+from pyro_relevance.baselines.result import BaselineResult
+from pyro_relevance.baselines.searching import train_architecture
 from pyro_relevance.edge_set import Edges
-from pyro_relevance.graphs.architectures import Architecture
+from pyro_relevance.edges import find_edges
+from pyro_relevance.errors import ArchitectureError
+from pyro_relevance.graphs.architectures import Architecture, is_connected
 from pyro_relevance.query_search import QuerySearch, measured
+from pyro_relevance.random_state import substream
 
-__all__ = ["random_architecture", "random_search"]
+__all__ = ["random_architecture", "random_search", "train_random_architecture"]
+
+NUM_DRAWS = 1000
+"""Draws after which no connected architecture is expected any more."""
 
 
 def random_architecture(edges: Edges, generator: np.random.Generator) -> Architecture:
@@ -48,3 +60,58 @@ def random_search(
     generator = np.random.default_rng(seed)
     drawn = [random_architecture(edges, generator) for _ in range(num_queries)]
     return QuerySearch(tuple(drawn), tuple(measured(evaluate, item) for item in drawn))
+
+
+def train_random_architecture(
+    make_network: Callable[[bool], nn.Module],
+    data: tuple[Tensor, Tensor],
+    *,
+    recipe: Recipe,
+    num_epochs: int,
+    rule: Callable[[Edges, Mapping[str, Tensor]], Architecture] | None = None,
+    seed: int = 0,
+) -> BaselineResult:
+    """Train one random architecture for all the time there is: the control without a search.
+
+    Args:
+        make_network: Makes the relaxed network, as of ``search_structure``.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        recipe: How it is trained.
+        num_epochs: Passes over the data.
+        rule: From random probabilities of the operations (uniform on the simplex) to an
+            architecture, ``graphs.spaces.top_edges`` for cells of two edges into each node; by
+            default each edge has each of its operations equally often.
+        seed: Seed of everything.
+
+    Returns:
+        The derived network and its architecture, the first draw with a path from input to output.
+
+    Raises:
+        ArchitectureError: If there is none in a thousand draws.
+    """
+    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    edges = find_edges(network, granularity="operation")
+    generator = np.random.default_rng(substream(seed, "architecture"))
+
+    def draw() -> Architecture:
+        if rule is None:
+            return random_architecture(edges, generator)
+        chances = {g.name: generator.dirichlet(np.ones(g.num_edges)) for g in edges.operations}
+        return rule(edges, {name: torch.from_numpy(p) for name, p in chances.items()})
+
+    draws = itertools.islice(iter(draw, None), NUM_DRAWS)
+    for architecture in draws:
+        if is_connected(network, architecture):
+            return train_architecture(
+                make_network,
+                architecture,
+                data,
+                recipe=recipe,
+                num_epochs=num_epochs,
+                history=(),
+                seed=seed,
+            )
+    raise ArchitectureError(
+        f"Expected a connected architecture among {NUM_DRAWS} random ones, but got none. Leave "
+        "'none' out of the operations."
+    )

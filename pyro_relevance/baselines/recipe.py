@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from pyro_relevance.callbacks import Callback, ProgressBar, TrainingState
@@ -16,6 +15,7 @@ from pyro_relevance.likelihoods import Likelihood
 from pyro_relevance.plain_training import FALLING, train_plain
 from pyro_relevance.precision import Precision
 from pyro_relevance.priors import PointWeights
+from pyro_relevance.random_state import seeded
 from pyro_relevance.schedules import Schedules
 
 __all__ = ["Recipe", "StepTimer", "Trained", "fresh"]
@@ -150,9 +150,8 @@ def fresh(make_network: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Return a network with the initial weights of a seed.
 
     Args:
-        make_network: Makes the network.
+        make_network: Makes the network, where the data are.
         seed: The seed.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return make_network()

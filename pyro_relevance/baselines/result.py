@@ -31,12 +31,12 @@ class Stage:
 
     name: str
     kind: str
-    num_epochs: int
+    num_epochs: float
     seconds: float
     value: float = float("nan")
 
     @classmethod
-    def of(cls, trained: Trained, name: str, kind: str, num_epochs: int) -> Stage:
+    def of(cls, trained: Trained, name: str, kind: str, num_epochs: float) -> Stage:
         """Return the stage of a training.
 
         Args:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyro_relevance.baselines.recipe import Recipe, Trained, fresh
 from pyro_relevance.baselines.result import BaselineResult, Stage
+from pyro_relevance.batches import whole_passes
 from pyro_relevance.derivation import derive
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.edges import find_edges
@@ -77,7 +78,7 @@ def train_plain_architecture(
     data: tuple[Tensor, Tensor],
     *,
     recipe: Recipe,
-    num_epochs: int,
+    num_epochs: float,
     name: str,
     seed: int,
 ) -> Trained:
@@ -88,7 +89,7 @@ def train_plain_architecture(
         architecture: The choice of operations.
         data: The training examples.
         recipe: How it is trained.
-        num_epochs: Passes over them.
+        num_epochs: Passes over them; less than one is that share of the examples, once.
         name: What the progress bar says.
         seed: Seed of everything.
 
@@ -97,7 +98,8 @@ def train_plain_architecture(
     """
     with seeded(substream(seed, name)):
         small = derive(make_network(True), architecture, example_input=data[0][:2], weights="fresh")
-    return recipe.train(small.network.train(), data, num_epochs=num_epochs, name=name, seed=seed)
+    data, passes = whole_passes(data, num_epochs)
+    return recipe.train(small.network.train(), data, num_epochs=passes, name=name, seed=seed)
 
 
 def train_architecture(
@@ -144,7 +146,7 @@ def search_by_training(
     *,
     recipe: Recipe,
     num_queries: int,
-    num_epochs_query: int,
+    num_epochs_query: float,
     num_epochs_after: int,
     held_out: float = 0.2,
     seed: int = 0,
@@ -159,7 +161,8 @@ def search_by_training(
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How networks are trained.
         num_queries: Measurements in all.
-        num_epochs_query: Passes of each over the examples that are not held out.
+        num_epochs_query: Passes of each over the examples that are not held out; less than one is
+            that share of them, once.
         num_epochs_after: Passes of the recommended architecture over all examples.
         held_out: Share of the examples whose mean log likelihood is the value.
         seed: Seed of everything.

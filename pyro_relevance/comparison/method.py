@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pyro_relevance.baselines import (
-    BaselineResult,
-)
+from pyro_relevance.baselines import BaselineResult
 from pyro_relevance.comparison.tasks import Task
 
 __all__ = ["Method", "Plan"]
 
-Plan = dict[str, int]
-"""Numbers of passes and queries by name."""
+Plan = dict[str, Any]
+"""Numbers of passes and queries by name; short trainings may be a share of a pass."""
 
 
 @dataclass(frozen=True, slots=True)

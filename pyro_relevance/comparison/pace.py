@@ -23,6 +23,7 @@ from pyro_relevance.random_state import seeded
 __all__ = [
     "number_of_candidates",
     "passes",
+    "passes_or_share",
     "seconds_of_architectures",
     "seconds_of_network",
     "seconds_of_query",
@@ -148,3 +149,14 @@ def passes(seconds: float, per_epoch: float) -> int:
         per_epoch: Seconds of a pass.
     """
     return max(1, int(seconds / per_epoch))
+
+
+def passes_or_share(seconds: float, per_epoch: float) -> float:
+    """Return how many passes fit into a time: a whole number, or a share of one (at least 2 %).
+
+    Args:
+        seconds: The time.
+        per_epoch: Seconds of a pass.
+    """
+    number = seconds / per_epoch
+    return int(number) if number >= 1 else max(0.02, number)

@@ -48,6 +48,7 @@ class Comparison:
         root: Folder of the images, where the task needs some.
         num_data: Training images, at most.
         table: CSV file of NAS-Bench-201, with which found cells are reported (and nothing else).
+        device: Where networks are trained.
 
     Raises:
         ValueError: If a name is unknown or a number is not positive.
@@ -60,6 +61,7 @@ class Comparison:
     root: str | None = None
     num_data: int | None = None
     table: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -106,6 +108,8 @@ class Comparison:
         content = dataclasses.asdict(self)
         for name in ("methods", "num_seeds", "root", "table"):
             del content[name]
+        if self.device == "cpu":  # as in the folders of comparisons before devices had a name
+            del content["device"]
         return content
 
 
@@ -136,6 +140,7 @@ def run_one(
         num_data=comparison.num_data,
         progress=progress,
         seed=seed,
+        device=comparison.device,
     )
     comparison.check(task)
     plan_path = folder / f"{method}-{seed}.plan.json"

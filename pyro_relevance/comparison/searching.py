@@ -22,6 +22,7 @@ from pyro_relevance.baselines import (
     search_by_training,
     single_path,
     strongest_operations,
+    train_random_architecture,
 )
 from pyro_relevance.baselines.darts import Order, search_operations
 from pyro_relevance.baselines.recipe import Trained, fresh
@@ -31,6 +32,7 @@ from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
     number_of_candidates,
     passes,
+    passes_or_share,
     seconds_of_architectures,
     seconds_of_query,
     seconds_per_epoch,
@@ -67,7 +69,7 @@ def _plan_darts(order: Order) -> Callable[[Task, float, int], Plan]:
         per_step = spent / math.ceil(number / 2 / recipe.batch_size)
         each = per_step * steps_per_epoch(task) / 2
         return {
-            "num_epochs": passes(0.5 * seconds, each),
+            "num_epochs": passes_or_share(0.5 * seconds, each),
             "num_epochs_after": passes(0.5 * seconds, seconds_of_architectures(task, seed)),
         }
 
@@ -129,7 +131,7 @@ def _plan_queries(task: Task, seconds: float, seed: int) -> Plan:
     number = min(NUM_QUERIES, max(FEWEST_QUERIES, int(0.6 * seconds / least)))
     return {
         "num_queries": number,
-        "num_epochs_query": passes(0.6 * seconds / number - beside, 0.8 * each),
+        "num_epochs_query": passes_or_share(0.6 * seconds / number - beside, 0.8 * each),
         "num_epochs_after": passes(0.4 * seconds, each),
     }
 
@@ -146,7 +148,23 @@ def _run_queries(
     return run
 
 
-def _structure_settings(task: Task, plan: Mapping[str, int], seed: int) -> SearchSettings:
+def _plan_random_architecture(task: Task, seconds: float, seed: int) -> Plan:
+    return {"num_epochs": passes(seconds, seconds_of_architectures(task, seed))}
+
+
+def _run_random_architecture(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    result = train_random_architecture(
+        task.make_space,
+        task.data.train,
+        recipe=task.recipe,
+        rule=top_edges if task.cells_of_two_edges else None,
+        seed=seed,
+        **plan,
+    )
+    return {"random-architecture": result}
+
+
+def _structure_settings(task: Task, plan: Plan, seed: int) -> SearchSettings:
     recipe = task.recipe
     return SearchSettings(
         shared=task.shared,
@@ -160,7 +178,7 @@ def _structure_settings(task: Task, plan: Mapping[str, int], seed: int) -> Searc
         precision=recipe.precision,
         augment=recipe.augment,
         seed=seed,
-        **plan,  # type: ignore[arg-type]
+        **plan,
     )
 
 
@@ -170,10 +188,10 @@ def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
         each = seconds_of_architectures(task, seed)
         # Four finalists, then two of them for twice as long: eight times the first training.
         return {
-            "num_epochs": passes(0.4 * seconds, _seconds_of_paths(task, seed)),
+            "num_epochs": passes(0.25 * seconds, _seconds_of_paths(task, seed)),
             "num_candidates": num_candidates,
-            "num_epochs_trial": passes(0.2 * seconds / 8, each),
-            "num_epochs_after": passes(0.3 * seconds, each),
+            "num_epochs_trial": passes_or_share(0.2 * seconds / 8, each),
+            "num_epochs_after": passes(0.45 * seconds, each),
         }
     network = fresh(lambda: task.make_space(False), seed)
     edges = find_edges(
@@ -236,6 +254,9 @@ def _run_structure(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
 SEARCHING: dict[str, Method] = {
     "structure-posterior": Method(
         "space", _plan_structure, _run_structure, "posterior over architectures"
+    ),
+    "random-architecture": Method(
+        "space", _plan_random_architecture, _run_random_architecture, "control without a search"
     ),
     "random-search": Method(
         "space", _plan_queries, _run_queries("random-search", random_search), "control"

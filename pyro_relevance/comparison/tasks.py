@@ -108,6 +108,7 @@ def make_task(
     num_data: int | None = None,
     progress: bool = False,
     seed: int = 0,
+    device: str = "cpu",
 ) -> Task:
     """Return a task.
 
@@ -117,6 +118,7 @@ def make_task(
         num_data: Training examples, at most (of image tasks).
         progress: Whether trainings show a progress bar.
         seed: Seed of the split into training and test rows, where the task has none of its own.
+        device: Where the data lie and networks are made.
 
     Raises:
         ValueError: If the name is unknown.
@@ -124,17 +126,17 @@ def make_task(
     if name not in TASKS:
         raise ValueError(f"Expected a task out of {list(TASKS)}, but got {name!r}.")
     if name == "boston":
-        task = _boston(seed)
+        task = _boston(seed, device)
     elif name == "mnist":
-        task = _mnist(root, num_data)
+        task = _mnist(root, num_data, device)
     else:
-        task = _cifar10(name, root, num_data)
+        task = _cifar10(name, root, num_data, device)
     recipe = dataclasses.replace(task.recipe, progress=progress)
     return dataclasses.replace(task, recipe=recipe)
 
 
-def _boston(seed: int) -> Task:
-    data = table_data(datasets.boston(), seed=seed)
+def _boston(seed: int, device: str) -> Task:
+    data = table_data(datasets.boston(), seed=seed).to(device)
     data = dataclasses.replace(data, name="boston")
     num_inputs = data.train[0].shape[1]
     return Task(
@@ -146,8 +148,8 @@ def _boston(seed: int) -> Task:
             likelihoods.Gaussian(0.25, learn_noise=False), batch_size=100, learning_rate=5e-3
         ),
         make_space=make_space("mlp", data),
-        make_network=lambda: networks.MLP(num_inputs, [50], 1),
-        make_small_network=lambda: networks.MLP(num_inputs, [13], 1),
+        make_network=lambda: networks.MLP(num_inputs, [50], 1).to(device),
+        make_small_network=lambda: networks.MLP(num_inputs, [13], 1).to(device),
         num_parameters=200,
         units=("input", "unit"),
         unit_prior=DescriptionLengthPrior(0.5),
@@ -157,15 +159,15 @@ def _boston(seed: int) -> Task:
 
 
 @functools.lru_cache(maxsize=1)
-def _images(name: str, root: Path, num_data: int | None) -> SearchData:
+def _images(name: str, root: Path, num_data: int | None, device: str) -> SearchData:
     """Read a data set once for all runs of a process."""
-    return image_data(name, root, num_data=num_data)
+    return image_data(name, root, num_data=num_data).to(device)
 
 
-def _mnist(root: str | Path | None, num_data: int | None) -> Task:
+def _mnist(root: str | Path | None, num_data: int | None, device: str) -> Task:
     return Task(
         name="mnist",
-        data=_images("mnist", data_root(root, "MNIST"), num_data),
+        data=_images("mnist", data_root(root, "MNIST"), num_data, device),
         recipe=Recipe(
             likelihoods.Categorical(),
             learning_rate=2e-3,
@@ -173,9 +175,11 @@ def _mnist(root: str | Path | None, num_data: int | None) -> Task:
             augment=RandomCrop(1, -MNIST_MEAN[0] / MNIST_SD[0]),
         ),
         # The widths of LeNet-5, not those of LeNet-5-Caffe: a mixture costs several convolutions.
-        make_space=lambda full: spaces.lenet_space(channels=(6, 16), hidden=84),
-        make_network=networks.LeNet300100,
-        make_small_network=lambda: nn.Sequential(nn.Flatten(), networks.MLP(784, [24, 24], 10)),
+        make_space=lambda full: spaces.lenet_space(channels=(6, 16), hidden=84).to(device),
+        make_network=lambda: networks.LeNet300100().to(device),
+        make_small_network=lambda: nn.Sequential(nn.Flatten(), networks.MLP(784, [24, 24], 10)).to(
+            device
+        ),
         num_parameters=20_000,
         units=("input", "unit"),
         unit_prior=DescriptionLengthPrior(0.1),
@@ -184,8 +188,8 @@ def _mnist(root: str | Path | None, num_data: int | None) -> Task:
     )
 
 
-def _cifar10(name: str, root: str | Path | None, num_data: int | None) -> Task:
-    data = _images("cifar10", data_root(root, "CIFAR-10"), num_data)
+def _cifar10(name: str, root: str | Path | None, num_data: int | None, device: str) -> Task:
+    data = _images("cifar10", data_root(root, "CIFAR-10"), num_data, device)
     recipe = Recipe(
         likelihoods.Categorical(),
         weight_scale=0.3,
@@ -204,11 +208,11 @@ def _cifar10(name: str, root: str | Path | None, num_data: int | None) -> Task:
     )
     if name == "nasbench201":
         return task
-    network = networks.ResNet20()
+    network = networks.ResNet20().to(device)
     return dataclasses.replace(
         task,
-        make_network=networks.ResNet20,
-        make_small_network=lambda: networks.CifarResNet(1),
+        make_network=lambda: networks.ResNet20().to(device),
+        make_small_network=lambda: networks.CifarResNet(1).to(device),
         num_parameters=sum(p.numel() for p in network.parameters()) // 2,
         num_macs=num_macs(network, data.train[0][:1]) // 2,
         unit_prior=DescriptionLengthPrior(0.05),

@@ -14,6 +14,7 @@ from pyro_relevance.comparison.files import write_comparison
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.masks import Mask
 from tests.image_files import write_mnist
+from tests.small_plans import small_plan
 
 TINY = 1e-4
 """Minutes; every number of passes is then one."""
@@ -25,28 +26,9 @@ def plans(monkeypatch):
     made = []
 
     def planned(name, method):
-        numbers = {
-            "num_epochs": 2,
-            "num_epochs_after": 2,
-            "num_epochs_round": 1,
-            "num_rounds": 2,
-            "num_queries": 8,
-            "num_epochs_query": 1,
-            "num_candidates": 5,
-        }
-        wanted = {
-            "dense": ("num_epochs",),
-            "small": ("num_epochs",),
-            "magnitude": ("num_epochs", "num_epochs_round", "num_rounds"),
-            "lottery-ticket": ("num_epochs", "num_rounds"),
-            "single-path": ("num_epochs", "num_candidates", "num_epochs_after"),
-        }.get(name, ("num_epochs", "num_epochs_after"))
-        if name in ("random-search", "evolution", "reinforce"):
-            wanted = ("num_queries", "num_epochs_query", "num_epochs_after")
-
         def plan(task, seconds, seed):
             made.append((name, seed))
-            return {key: numbers[key] for key in wanted}
+            return small_plan(name)
 
         return module.METHODS[name].__class__(method.needs, plan, method.run, method.about)
 

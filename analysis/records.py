@@ -24,6 +24,7 @@ def write_record(
     rows: Sequence[Mapping[str, Any]],
     wall_seconds: float,
     folder: Path = RESULTS,
+    device: str = "cpu",
     **more: Any,
 ) -> Path:
     """Write ``<folder>/<name>.json``, completely or not at all; return its path."""
@@ -33,6 +34,7 @@ def write_record(
         settings=settings,
         rows=rows,
         wall_seconds=wall_seconds,
+        device=device,
         commit=_commit(),
         **more,
     )

@@ -11,7 +11,11 @@ Settings are chosen with ``--validate``, on 5,000 images carved from the trainin
 
     python -m analysis.run_cifar --root DATA --validate --seeds 1
     python -m analysis.run_cifar --root DATA
-    python -m analysis.run_cifar --root DATA --network resnet56 --device cuda
+    python -m analysis.run_cifar --root DATA --seeds 5 --epochs 20 --epochs-after 13 --device cuda
+
+On a card the time of a step is that of its calls, not of its arithmetic: the epochs of a cut
+network are not shorter there, and it gets as many as the dense network. Several processes can share
+the work (``--seed``, ``--only``).
 """
 
 from __future__ import annotations
@@ -260,9 +264,12 @@ def run(
     validate: bool,
     device: str = "cpu",
     only: str | None = None,
+    seed_now: int | None = None,
 ) -> Path | None:
-    """Run all stages (or the one named) and write the record, where all of them are there."""
-    name = f"cifar10_{network}" + ("_validation" if validate else "")
+    """Run all stages (or those named) and write the record, where all of them are there."""
+    kind = torch.device(device).type
+    name = f"cifar10_{network}" + ("" if kind == "cpu" else f"_{kind}")
+    name += "_validation" if validate else ""
     parts = folder / f".{name}"
     parts.mkdir(parents=True, exist_ok=True)
     images = JudgedImages.load(
@@ -282,7 +289,8 @@ def run(
             content = kept(path, about)
             if content is None:
                 start = method.removesuffix(TUNED)
-                if only not in (None, method) or (start != method and (start, seed) not in known):
+                wanted = only in (None, method) and seed_now in (None, seed)
+                if not wanted or (start != method and (start, seed) not in known):
                     continue
                 metrics = one.stage(method)
                 for unit in ("seconds", "core_seconds"):
@@ -306,7 +314,8 @@ def run(
     return write_record(
         name,
         command=command,
-        settings=dataclasses.asdict(settings) | {"precision": repr(precision), "device": device},
+        settings=dataclasses.asdict(settings) | {"precision": repr(precision)},
+        device=device,
         rows=rows,
         wall_seconds=sum(metrics["seconds"] for metrics in known.values()),
         folder=folder,
@@ -330,7 +339,11 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="judge by validation images")
     parser.add_argument("--seeds", type=int, default=3, help="number of runs of each way")
     parser.add_argument("--epochs", type=int, default=30, help="passes of the dense network")
+    parser.add_argument(
+        "--epochs-after", type=int, help="passes after a cut (default: 5/6)"
+    )
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, help="one of the seeds, beside other processes")
     parser.add_argument("--only", choices=METHODS, help="one stage")
     parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
@@ -338,7 +351,7 @@ def main() -> None:
     settings = Settings(
         num_epochs=arguments.epochs,
         num_epochs_before=max(1, round(arguments.epochs / 3)),
-        num_epochs_after=max(1, round(arguments.epochs * 5 / 6)),
+        num_epochs_after=arguments.epochs_after or max(1, round(arguments.epochs * 5 / 6)),
         num_seeds=arguments.seeds,
     )
     if arguments.smoke:
@@ -352,6 +365,7 @@ def main() -> None:
         validate=arguments.validate,
         device=arguments.device,
         only=arguments.only,
+        seed_now=arguments.seed,
     )
     print(path or "Some stages are missing: no record yet.")
 

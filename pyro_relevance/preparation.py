@@ -214,8 +214,9 @@ def make_program(
     batches: Batches,
     num_particles: int,
     elbo: ELBO | None,
-    replay: bool = True,
+    replay: bool | None = None,
     held_out: Batches | None = None,
+    num_steps: int | None = None,
 ) -> Program:
     """Return the fastest program that network, guide and ELBO allow.
 
@@ -227,8 +228,9 @@ def make_program(
         batches: The data; their position does not move.
         num_particles: Draws of the guide in each step.
         elbo: The user's ELBO, or ``None`` for the lean one.
-        replay: Whether steps may be recorded.
+        replay: Whether steps may be recorded; by default those of which there are many.
         held_out: Examples from which the gates learn, or ``None`` for those of the weights.
+        num_steps: Steps of the run, from which it is told how many there are of each kind.
 
     Raises:
         ValueError: If there are held-out examples and the guide does not say which of its
@@ -255,7 +257,9 @@ def make_program(
         program = _vectorised(modules, batches, num_particles)
     if program is None:
         return LoopProgram(modules, num_particles)
-    return ReplayedProgram(program) if replay else program
+    if replay is False:
+        return program
+    return ReplayedProgram(program, None if replay else num_steps)
 
 
 def _vectorised(

@@ -49,6 +49,7 @@ def make_record(
     settings: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     wall_seconds: float,
+    device: torch.device | str = "cpu",
     **more: Any,
 ) -> dict[str, Any]:
     """Return a record.
@@ -59,6 +60,7 @@ def make_record(
         settings: All settings.
         rows: One `row` for each method and task.
         wall_seconds: Wall time of everything, in seconds.
+        device: Where it was run.
         **more: Further entries.
     """
     packages = ("torch", "pyro-ppl", "arviz", "numpy")
@@ -66,13 +68,20 @@ def make_record(
     return {
         "name": name,
         "command": command,
-        "device": f"cpu, {torch.get_num_threads()} threads",
+        "device": _named(torch.device(device)),
         "versions": {"python": platform.python_version(), **versions},
         "settings": dict(settings),
         "wall_seconds": round(wall_seconds, 1),
         "rows": list(rows),
         **more,
     }
+
+
+def _named(device: torch.device) -> str:
+    """Return what a device is, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {torch.get_num_threads()} threads"
+    return f"{device.type}, {torch.get_num_threads()} threads"
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -16,7 +16,9 @@ from pyro_relevance.recording import record
 __all__ = ["ReplayedProgram"]
 
 _RECORD_AFTER = 20
-"""Steps of one kind before it is recorded; recording takes about as long as 200 steps."""
+"""Steps of one kind before it is recorded."""
+_WORTH = 1000
+"""Further steps of a kind from which on it is recorded; recording takes as long as 200 or so."""
 
 _Kind = tuple[tuple[int, ...], tuple[int, ...], bool, bool]
 
@@ -45,12 +47,16 @@ class ReplayedProgram(WrappedProgram):
 
     Args:
         program: The chains, in one call.
+        num_steps: Steps of the run: kinds of step of which less than a thousand are to be expected
+            after the first ones are not recorded. ``None``: each is.
     """
 
     program: RecordableProgram
 
-    def __init__(self, program: RecordableProgram) -> None:
+    def __init__(self, program: RecordableProgram, num_steps: int | None = None) -> None:
         super().__init__(program)
+        self._num_steps = num_steps
+        self._num_seen = 0
         self._tensors = program.tensors()
         first = next(iter(self._tensors.values()))
         self._dtype = torch.promote_types(first.dtype, torch.float32)
@@ -66,13 +72,20 @@ class ReplayedProgram(WrappedProgram):
         """See :class:`Program`; gradients replace those that the parameters have."""
         kind = (tuple(x.shape), tuple(y.shape), per_chain, kl_weight == 1.0)
         recording = self._recordings.get(kind)
+        self._num_seen += 1
         if recording is None:
             seen = self._seen[kind] = self._seen.get(kind, 0) + 1
-            if seen == _RECORD_AFTER:
+            if seen == _RECORD_AFTER and self._is_worth_it(seen):
                 self._recordings[kind] = self._record(x, y, per_chain, kl_weight)
             return self.program.backward(x, y, per_chain, kl_weight)
         model: Any = self.modules[0].model
         return recording.run(self._arguments(x, y, model.temperature, kl_weight))
+
+    def _is_worth_it(self, seen: int) -> bool:
+        if self._num_steps is None:
+            return True
+        left = self._num_steps - self._num_seen
+        return left * seen / self._num_seen >= _WORTH
 
     def _arguments(
         self, x: Tensor, y: Tensor, temperature: float, kl_weight: float

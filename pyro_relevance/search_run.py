@@ -272,6 +272,7 @@ def run_search(
         settings=_plain(dataclasses.asdict(settings)),
         rows=[row("search", data.name, [settings.seed], {n: [v] for n, v in metrics.items()})],
         wall_seconds=seconds,
+        device=data.train[0].device,
         architecture=dict(result.architecture.operations),
         candidates=[[dict(a.operations), v] for a, v in result.candidates],
         trials=[[dict(a.operations), n, v] for a, n, v in result.trials],

@@ -10,6 +10,7 @@ winner is trained from fresh weights. All of it counts as the time of the method
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -228,7 +229,7 @@ class _Search:
         self.train = x[order[number:]], y[order[number:]]
         self.data = data
         self.make_network = lambda full: make_network(full).to(x.device)
-        self.likelihood = likelihood
+        self.likelihood = copy.deepcopy(likelihood).to(x.device)
         self.settings = settings
         self.folder = folder
         self.progress = progress

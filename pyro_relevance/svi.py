@@ -95,7 +95,7 @@ def fit(
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
-    replay: bool = True,
+    replay: bool | None = None,
     precision: Precision = Precision(),  # noqa: B008 (a frozen value)
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -136,8 +136,10 @@ def fit(
         checkpoint: Where to write the state and to resume from.
         replay: Whether the tensor operators of a step may be recorded and replayed, which spares
             the Python of a step and changes no number; only with the lean ELBO and the library's
-            guides. Pass False where a callback changes how the model computes (other than the
-            values of its tensors), or to step through the model in a debugger.
+            guides. Recording takes as long as some hundred steps: by default only kinds of step are
+            recorded of which there are a thousand or more. Pass False where a callback changes how
+            the model computes (other than the values of its tensors), or to step through the model
+            in a debugger.
         precision: Data type and memory format in which the network is computed while training:
             ``Precision(autocast=torch.bfloat16, channels_last=True)`` for convolutional networks.
         seed: Seed of initial weights, minibatches and noise.
@@ -195,7 +197,8 @@ def fit(
     with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():
         modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place, precision)
         try_first_batch(modules, batches, noise)
-        program = make_program(modules, batches, num_particles, elbo, replay, others)
+        num_steps = num_epochs * batches.steps_per_epoch
+        program = make_program(modules, batches, num_particles, elbo, replay, others, num_steps)
         adam = (optimizer or _fused_adam)(
             parameter_groups(program, learning_rate, gate_learning_rate)
         )
@@ -204,7 +207,7 @@ def fit(
             adam,
             batches,
             schedules,
-            num_epochs * batches.steps_per_epoch,
+            num_steps,
             tuple(callbacks),
             checkpoint,
         )

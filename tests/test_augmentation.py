@@ -135,7 +135,16 @@ def _fit(augment=None, **settings):
         network, pr.find_edges(network), likelihood=pr.likelihoods.Categorical(), num_data=30
     )
     return pr.fit(
-        model, _images(30), num_epochs=30, batch_size=8, augment=augment, seed=1, **settings
+        model,
+        _images(30),
+        **{
+            "num_epochs": 30,
+            "batch_size": 8,
+            "augment": augment,
+            "replay": True,
+            "seed": 1,
+            **settings,
+        },
     )
 
 

@@ -123,21 +123,23 @@ def test_replay_and_resume_give_the_same_bits(num_chains, tmp_path, monkeypatch)
     made = []
 
     class Kept(replay.ReplayedProgram):
-        def __init__(self, program):
-            super().__init__(program)
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
             made.append(self)
 
     monkeypatch.setattr(preparation, "ReplayedProgram", Kept)
     plain = quick_fit(replay=False, num_chains=num_chains)
     assert not made
-    assert same(quick_fit(num_chains=num_chains).posterior.state, plain.posterior.state)
+    replayed = quick_fit(replay=True, num_chains=num_chains)
+    assert same(replayed.posterior.state, plain.posterior.state)
     assert made[0].num_recordings == 1
 
     def stop(event):
         if event.step >= 41:
             raise KeyboardInterrupt
 
-    settings = {"num_chains": num_chains, "checkpoint": pr.Checkpoint(tmp_path / "state", 0.0)}
+    checkpoint = pr.Checkpoint(tmp_path / "state", 0.0)
+    settings = {"num_chains": num_chains, "checkpoint": checkpoint, "replay": True}
     with pytest.raises(KeyboardInterrupt):
         quick_fit(**settings, callbacks=[stop])
     resumed = quick_fit(**settings)

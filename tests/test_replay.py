@@ -24,8 +24,8 @@ def programs(monkeypatch):
     made = []
 
     class Kept(replay.ReplayedProgram):
-        def __init__(self, program):
-            super().__init__(program)
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
             made.append(self)
 
     monkeypatch.setattr(preparation, "ReplayedProgram", Kept)
@@ -37,7 +37,7 @@ def _compare(programs, model=None, data=None, **settings):
     settings = {"num_epochs": NUM_EPOCHS, "schedules": WARMUP, **settings}
     plain = quick_fit(model, data, replay=False, **settings)
     assert not programs
-    fit = quick_fit(model, data, **settings)
+    fit = quick_fit(model, data, replay=True, **settings)
     assert same(fit.posterior.state, plain.posterior.state)
     assert (fit.history.loss == plain.history.loss).all()
     return programs[0].num_recordings
@@ -101,6 +101,15 @@ def test_a_smaller_last_batch_is_recorded_apart(programs, num_chains):
 
 
 @pytest.mark.exact
+def test_only_what_is_repeated_often_is_recorded(programs):
+    quick_fit(batch_size=20, num_epochs=NUM_EPOCHS)
+    assert programs.pop().num_recordings == 0
+    fit = quick_fit(batch_size=20, num_epochs=520)
+    assert fit.num_steps == 1560  # a third of them with the smaller last batch
+    assert programs[0].num_recordings == 1
+
+
+@pytest.mark.exact
 def test_classes(programs):
     network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.2), nn.Linear(6, 3))
     model = make_model(network, likelihood=likelihoods.Categorical())
@@ -145,7 +154,7 @@ def test_a_step_that_changes_is_not_replayed(programs, likelihood):
     if likelihood is _Branches:
         assert _compare(programs, model) == 0
     else:
-        quick_fit(model, num_epochs=NUM_EPOCHS)
+        quick_fit(model, num_epochs=NUM_EPOCHS, replay=True)
         assert programs[0].num_recordings == 0
 
 

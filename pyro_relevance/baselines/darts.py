@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -172,6 +173,7 @@ def search_operations(
         The logits of the operations by group, and the last loss of the held-out half.
     """
     (x, y), (x_held, y_held) = split(data, settings.held_out)
+    likelihood = copy.deepcopy(recipe.likelihood).to(x.device)
     network.train()
     weights = dict(network.named_parameters())
     logits = {
@@ -200,7 +202,7 @@ def search_operations(
         tensors = {**weights, **edges.fold_operations(gates)}
         with recipe.precision.context(x.device):
             outputs = functional_call(network, tensors, (recipe.precision.arrange(x),))
-        return -recipe.likelihood(outputs.float()).log_prob(y).mean()
+        return -likelihood(outputs.float()).log_prob(y).mean()
 
     held = _batches(x_held, y_held, recipe)
     num_steps = max(1, round(num_epochs * math.ceil(len(x) / recipe.batch_size)))

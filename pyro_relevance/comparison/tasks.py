@@ -131,7 +131,8 @@ def make_task(
         task = _mnist(root, num_data, device)
     else:
         task = _cifar10(name, root, num_data, device)
-    recipe = dataclasses.replace(task.recipe, progress=progress)
+    likelihood = task.recipe.likelihood.to(device)
+    recipe = dataclasses.replace(task.recipe, likelihood=likelihood, progress=progress)
     return dataclasses.replace(task, recipe=recipe)
 
 

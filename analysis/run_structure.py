@@ -4,8 +4,9 @@ The relaxed graph is that of ``graphs.spaces.mlp_space`` (three hidden layers of
 five activations, each layer and the input read by the output or not), with a gate on each weight:
 operations and weights in one Pyro model. On each of the 20 standard splits the most probable
 architecture is derived and cut to at most 200 parameters. Settings are those of ``run_uci`` for the
-fixed 13-50-1 network at half its steps, nothing was chosen for this space; the noise of new rows is
-fitted on a fifth of each training split, predicted by a second fit to the rest.
+fixed 13-50-1 network, by default at half its steps (``--steps 8000`` for all of them); nothing was
+chosen for this space. The noise of new rows is fitted on a fifth of each training split, predicted
+by a second fit to the rest.
 
     python -m analysis.run_structure
 """
@@ -182,10 +183,11 @@ def main() -> None:
     )
     parser.add_argument("--splits", type=int, default=20, help="standard splits")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=RECIPE.num_steps, help="steps of each fit")
     parser.add_argument("--smoke", action="store_true", help="two splits, few steps: seconds")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
     arguments = parser.parse_args()
-    recipe = replace(RECIPE, num_steps=40) if arguments.smoke else RECIPE
+    recipe = replace(RECIPE, num_steps=40 if arguments.smoke else arguments.steps)
     command = " ".join(["python -m analysis.run_structure", *sys.argv[1:]])
     splits = 2 if arguments.smoke else arguments.splits
     print(run(recipe, splits, arguments.out, command=command, seed=arguments.seed))

@@ -18,7 +18,7 @@ from pyro_relevance.graphs.graph import Graph, MixedOperation
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import Receipt
 
-__all__ = ["architecture_cost", "derive", "derived_mask", "hard_gated"]
+__all__ = ["architecture_cost", "derive", "derived_mask", "fresh_network", "hard_gated"]
 
 Weights = Literal["inherited", "fresh"]
 
@@ -78,19 +78,44 @@ def derive(
     if weights not in get_args(Weights):
         raise ValueError(f"Expected weights from {list(get_args(Weights))}, but got {weights!r}.")
     arguments = example_input if isinstance(example_input, tuple) else (example_input,)
-    gated = hard_gated(network, architecture)
-    small, graphs, notes = _written(gated, architecture, arguments, fresh=weights == "fresh")
-    like = next(network.parameters())
-    small.to(like.device, like.dtype)
-    difference = float("nan")
+    gated, difference = hard_gated(network, architecture), float("nan")
     if weights == "fresh":
-        _reset(small, graphs)
+        small, notes = _fresh(gated, architecture, arguments)
     else:
+        small, _, notes = _written(gated, architecture, arguments, fresh=False)
         difference = largest_difference(gated, small, arguments)
     receipt = Receipt.measured(
         network, small, example_input, max_difference=difference, notes=notes
     )
     return PrunedNetwork(small, receipt)
+
+
+def fresh_network(
+    network: nn.Module, architecture: Architecture, example_input: Tensor | tuple[Tensor, ...]
+) -> nn.Module:
+    """Return the plain network of an architecture with fresh weights: `derive` without a receipt.
+
+    Nothing is counted or timed: for short trainings of many architectures.
+
+    Args:
+        network: The network with relaxed graphs; it is not changed.
+        architecture: A choice of operations.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs.
+
+    Raises:
+        ArchitectureError: If the architecture does not fit the network or leaves no path.
+        ValueError: If a layer cannot be made anew.
+    """
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    return _fresh(hard_gated(network, architecture), architecture, arguments)[0]
+
+
+def _fresh(
+    gated: nn.Module, architecture: Architecture, arguments: tuple[Tensor, ...]
+) -> tuple[nn.Module, list[str]]:
+    small, graphs, notes = _written(gated, architecture, arguments, fresh=True)
+    _reset(small, graphs)
+    return small, notes
 
 
 def _written(
@@ -114,7 +139,8 @@ def _written(
         else:
             parent, _, key = name.rpartition(".")
             setattr(small.get_submodule(parent), key, made)
-    return small, graphs, notes
+    like = next(gated.parameters())
+    return small.to(like.device, like.dtype), graphs, notes
 
 
 def architecture_cost(

@@ -8,6 +8,7 @@ the scale that the network was trained on.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
@@ -28,6 +29,7 @@ __all__ = [
     "StudentT",
     "build",
     "describe",
+    "moved",
 ]
 
 
@@ -49,6 +51,17 @@ class Likelihood(Protocol):
 
     def settings(self) -> dict[str, object]:
         """Return the constructor's arguments, so that the likelihood can be rebuilt from a file."""
+
+
+def moved(likelihood: Likelihood, device: torch.device | str) -> Likelihood:
+    """Return a copy of a likelihood on a device.
+
+    Args:
+        likelihood: The likelihood; one that is no module has no tensors to move.
+        device: Where the outputs of the network lie.
+    """
+    likelihood = copy.deepcopy(likelihood)
+    return likelihood.to(device) if isinstance(likelihood, nn.Module) else likelihood
 
 
 class _Location(nn.Module):

@@ -10,12 +10,11 @@ winner is trained from fresh weights. All of it counts as the time of the method
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +25,16 @@ from pyro_relevance.batches import whole_passes
 from pyro_relevance.callbacks import Callback, ProgressBar
 from pyro_relevance.checkpoint import Checkpoint
 from pyro_relevance.collapse import StructureReport, structure_report, warn_of_collapse
-from pyro_relevance.derivation import derive, derived_mask, hard_gated
+from pyro_relevance.derivation import derive, derived_mask, fresh_network, hard_gated
 from pyro_relevance.edges import find_edges
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.fine_tuning import fine_tune
 from pyro_relevance.graphs.architectures import Architecture, canonical, is_connected, most_probable
-from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.likelihoods import Likelihood, moved
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.operation_elbo import ScoreFunctionELBO
+from pyro_relevance.plain_training import train_plain
 from pyro_relevance.posterior import Posterior
 from pyro_relevance.precision import Precision
 from pyro_relevance.priors import (
@@ -229,7 +229,7 @@ class _Search:
         self.train = x[order[number:]], y[order[number:]]
         self.data = data
         self.make_network = lambda full: make_network(full).to(x.device)
-        self.likelihood = copy.deepcopy(likelihood).to(x.device)
+        self.likelihood = moved(likelihood, x.device)
         self.settings = settings
         self.folder = folder
         self.progress = progress
@@ -383,8 +383,13 @@ class _Search:
             for architecture in left:
                 name = f"trial-{num_epochs:g}-{finalists.index(architecture)}"
                 data, passes = whole_passes(self.train, num_epochs)
-                small = self.train_plain(architecture, data, passes, name)
-                value = mean_log_likelihood(small.eval(), self.likelihood, self.held_out)
+                with seeded(substream(self.settings.seed, name)):
+                    relaxed = self.make_network(True)
+                    network = fresh_network(relaxed, architecture, self.example)
+                fitted = train_plain(network.train(), data, **self.training(data, passes, name))
+                network = fitted.posterior.network().eval()
+                noise = fitted.posterior.likelihood
+                value = mean_log_likelihood(network, noise, self.held_out)
                 trials.append((architecture, num_epochs, value))
                 scored.append((value, len(left) - left.index(architecture), architecture))
             scored.sort(key=lambda item: item[:2], reverse=True)
@@ -398,7 +403,10 @@ class _Search:
         """Return the plain network, trained."""
         settings = self.settings
         if settings.shared:
-            return self.train_plain(architecture, self.data, settings.num_epochs_after, "final")
+            with seeded(substream(settings.seed, "final")):
+                relaxed = self.make_network(True)
+                small = derive(relaxed, architecture, example_input=self.example, weights="fresh")
+            return self.train_further(small.train())
         small = derive(network, architecture, example_input=self.example)
         if len(posterior.edges):
             mask = masks.median_probability(posterior)
@@ -408,41 +416,29 @@ class _Search:
             kept = derived_mask(posterior.edges, mask, architecture, own)
             small = prune(small.network, own, kept, example_input=self.example)
         if settings.num_epochs_after:
-            small = self.train_further(small, self.data, settings.num_epochs_after, "final")
+            small = self.train_further(small)
         return small
 
-    def train_plain(
-        self,
-        architecture: Architecture,
-        data: tuple[Tensor, Tensor],
-        num_epochs: int,
-        name: str,
-    ) -> PrunedNetwork:
-        """Train a derived network from fresh weights."""
-        with seeded(substream(self.settings.seed, name)):
-            relaxed = self.make_network(True)
-            fresh = derive(relaxed, architecture, example_input=self.example, weights="fresh")
-        return self.train_further(fresh.train(), data, num_epochs, name)
+    def train_further(self, small: PrunedNetwork) -> PrunedNetwork:
+        number = self.settings.num_epochs_after
+        return fine_tune(small, self.data, **self.training(self.data, number, "final")).network
 
-    def train_further(
-        self, small: PrunedNetwork, data: tuple[Tensor, Tensor], num_epochs: int, name: str
-    ) -> PrunedNetwork:
+    def training(self, data: tuple[Tensor, Tensor], num_epochs: int, name: str) -> dict[str, Any]:
+        """Settings of the training of a derived network."""
         settings = self.settings
-        return fine_tune(
-            small,
-            data,
-            likelihood=self.likelihood,
-            num_data=len(data[0]),
-            num_epochs=num_epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            weight_prior=PointWeights(settings.weight_scale),
-            augment=settings.augment,
-            precision=settings.precision,
-            callbacks=self.bars(name),
-            checkpoint=self.checkpoint(name),
-            seed=settings.seed,
-        ).network
+        return {
+            "likelihood": self.likelihood,
+            "num_data": len(data[0]),
+            "num_epochs": num_epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "weight_prior": PointWeights(settings.weight_scale),
+            "augment": settings.augment,
+            "precision": settings.precision,
+            "callbacks": self.bars(name),
+            "checkpoint": self.checkpoint(name),
+            "seed": settings.seed,
+        }
 
     def bars(self, text: str) -> list[Callback]:
         return [ProgressBar(text)] if self.progress else []

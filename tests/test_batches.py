@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from pyro_relevance.batches import Batches, as_tensors
+from pyro_relevance.batches import Batches, as_tensors, whole_passes
 
 CPU = torch.device("cpu")
 
@@ -41,6 +41,20 @@ def test_as_tensors_accepts_pairs_and_data_sets():
         got_x, got_y = as_tensors(data)
         assert torch.equal(got_x, x)
         assert torch.equal(got_y, y)
+
+
+@pytest.mark.exact
+def test_less_than_a_pass_is_a_share_of_the_examples():
+    data = _numbered(10)
+    assert whole_passes(data, 3.4) == (data, 3)
+    assert whole_passes(data, 1) == (data, 1)
+    (x, y), passes = whole_passes(data, 0.4)
+    assert passes == 1
+    assert y.tolist() == [0, 2, 5, 7]  # evenly spaced: examples may lie sorted by class
+    assert torch.equal(x, data[0][y])
+    assert whole_passes(data, 1e-9)[0][1].tolist() == [0]
+    with pytest.raises(ValueError, match="Expected a positive number of passes, but got 0"):
+        whole_passes(data, 0)
 
 
 @pytest.mark.contract

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pyro_relevance import find_edges, likelihoods, load_posterior, load_pruned, report
+from pyro_relevance.architecture_posterior import draw_architectures
 from pyro_relevance.cli import main
 from pyro_relevance.collapse import structure_report, warn_of_collapse
 from pyro_relevance.errors import CollapseWarning
-from pyro_relevance.graphs import is_connected, spaces
+from pyro_relevance.graphs import Graph, canonical, is_connected, spaces
 from pyro_relevance.priors import CategoricalPrior
+from pyro_relevance.random_state import substream
+from pyro_relevance.search_run import SearchData, default_settings, make_space
 from pyro_relevance.structure_search import SearchSettings, search_structure
 
 
@@ -156,9 +160,45 @@ def test_a_dead_network_is_never_returned():
 
 
 @pytest.mark.contract
+@pytest.mark.filterwarnings("ignore::pyro_relevance.errors.CollapseWarning")
+def test_finalists_can_be_draws_and_short_trainings_a_share_of_a_pass():
+    settings = replace(SHARED, finalists="draws", num_epochs_trial=0.25, num_finalists=2)
+    result = search_structure(
+        cells,
+        make_images(),
+        likelihood=likelihoods.Categorical(),
+        settings=settings,
+        progress=False,
+    )
+    assert [epochs for _, epochs, _ in result.trials] == [0.25] * 2
+    assert all(is_connected(cells(False), architecture) for architecture, _, _ in result.trials)
+    seed = substream(settings.seed, "finalists")
+    drawn = draw_architectures(result.posterior, 20, seed=seed)
+    network = result.posterior.network()
+    forms = [canonical(network, a) for a in drawn if is_connected(network, a)]
+    expected = list(dict.fromkeys(forms))[:2]
+    assert [canonical(network, a) for a, _, _ in result.trials] == expected
+
+
+@pytest.mark.exact
+def test_full_sizes_are_those_of_the_papers():
+    data = SearchData("x", make_images(), make_images(), likelihoods.Categorical(), 10, None)
+    full = make_space("darts", data, size="full")(True)
+    assert len(full.cells) == 20
+    assert full.stem[0].out_channels == 3 * 36
+    cells_of_stage = make_space("nasbench201", data, size="full")(True)
+    assert sum(isinstance(m, Graph) and m.structure == "cell" for m in cells_of_stage) == 15
+    assert default_settings("darts", "full").num_epochs_after == 600
+    with pytest.raises(ValueError, match="Expected a space with size 'full'"):
+        default_settings("mlp", "full")
+
+
+@pytest.mark.contract
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"finalists": "worst"}, "Expected finalists from"),
+        ({"num_epochs_trial": 0}, "Expected num_epochs_trial > 0"),
         ({"warm_up": 1.0}, r"Expected warm_up in \[0, 1\)"),
         ({"held_out": 0.0}, r"Expected held_out in \(0, 1\)"),
         ({"num_candidates": 0}, "Expected num_candidates >= 1"),
@@ -198,5 +238,9 @@ def test_the_command_writes_a_run_folder(tmp_path, capsys):
     assert posterior.edges.operations[0].name == "mlp.a1.h1"
     assert main(["search", "--space", "lenet", "--quiet", "--out", str(tmp_path)]) == 2
     assert "but got a table" in capsys.readouterr().err
+    assert main(["search", "--space", "mlp", "--size", "full", "--quiet"]) == 2
+    assert "Expected a space with size 'full'" in capsys.readouterr().err
+    assert main(["search", "--space", "mlp", "--device", "abacus", "--quiet"]) == 2
+    assert "Expected --device to name a device of this machine" in capsys.readouterr().err
     assert main(["search", "--space", "mlp", "--data", "x.csv", "--quiet"]) == 2
     assert "Expected --data FILE and --target COLUMN" in capsys.readouterr().err

@@ -17,7 +17,6 @@ References:
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +33,7 @@ from pyro_relevance.baselines.searching import split, train_architecture
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.edges import find_edges
 from pyro_relevance.graphs.architectures import Architecture
+from pyro_relevance.likelihoods import moved
 from pyro_relevance.random_state import seeded, substream
 
 __all__ = [
@@ -173,7 +173,7 @@ def search_operations(
         The logits of the operations by group, and the last loss of the held-out half.
     """
     (x, y), (x_held, y_held) = split(data, settings.held_out)
-    likelihood = copy.deepcopy(recipe.likelihood).to(x.device)
+    likelihood = moved(recipe.likelihood, x.device)
     network.train()
     weights = dict(network.named_parameters())
     logits = {

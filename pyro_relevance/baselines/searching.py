@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_relevance.baselines.recipe import Recipe, Trained, fresh
 from pyro_relevance.baselines.result import BaselineResult, Stage
 from pyro_relevance.batches import whole_passes
-from pyro_relevance.derivation import derive
+from pyro_relevance.derivation import fresh_network
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.edges import find_edges
 from pyro_relevance.errors import ArchitectureError
@@ -97,9 +97,9 @@ def train_plain_architecture(
         ArchitectureError: If the architecture leaves no path from input to output.
     """
     with seeded(substream(seed, name)):
-        small = derive(make_network(True), architecture, example_input=data[0][:2], weights="fresh")
+        network = fresh_network(make_network(True), architecture, data[0][:2])
     data, passes = whole_passes(data, num_epochs)
-    return recipe.train(small.network.train(), data, num_epochs=passes, name=name, seed=seed)
+    return recipe.train(network.train(), data, num_epochs=passes, name=name, seed=seed)
 
 
 def train_architecture(

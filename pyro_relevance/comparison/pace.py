@@ -14,7 +14,7 @@ from pyro_relevance.baselines.recipe import StepTimer, fresh
 from pyro_relevance.baselines.searching import train_plain_architecture
 from pyro_relevance.callbacks import Callback
 from pyro_relevance.comparison.tasks import Task
-from pyro_relevance.derivation import derive
+from pyro_relevance.derivation import fresh_network
 from pyro_relevance.edges import find_edges
 from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture, is_connected
@@ -105,10 +105,8 @@ def seconds_of_architectures(task: Task, seed: int) -> float:
     relaxed, times = task.make_space(True), []
     for architecture in _architectures(task, 2, seed):
         with seeded(seed):
-            small = derive(
-                relaxed, architecture, example_input=task.data.train[0][:2], weights="fresh"
-            )
-        times.append(seconds_of_network(task, small.network.train()))
+            network = fresh_network(relaxed, architecture, task.data.train[0][:2])
+        times.append(seconds_of_network(task, network.train()))
     return sum(times) / len(times)
 
 

@@ -131,7 +131,7 @@ def make_task(
         task = _mnist(root, num_data, device)
     else:
         task = _cifar10(name, root, num_data, device)
-    likelihood = task.recipe.likelihood.to(device)
+    likelihood = likelihoods.moved(task.recipe.likelihood, device)
     recipe = dataclasses.replace(task.recipe, likelihood=likelihood, progress=progress)
     return dataclasses.replace(task, recipe=recipe)
 

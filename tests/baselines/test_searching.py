@@ -20,6 +20,7 @@ from pyro_relevance.baselines import (
     search_by_training,
     single_path,
     strongest_operations,
+    train_random_architecture,
 )
 from pyro_relevance.baselines.darts import search_gradient
 from pyro_relevance.baselines.reinforcement import Controller
@@ -105,6 +106,56 @@ def test_darts_finds_what_made_the_data(order):
     with torch.no_grad():
         assert float((result.network(x)[:, 0] - y).square().mean()) < 0.05
     assert [stage.kind for stage in result.history] == ["search", "retraining"]
+
+
+@pytest.mark.contract
+def test_the_control_is_one_random_architecture():
+    results = [
+        train_random_architecture(make, data(), recipe=RECIPE, num_epochs=2, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert results[0].choice == results[1].choice
+    assert same(results[0].network.state_dict(), results[1].network.state_dict())
+    assert [stage.kind for stage in results[0].history] == ["retraining"]
+
+    def strongest(edges, probability):
+        assert all(abs(float(p.sum()) - 1) < 1e-6 for p in probability.values())
+        return strongest_operations(edges, probability)
+
+    ruled = train_random_architecture(make, data(), recipe=RECIPE, num_epochs=1, rule=strongest)
+    assert "none" not in ruled.choice.operations.values()
+
+    def dead(edges, probability):
+        return Architecture({g.name: g.labels[g.labels.index("none")] for g in edges.operations})
+
+    def make_optional(full):
+        return Graph({"x": 3, "y": 1}, [GraphEdge("x", "y", ("none", "linear"))], output="y")
+
+    with pytest.raises(ArchitectureError, match="among 1000 random ones"):
+        train_random_architecture(make_optional, data(), recipe=RECIPE, num_epochs=1, rule=dead)
+
+
+@pytest.mark.contract
+def test_short_trainings_may_be_a_share_of_a_pass(monkeypatch):
+    seen, train = [], Recipe.train
+
+    def counted(recipe, network, part, **settings):
+        seen.append((len(part[0]), settings["num_epochs"]))
+        return train(recipe, network, part, **settings)
+
+    monkeypatch.setattr(Recipe, "train", counted)
+    search_by_training(
+        random_search,
+        make,
+        data(),
+        recipe=RECIPE,
+        num_queries=2,
+        num_epochs_query=0.5,
+        num_epochs_after=1,
+        held_out=0.2,
+    )
+    assert seen[0] == (24, 1)  # of the 48 that are not held out
+    assert seen[-1] == (60, 1)
 
 
 @pytest.mark.contract

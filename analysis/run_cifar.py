@@ -339,9 +339,7 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="judge by validation images")
     parser.add_argument("--seeds", type=int, default=3, help="number of runs of each way")
     parser.add_argument("--epochs", type=int, default=30, help="passes of the dense network")
-    parser.add_argument(
-        "--epochs-after", type=int, help="passes after a cut (default: 5/6)"
-    )
+    parser.add_argument("--epochs-after", type=int, help="passes after a cut (default: 5/6)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, help="one of the seeds, beside other processes")
     parser.add_argument("--only", choices=METHODS, help="one stage")

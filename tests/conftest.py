@@ -53,6 +53,22 @@ def _leaves_no_trace(_seed: None) -> Iterator[None]:
         )
 
 
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every replayed program that a fit makes."""
+    from pyro_relevance import preparation, replay
+
+    made: list[Any] = []
+
+    class Kept(replay.ReplayedProgram):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(preparation, "ReplayedProgram", Kept)
+    return made
+
+
 def global_state() -> dict[str, Any]:
     """Return what a user's process shares with the library, apart from random numbers."""
     matplotlib = sys.modules.get("matplotlib")

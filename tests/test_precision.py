@@ -10,7 +10,6 @@ from torch import nn
 from torch.func import functional_call
 
 import pyro_relevance as pr
-from pyro_relevance import preparation, replay
 from pyro_relevance.errors import EdgeError
 from pyro_relevance.precision import Precision
 from tests.small_fits import same
@@ -119,20 +118,12 @@ def test_a_fit_in_bfloat16_is_near_to_the_exact_one_and_another_one():
 
 @pytest.mark.exact
 @pytest.mark.parametrize("num_chains", [1, 2])
-def test_replay_and_resume_give_the_same_bits(num_chains, tmp_path, monkeypatch):
-    made = []
-
-    class Kept(replay.ReplayedProgram):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            made.append(self)
-
-    monkeypatch.setattr(preparation, "ReplayedProgram", Kept)
+def test_replay_and_resume_give_the_same_bits(num_chains, tmp_path, programs):
     plain = quick_fit(replay=False, num_chains=num_chains)
-    assert not made
+    assert not programs
     replayed = quick_fit(replay=True, num_chains=num_chains)
     assert same(replayed.posterior.state, plain.posterior.state)
-    assert made[0].num_recordings == 1
+    assert programs[0].num_recordings == 1
 
     def stop(event):
         if event.step >= 41:

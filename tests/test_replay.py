@@ -9,27 +9,13 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
-from pyro_relevance import likelihoods, preparation, priors, relaxations, replay, schedules
+from pyro_relevance import likelihoods, priors, relaxations, schedules
 from pyro_relevance.guides import LowRankGuide
 from pyro_relevance.recording import record
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
 NUM_EPOCHS = 20  # of 3 or 4 steps: enough for every kind of step to be recorded
 WARMUP = schedules.Schedules(kl_weight=schedules.warmup(0.5))
-
-
-@pytest.fixture
-def programs(monkeypatch):
-    """Every replayed program that a fit makes."""
-    made = []
-
-    class Kept(replay.ReplayedProgram):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            made.append(self)
-
-    monkeypatch.setattr(preparation, "ReplayedProgram", Kept)
-    return made
 
 
 def _compare(programs, model=None, data=None, **settings):

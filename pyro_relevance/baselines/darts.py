@@ -158,6 +158,7 @@ def search_operations(
     recipe: Recipe,
     num_epochs: float,
     settings: DartsSettings,
+    watch: Callable[[int, Mapping[str, Tensor]], None] | None = None,
 ) -> tuple[dict[str, Tensor], float]:
     """Train weights and logits in turn.
 
@@ -168,6 +169,8 @@ def search_operations(
         recipe: Batch size, augmentation and precision.
         num_epochs: Passes over the part from which the weights learn; they need not be whole.
         settings: Settings of the search.
+        watch: Called after each pass with its number, from 1, and the probabilities of the
+            operations by group.
 
     Returns:
         The logits of the operations by group, and the last loss of the held-out half.
@@ -205,7 +208,8 @@ def search_operations(
         return -likelihood(outputs.float()).log_prob(y).mean()
 
     held = _batches(x_held, y_held, recipe)
-    num_steps = max(1, round(num_epochs * math.ceil(len(x) / recipe.batch_size)))
+    steps_per_epoch = math.ceil(len(x) / recipe.batch_size)
+    num_steps = max(1, round(num_epochs * steps_per_epoch))
     last = torch.tensor(float("nan"))
     for step, (x_now, y_now) in zip(range(num_steps), _batches(x, y, recipe), strict=False):
         factor = 0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / num_steps))
@@ -223,6 +227,9 @@ def search_operations(
         loss(weights, fixed, x_now, y_now).backward()
         nn.utils.clip_grad_norm_(weights.values(), settings.max_norm)
         of_weights.step()
+        if watch is not None and (step + 1) % steps_per_epoch == 0:
+            chances = {name: tensor.detach().softmax(-1) for name, tensor in logits.items()}
+            watch((step + 1) // steps_per_epoch, chances)
     return {name: tensor.detach() for name, tensor in logits.items()}, float(last)
 
 

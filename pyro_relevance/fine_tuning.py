@@ -62,7 +62,8 @@ def fine_tune(
     """Train a cut network further, with the settings of ``fit`` and without gates.
 
     Weights that the cut left at zero stay zero, and normalisation statistics move as in any
-    training. A network that ``prune`` had to write down as operations has no dropout any more.
+    training. A network that ``prune`` had to write down as operations keeps its dropout layers, but
+    no dropout inside of attention and no stochastic depth.
 
     Args:
         pruned: What ``prune`` returned; it is not changed.

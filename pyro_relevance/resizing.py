@@ -34,7 +34,13 @@ _LAYERS = {
     "conv_transpose3d": (0, 3),
 }
 """For each layer, the axis of its weight that reads, and its number of spatial axes."""
-_DROPOUTS = frozenset(["alpha_dropout", "dropout", "dropout_", "feature_dropout"])
+_DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
+    "alpha_dropout": lambda ndim: nn.AlphaDropout,
+    "dropout": lambda ndim: nn.Dropout,
+    "dropout_": lambda ndim: nn.Dropout,
+    "feature_dropout": lambda ndim: {4: nn.Dropout2d, 5: nn.Dropout3d}.get(ndim, nn.Dropout1d),
+}
+"""From the operation and the number of axes to the layer that does the same in training."""
 _SIZE = "torch.ops.aten.sym_size.int"
 
 
@@ -47,8 +53,9 @@ def resized_network(
 
     It computes what the network computes in evaluation mode, for any number of examples. Layers
     that have nothing left to read become their bias; what then leads nowhere is left out, and so
-    are parameters and buffers that evaluation does not use. BatchNorm stays a module, which moves
-    its statistics in training; dropout does not.
+    are parameters and buffers that evaluation does not use. BatchNorm and dropout are modules,
+    which do in training what they did; what evaluation does not show (dropout inside of attention,
+    stochastic depth) is gone.
 
     Args:
         network: Network of the old sizes whose cut columns are zero; it is not touched.
@@ -105,7 +112,7 @@ class _Writer:
         self.effects: set[int] = set()  # steps that change what an earlier one gave
         self.results: dict[fx.Node, Any] = {}
         self.tensors: dict[str, Tensor] = {}
-        self.norms: dict[str, nn.Module] = {}
+        self.layers: dict[str, nn.Module] = {}
         self.input: fx.Node | None = None
 
     def network(self) -> GraphNetwork:
@@ -124,7 +131,7 @@ class _Writer:
         read = {step.target for step in steps if step.op in ("get_attr", "call_module")}
         return GraphNetwork(
             steps,
-            {name: module for name, module in self.norms.items() if name in read},
+            {name: module for name, module in self.layers.items() if name in read},
             {name: tensor for name, tensor in self.tensors.items() if name in read},
         )
 
@@ -195,7 +202,7 @@ class _Writer:
             return
         name = operator_name(node)
         if name in _DROPOUTS and setting(node, "train") is False:
-            self.results[node] = self._filled(node.args[0])
+            self.results[node] = self._dropout(node, name)
             return
         if node.kwargs.get("device") is not None and not node.all_input_nodes:
             # Made from nothing on a device that is written down: a buffer moves with the network.
@@ -425,6 +432,16 @@ class _Writer:
         args, kwargs = (self._filled(self.input), sizes, value), {"dtype": value_of(node).dtype}
         return self._emit("call_function", "torch.ops.aten.new_full.default", args, kwargs)
 
+    def _dropout(self, node: fx.Node, operation: str) -> Any:
+        """A module, which drops in training; nothing where it would never drop."""
+        x, rate = self._filled(node.args[0]), float(setting(node, "p"))
+        if not rate:
+            return x
+        name = f"dropouts.{node.name}"
+        made = _DROPOUTS[operation](value_of(node).ndim)
+        self.layers[name] = made(rate).eval()
+        return self._emit("call_module", name, (x,))
+
     def _batch_norm(self, node: fx.Node) -> Any:
         """A module where it was one: its statistics move in training."""
         tensor = self.exported.names.get(str(setting(node, "running_mean")), "")
@@ -432,7 +449,7 @@ class _Writer:
         module = self.modules.get(name) if name and key == "running_mean" else None
         if not isinstance(module, nn.modules.batchnorm._BatchNorm):
             return node.args, node.kwargs, node.target
-        if name not in self.norms:
+        if name not in self.layers:
             state = module.state_dict(keep_vars=True)
             parts = {key: self._cut(f"{name}.{key}", value) for key, value in state.items()}
             mean = parts["running_mean"]
@@ -443,7 +460,7 @@ class _Writer:
             made.load_state_dict(parts)
             for key, parameter in made.named_parameters():
                 parameter.requires_grad_(parts[key].requires_grad)
-            self.norms[name] = made.eval()
+            self.layers[name] = made.eval()
         x = self._filled(node.args[0])
         return self._emit("call_module", name, (x,)), {}, None
 

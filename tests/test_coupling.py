@@ -689,6 +689,48 @@ def test_channels_that_a_shortcut_adds_are_units():
     assert type(check(network, edges, mask, x).network) is type(network)
 
 
+class Dropping(nn.Module):
+    """Heads beside dropout of three kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.keys = nn.Linear(8, 24)
+        self.drop, self.drop_features = nn.Dropout(0.5), nn.Dropout1d(0.25)
+
+    def forward(self, x):
+        x = self.drop_features(self.embed(x))
+        q, k, v = self.keys(x).reshape(*x.shape[:2], 3, 2, 4).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.drop(self.out(y))
+        return self.head(F.dropout(x, 0.125, self.training).mean(1))
+
+
+@pytest.mark.exact
+def test_dropout_goes_on_in_networks_that_are_written_down(tmp_path):
+    network, x = make(Dropping), torch.randn(3, 5, 4)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    heads = next(g.name for g in edges if g.num_edges == 2)
+    mask = {g.name: torch.ones(g.shape, dtype=torch.bool) for g in edges}
+    mask[heads][0] = False
+    small = check(network, edges, mask, x)
+    assert isinstance(small.network, GraphNetwork)
+    small.save(tmp_path / "small.safetensors")
+    for one in (small, pr.load_pruned(tmp_path / "small.safetensors")):
+        kept = [
+            (type(m), m.p) for m in one.modules() if isinstance(m, nn.modules.dropout._DropoutNd)
+        ]
+        assert kept == [(nn.Dropout1d, 0.25), (nn.Dropout, 0.5), (nn.Dropout, 0.125)]
+        assert torch.equal(one.eval()(x), one(x))
+        assert not torch.equal(one.train()(x), one(x))
+    # In training it drops what the network drops: the same with the same random numbers.
+    masked = pr.apply_mask(network, edges, mask).train()
+    torch.manual_seed(1)
+    expected = masked(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(small.train()(x), expected)
+
+
 def vision_transformer():
     return torchvision.models.VisionTransformer(
         image_size=16, patch_size=4, num_layers=2, num_heads=4, hidden_dim=16, mlp_dim=24

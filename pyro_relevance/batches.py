@@ -65,14 +65,14 @@ def whole_passes(
 
     Args:
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
-        num_epochs: Passes, positive.
+        num_epochs: Passes; 0 for none.
 
     Raises:
-        ValueError: If ``num_epochs`` is not positive.
+        ValueError: If ``num_epochs`` is negative.
     """
-    if not num_epochs > 0:
-        raise ValueError(f"Expected a positive number of passes, but got {num_epochs}.")
-    if num_epochs >= 1:
+    if not num_epochs >= 0:
+        raise ValueError(f"Expected a number of passes >= 0, but got {num_epochs}.")
+    if num_epochs >= 1 or num_epochs == 0:
         return data, round(num_epochs)
     x, y = data
     rows = torch.arange(max(1, round(num_epochs * len(x))), device=x.device)

@@ -53,8 +53,9 @@ def test_less_than_a_pass_is_a_share_of_the_examples():
     assert y.tolist() == [0, 2, 5, 7]  # evenly spaced: examples may lie sorted by class
     assert torch.equal(x, data[0][y])
     assert whole_passes(data, 1e-9)[0][1].tolist() == [0]
-    with pytest.raises(ValueError, match="Expected a positive number of passes, but got 0"):
-        whole_passes(data, 0)
+    assert whole_passes(data, 0) == (data, 0)
+    with pytest.raises(ValueError, match="Expected a number of passes >= 0, but got -1"):
+        whole_passes(data, -1)
 
 
 @pytest.mark.contract

@@ -252,15 +252,11 @@ def test_single_paths_are_uniform_and_the_best_candidate_wins():
         assert torch.allclose(probability, torch.full_like(probability, 1 / probability.shape[-1]))
     start = make(False).state_dict()
     assert not same(fitted.posterior.network().state_dict(), start)
-    result = single_path(
-        make,
-        data(),
-        recipe=RECIPE,
-        num_epochs=20,
-        num_candidates=20,
-        num_epochs_after=30,
-        held_out=0.2,
-    )
+    settings = {"recipe": RECIPE, "num_epochs": 20, "num_candidates": 20, "held_out": 0.2}
+    result = single_path(make, data(), num_epochs_after=30, **settings)
+    untrained = single_path(make, data(), num_epochs_after=0, **settings)
+    assert untrained.choice == result.choice
+    assert untrained.history[-1].num_epochs == 0
     candidates = result.history[1:-1]
     assert max(candidates, key=lambda stage: stage.value).name == str(result.choice)
     assert [result.history[0].kind, result.history[-1].kind] == ["search", "retraining"]

@@ -4,7 +4,8 @@ Double column, 6.9 x 2.4 in. Caption facts: first order, step sizes, minibatches
 the data as published, small proxy (one cell a stage, images of 16 x 16). Left: probability of each
 operation, mean over the six edges of the cell; one line for each seed. Right: test accuracy, from
 the table, of the cell that would be derived after each pass (strongest operation other than none);
-dotted: a random cell, 93.70, and the published end of DARTS, a cell of skip connections, 54.30.
+dotted: random search by the benchmark's own queries, 93.70, and the published end of DARTS, a cell
+of skip connections, 54.30.
 
     python -m analysis.fig_darts_collapse
 """

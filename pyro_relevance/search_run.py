@@ -75,9 +75,8 @@ FULL: dict[str, SearchSettings] = {
 }
 """Settings of the spaces of cells in the sizes of their papers, for a GPU.
 
-Passes, sizes and the batch are those of NAS-Bench-201 (Dong and Yang 2020, tables 1 and 9) and
-DARTS (Liu et al. 2019, appendix A.1 and A.2); optimiser and augmentation are ours (no cutout, no
-drop-path, no auxiliary head).
+Passes, sizes and the batch are those of NAS-Bench-201 (Dong and Yang 2020) and DARTS (Liu et al.
+2019, appendix A); optimiser and augmentation are ours (no cutout, no drop-path, no auxiliary head).
 """
 
 

@@ -92,6 +92,7 @@ def comparison_record(
         settings=settings,
         rows=rows,
         wall_seconds=wall_seconds,
+        device=comparison.device,
         failures=dict(failures),
     )
 

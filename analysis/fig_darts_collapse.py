@@ -12,16 +12,13 @@ of skip connections, 54.30.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import matplotlib
 from matplotlib.figure import Figure
 
+from analysis.figure_files import save_figure
 from analysis.records import read_record
 from analysis.run_darts_collapse import ROWS
 from pyro_relevance import plots
 
-FIGURES = Path(__file__).parent / "figures"
 COLOURS = ("0.6", "#D55E00", "#56B4E9", "#0072B2", "#009E73")
 SHORT = {
     "none": "none",
@@ -55,15 +52,5 @@ def draw() -> Figure:
     return figure
 
 
-def main() -> None:
-    """Draw and save."""
-    FIGURES.mkdir(exist_ok=True)
-    with matplotlib.rc_context(
-        {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-    ):
-        paths = plots.save(draw(), FIGURES / "darts_collapse")
-    print(*paths)
-
-
 if __name__ == "__main__":
-    main()
+    save_figure(draw, "darts_collapse")

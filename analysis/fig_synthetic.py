@@ -12,17 +12,15 @@ and perfect calibration. Open squares: the fraction of relevant inputs is learne
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figure_files import save_figure
 from analysis.records import read_record
 from pyro_relevance import plots
 
-FIGURES = Path(__file__).parent / "figures"
 LEARNED = " with a learned rate"
 
 
@@ -75,15 +73,5 @@ def draw_calibration(ax: Axes, table: dict[str, Any], look: dict[str, Any]) -> N
     ax.errorbar([table["predicted"][i] for i in used], observed, yerr=bars, **look)
 
 
-def main() -> None:
-    """Draw and save."""
-    FIGURES.mkdir(exist_ok=True)
-    with matplotlib.rc_context(
-        {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-    ):
-        paths = plots.save(draw(), FIGURES / "synthetic_truth")
-    print(*paths)
-
-
 if __name__ == "__main__":
-    main()
+    save_figure(draw, "synthetic_truth")

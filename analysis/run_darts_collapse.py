@@ -23,18 +23,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from analysis.nasbench201_table import Table
 from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
-from analysis.run_nasbench201_shared import DEAD, Settings, make_network, recipe, text
+from analysis.run_nasbench201_shared import (
+    Settings,
+    make_network,
+    recipe,
+    reported,
+    small_images,
+    text,
+)
 from pyro_relevance import find_edges
 from pyro_relevance.baselines import DartsSettings, strongest_operations
 from pyro_relevance.baselines.darts import search_operations
 from pyro_relevance.baselines.recipe import fresh
-from pyro_relevance.graphs import Architecture, is_connected, spaces
-from pyro_relevance.images import cifar10, some
+from pyro_relevance.graphs import Architecture
 from pyro_relevance.random_state import seeded, substream
 
 ROWS = {"all": "strongest operation", "some": "strongest operation but none"}
@@ -79,9 +84,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     num_epochs, num_data, batch_size = (2, 300, 64) if given.smoke else (given.epochs, 25_000, 64)
-    accuracy = {name: line["test_acc_200ep"] for name, line in Table.read(given.table).rows.items()}
-    x, y = some(*cifar10(given.root), num_data)
-    data = functional.avg_pool2d(x, 2), y
+    benchmark, data = Table.read(given.table), small_images(given.root, num_data)
     about = {"num_epochs": num_epochs, "num_data": num_data, "batch_size": batch_size}
     parts = given.out / ".darts_collapse"
     parts.mkdir(parents=True, exist_ok=True)
@@ -99,17 +102,10 @@ def main() -> None:
     if len(known) < given.seeds:
         print("Some seeds are missing: no record yet.")
         return
-    cell = make_network(False)
     rows, courses = [], {}
     for name, method in ROWS.items():
         cells = {s: content["found"][name] for s, content in known.items()}
-        course = {
-            s: [
-                accuracy[c] if is_connected(cell, spaces.architecture_from_string(c)) else DEAD
-                for c in of_seed
-            ]
-            for s, of_seed in cells.items()
-        }
+        course = {s: [reported(benchmark, c) for c in of_seed] for s, of_seed in cells.items()}
         courses[method] = course
         last = [of_seed[-1] for of_seed in cells.values()]
         metrics = {

@@ -229,6 +229,22 @@ def paths(
     return {PATHS: text(result.choice)}
 
 
+def small_images(root: str | None, num_data: int) -> tuple[Tensor, Tensor]:
+    """Return random training images, means of 2 x 2 pixels."""
+    x, y = some(*cifar10(root), num_data)
+    return functional.avg_pool2d(x, 2), y
+
+
+def reported(table: Table, cell: str) -> float:
+    """Return the test accuracy of a cell in percent, that of chance where it has no path."""
+    return table.test_accuracy(spaces.architecture_from_string(cell)) if is_alive(cell) else DEAD
+
+
+def is_alive(cell: str) -> bool:
+    """Whether a cell has a path from input to output."""
+    return is_connected(spaces.nasbench201_cell(1), spaces.architecture_from_string(cell))
+
+
 def text(architecture: Architecture) -> str:
     """Return the name of a cell in the benchmark."""
     return spaces.architecture_to_string(architecture)
@@ -256,13 +272,10 @@ def run(
 ) -> Path:
     """Run all searches (or the one named) and write the record of the runs that are there."""
     torch.set_num_threads(1)
-    accuracy = {name: row["test_acc_200ep"] for name, row in Table.read(table).rows.items()}
-    x, y = some(*cifar10(root), settings.num_data)
-    data = functional.avg_pool2d(x, 2), y
+    benchmark, data = Table.read(table), small_images(root, settings.num_data)
     parts = folder / ".nasbench201_shared"
     parts.mkdir(parents=True, exist_ok=True)
     about = dataclasses.asdict(settings) | {"num_seeds": 0}
-    cell = spaces.nasbench201_cell(1)
     known: dict[tuple[str, int], dict[str, Any]] = {}
     for seed in range(settings.num_seeds):
         for name, search in SEARCHES.items():
@@ -278,7 +291,7 @@ def run(
                 content = keep(path, about, found=found, seconds=seconds, core=core)
                 print(f"{name}, seed {seed}: {found}, {core:.0f} core seconds", flush=True)
             known[name, seed] = content
-    edges = find_edges(cell, granularity="operation")
+    edges = find_edges(spaces.nasbench201_cell(1), granularity="operation")
     rows = []
     for name in SEARCHES:
         seeds = [seed for seed in range(settings.num_seeds) if (name, seed) in known]
@@ -286,21 +299,23 @@ def run(
             continue
         for method in ROWS[name]:
             cells = [known[name, seed]["found"][method] for seed in seeds]
-            dead = [not is_connected(cell, spaces.architecture_from_string(c)) for c in cells]
             metrics = {
-                "test_accuracy": [
-                    DEAD if gone else accuracy[c] for c, gone in zip(cells, dead, strict=True)
-                ],
-                "dead": [float(gone) for gone in dead],
+                "test_accuracy": [reported(benchmark, c) for c in cells],
+                "dead": [float(not is_alive(c)) for c in cells],
                 "num_skips": [float(c.count("skip_connect")) for c in cells],
                 "seconds": [known[name, seed]["seconds"] for seed in seeds],
                 "core_seconds": [known[name, seed]["core"] for seed in seeds],
             }
             rows.append(row(method, "nasbench201", seeds, metrics, cells=cells))
     generator = np.random.default_rng(0)
-    drawn = [text(random_architecture(edges, generator)) for _ in range(1000)]
+    drawn = [random_architecture(edges, generator) for _ in range(1000)]
     rows.append(
-        row(RANDOM, "nasbench201", [0], {"test_accuracy": [accuracy[cell] for cell in drawn]})
+        row(
+            RANDOM,
+            "nasbench201",
+            [0],
+            {"test_accuracy": [benchmark.test_accuracy(a) for a in drawn]},
+        )
     )
     largest = Architecture(dict.fromkeys((g.name for g in edges.operations), "nor_conv_3x3"))
     rows.append(
@@ -308,7 +323,7 @@ def run(
             "largest cell, no search",
             "nasbench201",
             [0],
-            {"test_accuracy": [accuracy[text(largest)]]},
+            {"test_accuracy": [benchmark.test_accuracy(largest)]},
         )
     )
     return write_record(

@@ -202,8 +202,8 @@ def search_structure(
     """
     x, y = data
     place = torch.device(device or x.device)
-    moved = x.to(place), y.to(place)
-    return _Search(make_network, moved, likelihood, settings, folder, progress).run()
+    placed = x.to(place), y.to(place)
+    return _Search(make_network, placed, likelihood, settings, folder, progress).run()
 
 
 class _Search:

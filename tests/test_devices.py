@@ -16,7 +16,7 @@ from pyro_relevance.graphs import spaces
 from pyro_relevance.structure_search import SearchSettings, search_structure
 from tests.small_fits import make_model, make_network, regression, same
 from tests.small_plans import small_plan
-from tests.test_structure_search import SHARED, cells, make_images, make_table
+from tests.test_structure_search import make_table, search_cells
 
 CUDA = torch.device("cuda", 0)
 pytestmark = [
@@ -212,17 +212,7 @@ def test_structures_are_searched():
     assert draw_architectures(joint.posterior, 3)
     expected_cost(joint.posterior, torch.zeros(2, 4, device=CUDA), num_samples=2)
     pr.to_arviz(joint.posterior, num_samples=5)
-    runs = [
-        search_structure(
-            cells,
-            make_images(),
-            likelihood=likelihoods.Categorical(),
-            settings=SHARED,
-            progress=False,
-            device=CUDA,
-        )
-        for _ in range(2)
-    ]
+    runs = [search_cells(device=CUDA) for _ in range(2)]
     # Some sums of the device have no fixed order: not the same bits, but the same search.
     assert runs[0].architecture == runs[1].architecture
 

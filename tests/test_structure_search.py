@@ -49,6 +49,18 @@ SHARED = SearchSettings(
 )
 
 
+def search_cells(settings=SHARED, **more):
+    """Search the cells for `make_images`."""
+    return search_structure(
+        cells,
+        make_images(),
+        likelihood=likelihoods.Categorical(),
+        settings=settings,
+        progress=False,
+        **more,
+    )
+
+
 @pytest.mark.exact
 def test_structure_units_and_weights_are_found_together():
     settings = SearchSettings(
@@ -76,17 +88,7 @@ def test_structure_units_and_weights_are_found_together():
 def test_cells_are_halved_and_trained_from_fresh_weights(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)  # three passes decide nothing
-        runs = [
-            search_structure(
-                cells,
-                make_images(),
-                likelihood=likelihoods.Categorical(),
-                settings=SHARED,
-                folder=tmp_path,
-                progress=False,
-            )
-            for _ in range(2)
-        ]
+        runs = [search_cells(folder=tmp_path) for _ in range(2)]
     result, resumed = runs
     assert [epochs for _, epochs, _ in result.trials] == [1] * 4 + [2] * 2
     finalists = [a for a, _ in result.candidates[:4]]
@@ -147,13 +149,7 @@ def test_a_dead_network_is_never_returned():
         num_effective=1,
     )
     with pytest.warns(CollapseWarning, match="no path leads from input to output"):
-        result = search_structure(
-            cells,
-            make_images(),
-            likelihood=likelihoods.Categorical(),
-            settings=settings,
-            progress=False,
-        )
+        result = search_cells(settings)
     assert not result.report.connected
     assert is_connected(cells(False), result.architecture)
     assert len(result.network(torch.randn(3, 3, 8, 8)).unique()) > 2
@@ -163,13 +159,7 @@ def test_a_dead_network_is_never_returned():
 @pytest.mark.filterwarnings("ignore::pyro_relevance.errors.CollapseWarning")
 def test_finalists_can_be_draws_and_short_trainings_a_share_of_a_pass():
     settings = replace(SHARED, finalists="draws", num_epochs_trial=0.25, num_finalists=2)
-    result = search_structure(
-        cells,
-        make_images(),
-        likelihood=likelihoods.Categorical(),
-        settings=settings,
-        progress=False,
-    )
+    result = search_cells(settings)
     assert [epochs for _, epochs, _ in result.trials] == [0.25] * 2
     assert all(is_connected(cells(False), architecture) for architecture, _, _ in result.trials)
     seed = substream(settings.seed, "finalists")

@@ -64,8 +64,12 @@ def _small_network(task: Task) -> Callable[[], nn.Module]:
     return task.make_small_network
 
 
+def _seconds_of_dense(task: Task, seed: int) -> float:
+    return seconds_of_network(task, fresh(_network(task), seed))
+
+
 def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
-    each = seconds_of_network(task, fresh(_network(task), seed))
+    each = _seconds_of_dense(task, seed)
     return {
         "num_epochs": passes(0.4 * seconds, each),
         "num_epochs_round": passes(0.6 * seconds / NUM_ROUNDS, each),
@@ -94,7 +98,7 @@ def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
 
 
 def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
-    each = seconds_of_network(task, fresh(_network(task), seed))
+    each = _seconds_of_dense(task, seed)
     return {
         "num_epochs": passes(seconds / (NUM_TICKETS + 1), each),
         "num_rounds": NUM_TICKETS,
@@ -131,12 +135,16 @@ def _limit(task: Task) -> dict[str, int]:
     return {"num_macs": task.num_macs}
 
 
+def _seconds_of_cut(task: Task, seed: int) -> float:
+    """Seconds of a pass of a network that is cut to the limit."""
+    small, _ = prune_filters(fresh(_network(task), seed), task.data.train[0][:2], **_limit(task))
+    return seconds_of_network(task, small)
+
+
 def _plan_filters(task: Task, seconds: float, seed: int) -> Plan:
-    network = fresh(_network(task), seed)
-    small, _ = prune_filters(network, task.data.train[0][:2], **_limit(task))
     return {
-        "num_epochs": passes(0.4 * seconds, seconds_of_network(task, network)),
-        "num_epochs_after": passes(0.6 * seconds, seconds_of_network(task, small)),
+        "num_epochs": passes(0.4 * seconds, _seconds_of_dense(task, seed)),
+        "num_epochs_after": passes(0.6 * seconds, _seconds_of_cut(task, seed)),
     }
 
 
@@ -174,14 +182,11 @@ def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
                 seed=seed,
             ),
         )
-        if configuration.granularity == ("weight",):
-            small = fresh(_network(task), seed)
-        else:
-            limit = _limit(task)
-            small, _ = prune_filters(fresh(_network(task), seed), task.data.train[0][:2], **limit)
+        of_weights = configuration.granularity == ("weight",)
+        each_after = (_seconds_of_dense if of_weights else _seconds_of_cut)(task, seed)
         return {
             "num_epochs": passes(0.6 * seconds, each),
-            "num_epochs_after": passes(0.4 * seconds, seconds_of_network(task, small)),
+            "num_epochs_after": passes(0.4 * seconds, each_after),
         }
 
     return plan

@@ -50,7 +50,7 @@ from pyro_relevance import (
 from pyro_relevance.augmentation import RandomCrop
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.derivation import derived_mask
-from pyro_relevance.graphs import Architecture, is_connected, most_probable, spaces
+from pyro_relevance.graphs import Architecture, mode, spaces
 from pyro_relevance.images import mnist
 from pyro_relevance.posterior import Posterior
 
@@ -142,9 +142,7 @@ def cut(
     """Derive the most probable connected architecture and cut it to the limit."""
     network, edges = posterior.network(), posterior.edges
     probability = {name: p[0] for name, p in posterior.operation_probability().items()}
-    architecture = next(
-        a for a, _ in most_probable(edges, probability, 100) if is_connected(network, a)
-    )
+    architecture = mode(edges, probability, network=network)
     plain = derive(network, architecture, example_input=example).network
     own = find_edges(plain, granularity="unit", example_input=example)
     # The probabilities of the units go over to the derived network; units that nothing ties any

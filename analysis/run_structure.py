@@ -39,7 +39,7 @@ from pyro_relevance import (
 )
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.derivation import derived_mask
-from pyro_relevance.graphs import Architecture, canonical, is_connected, most_probable, spaces
+from pyro_relevance.graphs import Architecture, canonical, mode, spaces
 from pyro_relevance.noise import fit_noise
 from pyro_relevance.posterior import Posterior
 from pyro_relevance.priors import IndependentPrior, PointWeights
@@ -97,9 +97,7 @@ def derived(posterior: Posterior, example: Tensor) -> tuple[nn.Module, Architect
     """Return the plain network of one chain within the limit, its structure and its size."""
     network, edges = posterior.network(), posterior.edges
     probability = {name: p[0] for name, p in posterior.operation_probability().items()}
-    architecture = next(
-        a for a, _ in most_probable(edges, probability, 100) if is_connected(network, a)
-    )
+    architecture = mode(edges, probability, network=network)
     plain = derive(network, architecture, example_input=example).network
     own = find_edges(plain, granularity="weight", example_input=example)
     limit = MAX_PARAMETERS - sum(p.numel() for p in NOISE.parameters())

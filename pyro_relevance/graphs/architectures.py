@@ -8,6 +8,7 @@ one.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ __all__ = [
     "most_probable",
     "structures",
 ]
+
+_MOST_VISITED = 10_000
 
 
 @dataclass(frozen=True)
@@ -215,15 +218,32 @@ def is_identity(graph: Graph, source: str, target: str, operation: str) -> bool:
     return edge.stride == 1 and graph.nodes[source] == graph.nodes[target]
 
 
-def mode(edges: Edges, probability: Mapping[str, Tensor]) -> Architecture:
+def mode(
+    edges: Edges, probability: Mapping[str, Tensor], *, network: nn.Module | None = None
+) -> Architecture:
     """Return the most probable operation of each edge.
 
     Args:
         edges: The judged edges.
         probability: Group -> ``(num_operations,)`` of independent edges, as
             ``posterior.operation_probability()`` gives for a chain.
+        network: The network with relaxed graphs. If given, architectures without a path from input
+            to output in each graph are passed over: the result can be derived.
+
+    Raises:
+        ArchitectureError: If none of the most probable architectures has such a path.
     """
-    return Architecture.from_gates(edges, probability)
+    likely = Architecture.from_gates(edges, probability)
+    if network is None or is_connected(network, likely):
+        return likely
+    for architecture, _ in itertools.islice(_descending(edges, probability), _MOST_VISITED):
+        if is_connected(network, architecture):
+            return architecture
+    raise ArchitectureError(
+        f"Expected a path from input to output in one of the {_MOST_VISITED} most probable "
+        f"architectures, but the posterior has 'none' on too many edges:\n{likely}\n"
+        "Leave 'none' out of the operations, or give it a lower prior."
+    )
 
 
 def most_probable(
@@ -232,7 +252,7 @@ def most_probable(
     num_architectures: int,
     *,
     key: Callable[[Architecture], str] | None = None,
-    num_visited: int = 10_000,
+    num_visited: int = _MOST_VISITED,
 ) -> list[tuple[Architecture, float]]:
     """Return architectures in the order of their probability, those that are alike as one.
 

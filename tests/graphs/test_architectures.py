@@ -14,6 +14,8 @@ from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs import (
     NASBENCH201_OPERATIONS,
     Architecture,
+    Graph,
+    GraphEdge,
     canonical,
     free_edges,
     is_connected,
@@ -103,6 +105,39 @@ def test_most_probable_are_in_order_and_those_alike_count_as_one():
         edges, probability, 5, key=lambda a: canonical(network, a), num_visited=15_625
     )
     assert [p for _, p in merged] == pytest.approx(sorted(classes.values(), reverse=True)[:5])
+
+
+@pytest.mark.exact
+def test_the_mode_with_a_network_passes_over_what_has_no_path():
+    network = spaces.nasbench201_cell(1)
+    edges = find_edges(network, granularity="operation")
+    generator = torch.Generator().manual_seed(1)
+    probability = {
+        g.name: torch.tensor([0.6, *(0.4 * torch.rand(4, generator=generator).softmax(0))])
+        for g in edges.operations
+    }
+    assert set(mode(edges, probability).operations.values()) == {"none"}
+
+    def chance(cell: Architecture) -> float:
+        return math.prod(
+            float(probability[n][NASBENCH201_OPERATIONS.index(o)])
+            for n, o in cell.operations.items()
+        )
+
+    connected = [cell for cell in all_cells() if any(value(cell))]
+    assert mode(edges, probability, network=network) == max(connected, key=chance)
+
+
+@pytest.mark.contract
+def test_a_posterior_of_nothing_but_none_is_told():
+    # The one path in this chain is the least probable of 2 ** 14 architectures.
+    nodes = [f"n{i}" for i in range(15)]
+    chain = [GraphEdge(a, b, ("none", "identity")) for a, b in itertools.pairwise(nodes)]
+    graph = Graph(dict.fromkeys(nodes, 2), chain, output=nodes[-1])
+    edges = find_edges(graph, granularity="operation")
+    probability = {g.name: torch.tensor([0.9, 0.1]) for g in edges.operations}
+    with pytest.raises(ArchitectureError, match="'none' on too many edges"):
+        mode(edges, probability, network=graph)
 
 
 @pytest.mark.exact

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from pyro_relevance.cost import Cost, count_cost, evaluating
 from pyro_relevance.edge_set import Edges
 from pyro_relevance.equivalence import largest_difference
-from pyro_relevance.graphs.architectures import Architecture, check_choice, operations_of
+from pyro_relevance.graphs.architectures import Architecture, choose, operations_of
 from pyro_relevance.graphs.derived import derived_graph
-from pyro_relevance.graphs.graph import Graph, MixedOperation
+from pyro_relevance.graphs.graph import Graph
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.receipt import Receipt
 
@@ -34,15 +34,7 @@ def hard_gated(network: nn.Module, architecture: Architecture) -> nn.Module:
         ArchitectureError: If the architecture does not fit the network.
     """
     network = copy.deepcopy(network)
-    placed: list[tuple[str, MixedOperation]] = []
-    for graph in network.modules():
-        if isinstance(graph, Graph):
-            placed += graph.choices()
-    known = {name: mixed.names for name, mixed in placed}
-    check_choice(architecture.operations, known)
-    for name, mixed in placed:
-        chosen = [float(label == architecture.operations[name]) for label in mixed.names]
-        mixed.gate = torch.tensor(chosen, dtype=mixed.gate.dtype, device=mixed.gate.device)
+    choose(network, architecture)
     return network
 
 

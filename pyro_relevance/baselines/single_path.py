@@ -19,17 +19,15 @@ from pyro_relevance.baselines.recipe import Recipe, fresh
 from pyro_relevance.baselines.result import BaselineResult, Stage
 from pyro_relevance.baselines.searching import split, train_architecture
 from pyro_relevance.callbacks import Callback
-from pyro_relevance.derivation import hard_gated
 from pyro_relevance.edges import find_edges
 from pyro_relevance.errors import ArchitectureError
-from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs.architectures import Architecture, is_connected
-from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.model import RelevanceModel
 from pyro_relevance.priors import PointWeights
 from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.relaxations import SampledPath
 from pyro_relevance.schedules import Schedules, constant, cosine
+from pyro_relevance.shared_weights import SharedWeights
 from pyro_relevance.svi import Fit, fit
 
 __all__ = ["single_path", "train_shared"]
@@ -74,18 +72,19 @@ def single_path(
     fitted = train_shared(network, train, recipe=recipe, num_epochs=num_epochs, seed=seed)
     loss = float(fitted.history.final_loss()[0])
     history = [Stage("single paths", "search", num_epochs, fitted.seconds, loss)]
-    shared, likelihood = fitted.posterior.network().eval(), fitted.posterior.likelihood
+    shared = SharedWeights(
+        fitted.posterior.network(),
+        fitted.posterior.likelihood,
+        judged,
+        precision=recipe.precision,
+    )
     generator = np.random.default_rng(substream(seed, "candidates"))
     best: tuple[float, Architecture] | None = None
     for _ in range(num_candidates):
         architecture, started = random_architecture(edges, generator), time.perf_counter()
         if not is_connected(network, architecture):
             continue
-        gated = hard_gated(shared, architecture)
-        for module in gated.modules():
-            if isinstance(module, MixedOperation):
-                module.skip_zeros = True
-        value = mean_log_likelihood(gated, likelihood, judged)
+        value = shared(architecture)
         if best is None or value > best[0]:
             best = (value, architecture)
         seconds = time.perf_counter() - started

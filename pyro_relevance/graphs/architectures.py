@@ -24,6 +24,7 @@ from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key
 __all__ = [
     "Architecture",
     "canonical",
+    "choose",
     "free_edges",
     "is_connected",
     "mode",
@@ -102,6 +103,27 @@ def check_choice(operations: Mapping[str, str], known: Mapping[str, tuple[str, .
             raise ArchitectureError(
                 f"Expected one of {list(known[name])} for the edge {name!r}, but got {operation!r}."
             )
+
+
+def choose(network: nn.Module, architecture: Architecture) -> None:
+    """Set the gates of a relaxed network to those of an architecture, in place.
+
+    Args:
+        network: A network with relaxed graphs.
+        architecture: A choice of operations.
+
+    Raises:
+        ArchitectureError: If the architecture does not fit the network.
+    """
+    placed: list[tuple[str, MixedOperation]] = []
+    for graph in network.modules():
+        if isinstance(graph, Graph):
+            placed += graph.choices()
+    known = {name: mixed.names for name, mixed in placed}
+    check_choice(architecture.operations, known)
+    for name, mixed in placed:
+        chosen = [float(label == architecture.operations[name]) for label in mixed.names]
+        mixed.gate = torch.tensor(chosen, dtype=mixed.gate.dtype, device=mixed.gate.device)
 
 
 def structures(network: nn.Module) -> dict[str, Graph]:

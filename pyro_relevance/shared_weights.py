@@ -1,0 +1,86 @@
+"""Values of architectures under the weights that they share, without a training of their own."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.graphs.architectures import Architecture, choose
+from pyro_relevance.graphs.graph import MixedOperation
+from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.precision import Precision
+
+__all__ = ["SharedWeights"]
+
+
+class SharedWeights:
+    """Mean held-out log likelihood of architectures under the weights of one relaxed network.
+
+    Only the operations of the architecture are computed. Weights should have been trained along
+    random paths, so that they serve all architectures alike.
+
+    Args:
+        network: The relaxed network; it is copied.
+        likelihood: Distribution of the target.
+        held_out: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``,
+            examples that the weights were not trained on, on the device of the network.
+        precision: How the network is computed.
+        batch_size: Examples that are computed at once; where layers normalise with the statistics
+            of the batch, values depend on it.
+
+    Raises:
+        ValueError: If the network has no relaxed graph, there are no examples, or ``batch_size`` is
+            not positive.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        likelihood: Likelihood,
+        held_out: tuple[Tensor, Tensor],
+        *,
+        precision: Precision = Precision(),  # noqa: B008 (a frozen value)
+        batch_size: int = 500,
+    ) -> None:
+        if batch_size < 1 or len(held_out[0]) == 0:
+            raise ValueError(
+                f"Expected held-out examples and a positive batch_size, but got "
+                f"{len(held_out[0])} and {batch_size}."
+            )
+        self._network = copy.deepcopy(network).eval()
+        mixed = [m for m in self._network.modules() if isinstance(m, MixedOperation)]
+        if not mixed:
+            raise ValueError(
+                f"Expected a network with relaxed graphs, but {type(network).__name__} has none."
+            )
+        for module in mixed:
+            module.skip_zeros = True
+        precision.prepare(self._network)
+        self._likelihood = likelihood
+        self._batches = [
+            (precision.arrange(x), y)
+            for x, y in zip(*(part.split(batch_size) for part in held_out), strict=True)
+        ]
+        self._precision = precision
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Return the mean log likelihood of a held-out example, in nats.
+
+        Args:
+            architecture: A choice of operations.
+
+        Raises:
+            ArchitectureError: If it does not fit the network.
+        """
+        choose(self._network, architecture)
+        dtype = next(self._network.parameters()).dtype
+        total, number = 0.0, 0
+        with torch.no_grad():
+            for x, y in self._batches:
+                with self._precision.context(x.device):
+                    outputs = self._network(x)
+                total += float(self._likelihood(outputs.to(dtype)).log_prob(y).sum())
+                number += len(y)
+        return total / number

@@ -70,6 +70,32 @@ def test_the_uci_experiment_chooses_on_held_out_rows_and_respects_the_budget() -
 
 
 @pytest.mark.contract
+def test_the_structure_experiment_goes_on_and_respects_the_budget(tmp_path: Path) -> None:
+    from analysis import run_structure
+
+    settings = run_structure.Settings(
+        recipe=dataclasses.replace(run_structure.Settings().recipe, num_steps=12),
+        num_splits=1,
+        num_restarts=2,
+        num_folds=2,
+        num_steps_after=5,
+    )
+    first = json.loads(run_structure.run(settings, tmp_path, command="first").read_text())
+    assert [entry["method"] for entry in first["rows"]] == [
+        run_structure.CUT,
+        run_structure.FURTHER,
+    ]
+    for entry in first["rows"]:
+        assert max(entry["metrics"]["num_parameters"]["values"]) <= run_structure.MAX_PARAMETERS
+    states = sorted((tmp_path / ".structure_boston").glob("*.state"))
+    assert [path.name for path in states] == ["fold-0.state", "fold-1.state", "splits-2.state"]
+    # Without one of its three fits, that one is made anew, and all comes out the same.
+    states[0].unlink()
+    again = json.loads(run_structure.run(settings, tmp_path, command="again").read_text())
+    assert again["rows"] == first["rows"]
+
+
+@pytest.mark.contract
 def test_the_mnist_experiment_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     """Parts that are there stay; the record needs all of them."""
     from analysis import run_mnist

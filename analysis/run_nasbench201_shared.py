@@ -79,8 +79,7 @@ class Settings:
 
     Args:
         num_seeds: Runs of each search.
-        num_data: Training images, at most; DARTS holds out half of them.
-        num_held_out: Images that the others hold out.
+        num_data: Training images, at most; a tenth is held out (half by DARTS).
         num_epochs: Passes of the posterior's search, three quarters of them a warm-up.
         num_finalists: Draws of the posterior that are trained from fresh weights.
         num_epochs_trial: Passes of the first of these trainings.
@@ -94,15 +93,14 @@ class Settings:
     """
 
     num_seeds: int = 5
-    num_data: int = 50_000
-    num_held_out: int = 2_500
-    num_epochs: int = 4
+    num_data: int = 25_000
+    num_epochs: int = 8
     num_finalists: int = 8
-    num_epochs_trial: float = 1.0
+    num_epochs_trial: int = 2
     num_queries: int = 28
-    num_epochs_query: float = 1.0
-    num_epochs_darts: int = 10
-    num_epochs_paths: int = 24
+    num_epochs_query: int = 2
+    num_epochs_darts: int = 20
+    num_epochs_paths: int = 52
     num_candidates: int = 200
     learning_rate: float = 3e-3
 
@@ -144,7 +142,6 @@ def posterior(
                 num_epochs_trial=settings.num_epochs_trial,
                 precision=PRECISION,
                 augment=AUGMENT,
-                held_out=settings.num_held_out / len(data[0]),
                 seed=seed,
             ),
             folder=folder / f"posterior-{seed}",
@@ -164,7 +161,7 @@ def values(
 ) -> dict[str, Any]:
     """Search with the posterior of values."""
     with seeded(substream(seed, "split")):
-        train, held = split(data, settings.num_held_out / len(data[0]))
+        train, held = split(data, 0.1)
 
     def measure(architecture: Architecture) -> float:
         trained = train_plain_architecture(
@@ -228,7 +225,7 @@ def paths(
     network = fresh(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "split")):
-        train, held = split(data, settings.num_held_out / len(data[0]))
+        train, held = split(data, 0.1)
     fitted = train_shared(
         network, train, recipe=recipe(settings), num_epochs=settings.num_epochs_paths, seed=seed
     ).posterior
@@ -371,7 +368,6 @@ def smoke(settings: Settings) -> Settings:
         settings,
         num_seeds=1,
         num_data=300,
-        num_held_out=30,
         num_epochs=4,
         num_finalists=2,
         num_epochs_trial=1,

@@ -8,6 +8,10 @@ each search takes about as long, ten minutes of one core, by their passes and no
 - posterior: ``search_structure``. Weights warm up under uniform paths, the posterior over
   operations is fitted to held-out images, and some of its draws are trained from fresh weights for
   equally many passes, the better half going on (twice as long) until one is left.
+- mixture: ``search_structure`` with all operations of each edge computed and weighed by relaxed
+  gates, as in DARTS, and the posterior held close to its prior (the evidence counts as 30
+  examples); its mode. That a mixture prefers other cells than paths was known from DARTS, watched
+  pass by pass (``run_darts_collapse``).
 - posterior of values: ``search_by_queries`` with expected improvement, each measurement a training
   of a few passes from fresh weights on the proxy; no weights are shared.
 - DARTS, first order: once with the strongest operation other than none of each edge, and once with
@@ -57,10 +61,11 @@ from pyro_relevance.images import cifar10, some
 from pyro_relevance.query_search import Candidates, search_by_queries
 from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.shared_weights import SharedWeights
-from pyro_relevance.structure_search import SearchSettings, search_structure
+from pyro_relevance.structure_search import SearchResult, SearchSettings, search_structure
 
 POSTERIOR = "posterior, draws trained for a while"
 MODE = "posterior, best draw by shared weights"
+MIXTURE = "posterior over the mixture, mode"
 VALUES = "posterior of values, short trainings"
 DARTS = "DARTS, first order, strongest operation but none"
 DARTS_ALL = "DARTS, first order, strongest operation"
@@ -83,6 +88,8 @@ class Settings:
         num_epochs: Passes of the posterior's search, three quarters of them a warm-up.
         num_finalists: Draws of the posterior that are trained from fresh weights.
         num_epochs_trial: Passes of the first of these trainings.
+        num_epochs_mixture: Passes of the search over the mixture, one of them a warm-up.
+        num_effective_mixture: Number of examples as which its evidence counts.
         num_queries: Short trainings by which the posterior of values learns.
         num_epochs_query: Passes of each.
         num_epochs_darts: Passes of DARTS over its half.
@@ -97,6 +104,8 @@ class Settings:
     num_epochs: int = 8
     num_finalists: int = 8
     num_epochs_trial: int = 2
+    num_epochs_mixture: int = 10
+    num_effective_mixture: int = 30
     num_queries: int = 28
     num_epochs_query: int = 2
     num_epochs_darts: int = 20
@@ -123,37 +132,68 @@ def recipe(settings: Settings) -> Recipe:
 def posterior(
     data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """Search with the posterior."""
+    """Search with the posterior along paths."""
+    search = SearchSettings(
+        shared=True,
+        num_epochs=settings.num_epochs,
+        num_epochs_after=1,
+        learning_rate=settings.learning_rate,
+        gate_learning_rate=0.1,
+        warm_up=0.75,
+        num_finalists=settings.num_finalists,
+        finalists="draws",
+        num_epochs_trial=settings.num_epochs_trial,
+        precision=PRECISION,
+        augment=AUGMENT,
+        seed=seed,
+    )
+    found, about = searched(data, search, folder / f"posterior-{seed}")
+    trials = [[text(a), n, v] for a, n, v in found.trials]
+    chosen = {POSTERIOR: text(found.architecture), MODE: text(found.candidates[0][0])}
+    return chosen | about | {"trials": trials}
+
+
+def mixture(
+    data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
+) -> dict[str, Any]:
+    """Search with the posterior over the mixture."""
+    search = SearchSettings(
+        shared=True,
+        evaluation="mixture",
+        num_epochs=settings.num_epochs_mixture,
+        num_epochs_after=1,
+        learning_rate=settings.learning_rate,
+        gate_learning_rate=0.01,
+        warm_up=1 / settings.num_epochs_mixture,
+        num_effective=settings.num_effective_mixture,
+        num_candidates=2,
+        num_finalists=1,
+        finalists="probable",
+        precision=PRECISION,
+        augment=AUGMENT,
+        seed=seed,
+    )
+    found, about = searched(data, search, folder / f"mixture-{seed}")
+    chances = {n: p[0].tolist() for n, p in found.posterior.operation_probability().items()}
+    return {MIXTURE: text(found.architecture)} | about | {"probability": chances}
+
+
+def searched(
+    data: tuple[Tensor, Tensor], settings: SearchSettings, folder: Path
+) -> tuple[SearchResult, dict[str, Any]]:
+    """Search the structure; return also the warnings and the entropy of the posterior."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CollapseWarning)
         found = search_structure(
             make_network,
             data,
             likelihood=likelihoods.Categorical(),
-            settings=SearchSettings(
-                shared=True,
-                num_epochs=settings.num_epochs,
-                num_epochs_after=1,
-                learning_rate=settings.learning_rate,
-                gate_learning_rate=0.1,
-                warm_up=0.75,
-                num_finalists=settings.num_finalists,
-                finalists="draws",
-                num_epochs_trial=settings.num_epochs_trial,
-                precision=PRECISION,
-                augment=AUGMENT,
-                seed=seed,
-            ),
-            folder=folder / f"posterior-{seed}",
+            settings=settings,
+            folder=folder,
             progress=False,
         )
-    return {
-        POSTERIOR: text(found.architecture),
-        MODE: text(found.candidates[0][0]),
-        "warnings": [str(w.message) for w in caught if w.category is CollapseWarning],
-        "entropy": found.report.entropy,
-        "trials": [[text(a), n, v] for a, n, v in found.trials],
-    }
+    told = [str(w.message) for w in caught if w.category is CollapseWarning]
+    return found, {"warnings": told, "entropy": found.report.entropy}
 
 
 def values(
@@ -275,10 +315,17 @@ def text(architecture: Architecture) -> str:
     return spaces.architecture_to_string(architecture)
 
 
-SEARCHES = {"posterior": posterior, "values": values, "darts": darts, "paths": paths}
+SEARCHES = {
+    "posterior": posterior,
+    "mixture": mixture,
+    "values": values,
+    "darts": darts,
+    "paths": paths,
+}
 
 ROWS = {
     "posterior": (POSTERIOR, MODE),
+    "mixture": (MIXTURE,),
     "values": (VALUES,),
     "darts": (DARTS, DARTS_ALL),
     "paths": (PATHS, PATHS_VALUES),
@@ -371,6 +418,7 @@ def smoke(settings: Settings) -> Settings:
         num_epochs=4,
         num_finalists=2,
         num_epochs_trial=1,
+        num_epochs_mixture=2,
         num_queries=8,
         num_epochs_query=1,
         num_epochs_darts=1,

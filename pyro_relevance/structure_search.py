@@ -3,9 +3,10 @@
 Where the relaxed graph is the final network (``shared=False``: tables, small images), structure,
 units and weights are learned jointly by SVI and the result is derived with its weights. Where many
 architectures share weights that suit none of them (``shared=True``: cells), the weights warm up
-under uniform paths, the posterior over operations is then fitted to held-out examples, and a few of
-its draws are trained for a short while, the better half going on (successive halving), before the
-winner is trained from fresh weights. All of it counts as the time of the method.
+under uniform paths (or as a mixture of all operations), the posterior over operations is then
+fitted to held-out examples, and a few of its draws are trained for a short while, the better half
+going on (successive halving), before the winner is trained from fresh weights. All of it counts as
+the time of the method.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ from pyro_relevance.priors import (
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.relaxations import Mixture, SampledPath
-from pyro_relevance.schedules import Schedules, after, constant, cosine
+from pyro_relevance.schedules import Schedules, after, constant, cosine, exponential
 from pyro_relevance.surgery import apply_mask, prune
 from pyro_relevance.svi import fit
 
-__all__ = ["Finalists", "SearchResult", "SearchSettings", "search_structure"]
+__all__ = ["Evaluation", "Finalists", "SearchResult", "SearchSettings", "search_structure"]
 
-Finalists = Literal["best", "draws"]
+Evaluation = Literal["path", "mixture"]
+Finalists = Literal["best", "draws", "probable"]
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,19 @@ class SearchSettings:
         num_effective: Number of examples as which the evidence about the structure counts where
             ``shared`` is True. Briefly trained shared weights say less than they seem to: at full
             count the posterior collapses onto an early winner.
+        evaluation: What a step of the search computes where ``shared`` is True. ``"path"``: one
+            operation on each edge, the structure judged by the score function, at the cost of a
+            derived network. ``"mixture"``: all of them, weighed by relaxed gates at temperature 1,
+            the structure judged by their gradient; several times the cost, and each operation is
+            judged as an addition to the others.
         num_candidates: Draws of the posterior that are compared on held-out examples, the most
             probable architectures included.
         num_finalists: How many architectures are trained for a while from fresh weights where
             ``shared`` is True.
         finalists: Which ones: ``"best"``, the candidates that are best by the shared weights, or
-            ``"draws"``, draws of the posterior. The posterior has learned from the same weights:
-            what these judge wrongly, the best of the candidates have most of.
+            ``"draws"``, draws of the posterior, or ``"probable"``, its most probable
+            architectures (with one finalist, the posterior mode). The posterior has learned from
+            the same weights: what these judge wrongly, the best of the candidates have most of.
         num_epochs_trial: Passes of the first of these trainings; each further one has twice as
             many, for half of them. Less than one is that share of the examples, once.
         gate_prior: Prior over units.
@@ -107,6 +115,7 @@ class SearchSettings:
     warm_up: float = 0.1
     held_out: float = 0.1
     num_effective: int = 300
+    evaluation: Evaluation = "path"
     num_candidates: int = 30
     num_finalists: int = 4
     finalists: Finalists = "best"
@@ -134,10 +143,10 @@ class SearchSettings:
         for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")
-        if self.finalists not in get_args(Finalists):
-            raise ValueError(
-                f"Expected finalists from {list(get_args(Finalists))}, but got {self.finalists!r}."
-            )
+        for name, known in (("evaluation", Evaluation), ("finalists", Finalists)):
+            value = getattr(self, name)
+            if value not in get_args(known):
+                raise ValueError(f"Expected {name} from {list(get_args(known))}, got {value!r}.")
         if not self.num_epochs_trial > 0:
             raise ValueError(f"Expected num_epochs_trial > 0, but got {self.num_epochs_trial}.")
         if self.num_epochs_after < (1 if self.shared else 0):
@@ -242,8 +251,7 @@ class _Search:
         posterior = self.fit()
         searched = time.perf_counter()
         network, edges = posterior.network(), posterior.edges
-        probability = {n: p[0] for n, p in posterior.operation_probability().items()}
-        report = structure_report(network, edges, probability)
+        report = structure_report(network, edges, probability_of(posterior))
         warn_of_collapse(report)
         candidates = self.compare(posterior, network, self.draws(posterior, network))
         trials: list[tuple[Architecture, float, float]] = []
@@ -277,6 +285,7 @@ class _Search:
             granularity=("operation", *finer),
             example_input=self.example if finer else None,
         )
+        paths = settings.shared and settings.evaluation == "path"
         strength = max(1.0, len(self.train[0]) / settings.num_effective) if settings.shared else 1.0
         model = RelevanceModel(
             network,
@@ -288,8 +297,10 @@ class _Search:
             # up for the factor that the KL weight gives theirs.
             weight_prior=PointWeights(settings.weight_scale * strength**0.5),
             operation_prior=settings.operation_prior,
-            operation_relaxation=SampledPath() if settings.shared else Mixture(),
+            operation_relaxation=SampledPath() if paths else Mixture(),
         )
+        # Gates near 0 and 1 would make paths of the mixture.
+        temperature = exponential(1.0, 0.1) if paths or not settings.shared else constant(1.0)
         result = fit(
             model,
             self.train,
@@ -299,11 +310,12 @@ class _Search:
             learning_rate=settings.learning_rate,
             gate_learning_rate=settings.gate_learning_rate,
             schedules=Schedules(
+                temperature=temperature,
                 kl_weight=constant(strength),
                 learning_rate=cosine(1.0, 0.05),
                 gate_learning_rate=after(settings.warm_up),
             ),
-            elbo=ScoreFunctionELBO(4) if settings.shared else None,
+            elbo=ScoreFunctionELBO(4) if paths else None,
             held_out=self.held_out if settings.shared else None,
             augment=settings.augment,
             precision=settings.precision,
@@ -316,10 +328,9 @@ class _Search:
     def draws(self, posterior: Posterior, network: nn.Module) -> list[Architecture]:
         """Connected candidates, different functions: the most probable ones, then draws."""
         settings, edges = self.settings, posterior.edges
-        probability = {n: p[0] for n, p in posterior.operation_probability().items()}
         likely = most_probable(
             edges,
-            probability,
+            probability_of(posterior),
             max(1, settings.num_candidates // 2),
             key=lambda a: canonical(network, a),
             num_visited=1000,
@@ -343,6 +354,11 @@ class _Search:
         if self.settings.finalists == "draws":
             seed = substream(self.settings.seed, "finalists")
             ranked = draw_architectures(posterior, 10 * number, seed=seed) + ranked
+        elif self.settings.finalists == "probable":
+            # By their own probability: as functions, those with edges out of use come first, since
+            # they have many texts.
+            likely = most_probable(posterior.edges, probability_of(posterior), 100 * number)
+            ranked = [architecture for architecture, _ in likely] + ranked
         return self.different(network, ranked)[:number]
 
     def different(
@@ -445,3 +461,8 @@ class _Search:
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         return None if self.folder is None else Checkpoint(self.folder / f"{name}.state")
+
+
+def probability_of(posterior: Posterior) -> dict[str, Tensor]:
+    """Return the probability of each operation, of the only chain."""
+    return {name: p[0] for name, p in posterior.operation_probability().items()}

@@ -14,7 +14,7 @@ from pyro_relevance.architecture_posterior import draw_architectures
 from pyro_relevance.cli import main
 from pyro_relevance.collapse import structure_report, warn_of_collapse
 from pyro_relevance.errors import CollapseWarning
-from pyro_relevance.graphs import Graph, canonical, is_connected, spaces
+from pyro_relevance.graphs import Graph, canonical, is_connected, mode, spaces
 from pyro_relevance.priors import CategoricalPrior
 from pyro_relevance.random_state import substream
 from pyro_relevance.search_run import SearchData, default_settings, make_space
@@ -170,6 +170,32 @@ def test_finalists_can_be_draws_and_short_trainings_a_share_of_a_pass():
     assert [canonical(network, a) for a, _, _ in result.trials] == expected
 
 
+@pytest.mark.contract
+@pytest.mark.filterwarnings("ignore::pyro_relevance.errors.CollapseWarning")
+def test_a_search_over_the_mixture_derives_the_mode_of_its_posterior():
+    settings = replace(
+        SHARED,
+        evaluation="mixture",
+        finalists="probable",
+        num_finalists=1,
+        num_epochs=4,
+        gate_learning_rate=0.3,
+    )
+    result = search_cells(settings)
+    assert result.trials == ()
+    network, edges = result.posterior.network(), result.posterior.edges
+    probability = {n: p[0] for n, p in result.posterior.operation_probability().items()}
+    assert result.architecture == mode(edges, probability, network=network)
+    # All operations were computed at each step, so weights of all of them have moved.
+    with torch.random.fork_rng():
+        torch.manual_seed(substream(settings.seed, "network"))
+        start = dict(cells(False).named_parameters())
+    moved = dict(network.named_parameters())
+    assert all(not torch.equal(moved[name], value) for name, value in start.items())
+    several = search_cells(replace(settings, num_finalists=2, num_epochs_trial=0.25))
+    assert [a for a, _, _ in several.trials][0] == result.architecture
+
+
 @pytest.mark.exact
 def test_full_sizes_are_those_of_the_papers():
     data = SearchData("x", make_images(), make_images(), likelihoods.Categorical(), 10, None)
@@ -188,6 +214,7 @@ def test_full_sizes_are_those_of_the_papers():
     ("changes", "message"),
     [
         ({"finalists": "worst"}, "Expected finalists from"),
+        ({"evaluation": "all"}, "Expected evaluation from"),
         ({"num_epochs_trial": 0}, "Expected num_epochs_trial > 0"),
         ({"warm_up": 1.0}, r"Expected warm_up in \[0, 1\)"),
         ({"held_out": 0.0}, r"Expected held_out in \(0, 1\)"),

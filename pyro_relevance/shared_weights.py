@@ -31,8 +31,8 @@ class SharedWeights:
             of the batch, values depend on it.
 
     Raises:
-        ValueError: If the network has no relaxed graph, there are no examples, or ``batch_size`` is
-            not positive.
+        ValueError: If the network has no relaxed graph, there are no examples or not as many
+            targets, or ``batch_size`` is not positive.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class SharedWeights:
         precision: Precision = Precision(),  # noqa: B008 (a frozen value)
         batch_size: int = 500,
     ) -> None:
-        if batch_size < 1 or len(held_out[0]) == 0:
+        sizes = [len(part) for part in held_out]
+        if batch_size < 1 or sizes[0] == 0 or sizes[0] != sizes[1]:
             raise ValueError(
-                f"Expected held-out examples and a positive batch_size, but got "
-                f"{len(held_out[0])} and {batch_size}."
+                f"Expected as many held-out inputs as targets and a positive batch_size, but got "
+                f"{sizes[0]}, {sizes[1]} and {batch_size}."
             )
         self._network = copy.deepcopy(network).eval()
         mixed = [m for m in self._network.modules() if isinstance(m, MixedOperation)]

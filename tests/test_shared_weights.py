@@ -78,7 +78,9 @@ def test_what_does_not_fit_is_told():
     network, _ = cells()
     with pytest.raises(ValueError, match="Expected a network with relaxed graphs"):
         SharedWeights(nn.Linear(2, 2), likelihoods.Categorical(), images())
-    with pytest.raises(ValueError, match="Expected held-out examples"):
-        SharedWeights(network, likelihoods.Categorical(), images(0))
+    x, y = images()
+    for data in (images(0), (x, y[1:])):
+        with pytest.raises(ValueError, match="Expected as many held-out inputs as targets"):
+            SharedWeights(network, likelihoods.Categorical(), data)
     with pytest.raises(ArchitectureError, match="Expected an operation for each of the edges"):
         SharedWeights(network, likelihoods.Categorical(), images())(Architecture({}))

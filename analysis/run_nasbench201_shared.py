@@ -16,9 +16,7 @@ each search takes about as long, ten minutes of one core, by their passes and no
   of a few passes from fresh weights on the proxy; no weights are shared.
 - DARTS, first order: once with the strongest operation other than none of each edge, and once with
   the strongest of all.
-- uniform paths: shared weights trained along random paths. The best of random cells by them, and
-  the best by a posterior of values (``search_by_queries`` with expected improvement) that measures
-  as many cells under the same weights.
+- uniform paths: shared weights trained along random paths, the best of random cells by them.
 
 Beside them stand random cells and the largest cell, all 3 x 3 convolutions.
 
@@ -48,19 +46,17 @@ from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import Precision, find_edges, likelihoods
 from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
-from pyro_relevance.baselines import DartsSettings, Recipe, strongest_operations
+from pyro_relevance.baselines import DartsSettings, Recipe, single_path, strongest_operations
 from pyro_relevance.baselines.darts import search_operations
 from pyro_relevance.baselines.random_search import random_architecture
 from pyro_relevance.baselines.recipe import fresh
 from pyro_relevance.baselines.searching import split, train_plain_architecture
-from pyro_relevance.baselines.single_path import train_shared
 from pyro_relevance.errors import CollapseWarning
 from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture, is_connected, spaces
 from pyro_relevance.images import cifar10, some
 from pyro_relevance.query_search import Candidates, search_by_queries
 from pyro_relevance.random_state import seeded, substream
-from pyro_relevance.shared_weights import SharedWeights
 from pyro_relevance.structure_search import SearchResult, SearchSettings, search_structure
 
 POSTERIOR = "posterior, draws trained for a while"
@@ -70,7 +66,6 @@ VALUES = "posterior of values, short trainings"
 DARTS = "DARTS, first order, strongest operation but none"
 DARTS_ALL = "DARTS, first order, strongest operation"
 PATHS = "uniform paths, best of random cells"
-PATHS_VALUES = "uniform paths, posterior of values"
 RANDOM = "random cells"
 DEAD = 10.0
 """Test accuracy of a cell without a path."""
@@ -94,8 +89,7 @@ class Settings:
         num_epochs_query: Passes of each.
         num_epochs_darts: Passes of DARTS over its half.
         num_epochs_paths: Passes of uniform paths.
-        num_candidates: Cells that are compared by the weights of uniform paths: so many random
-            ones, and as many by the posterior of values.
+        num_candidates: Random cells that are compared by the weights of uniform paths.
         learning_rate: Step size of Adam for all weights but those of DARTS, whose are its paper's.
     """
 
@@ -261,37 +255,18 @@ def darts(
 def paths(
     data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """Search with uniform paths: by the best of random cells, and by a posterior of values."""
-    network = fresh(lambda: make_network(False), substream(seed, "network"))
-    edges = find_edges(network, granularity="operation")
-    with seeded(substream(seed, "split")):
-        train, held = split(data, 0.1)
-    fitted = train_shared(
-        network, train, recipe=recipe(settings), num_epochs=settings.num_epochs_paths, seed=seed
-    ).posterior
-    trained = time.process_time()
-    value = SharedWeights(fitted.network(), fitted.likelihood, held, precision=PRECISION)
-    generator = np.random.default_rng(substream(seed, "candidates"))
-    drawn = [random_architecture(edges, generator) for _ in range(settings.num_candidates)]
-    alive = {text(a): value(a) for a in drawn if is_connected(network, a)}
-    compared = time.process_time()
-    found = search_by_queries(
-        candidates(),
-        value,
-        num_queries=settings.num_candidates,
-        num_initial=settings.num_candidates // 2,
+    """Search with uniform paths."""
+    result = single_path(
+        make_network,
+        data,
+        recipe=recipe(settings),
+        num_epochs=settings.num_epochs_paths,
+        num_candidates=settings.num_candidates,
+        num_epochs_after=0,
         seed=seed,
     )
-    queried = time.process_time()
-    measured = zip(found.architectures, found.values, strict=True)
-    return {
-        PATHS: max(alive, key=lambda cell: alive[cell]),
-        PATHS_VALUES: text(found.best()),
-        "random": list(alive.items()),
-        "queries": [[text(a), v] for a, v in measured],
-        "core_seconds_random": compared - trained,
-        "core_seconds_queries": queried - compared,
-    }
+    assert isinstance(result.choice, Architecture)
+    return {PATHS: text(result.choice)}
 
 
 def small_images(root: str | None, num_data: int) -> tuple[Tensor, Tensor]:
@@ -328,7 +303,7 @@ ROWS = {
     "mixture": (MIXTURE,),
     "values": (VALUES,),
     "darts": (DARTS, DARTS_ALL),
-    "paths": (PATHS, PATHS_VALUES),
+    "paths": (PATHS,),
 }
 """Rows of the record by search."""
 

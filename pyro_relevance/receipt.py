@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class Receipt:
         batch_size: Examples in a timed pass.
         dtype: Data type of the parameters.
         max_difference: Largest max|a - b| / max(1, max|a|) between masked (a) and cut (b) outputs
-            over all inputs that were compared.
+            over all inputs that were compared; nan where the weights are fresh ones.
         notes: What was removed, in sentences.
     """
 
@@ -123,7 +124,12 @@ class Receipt:
             f"{row[0]:<{widths[0]}}  " + "  ".join(f"{row[c]:>{widths[c]}}" for c in (1, 2, 3))
             for row in rows
         ]
-        lines.append(f"max |masked - pruned| = {self.max_difference:.1e} (relative, {self.dtype})")
+        if math.isnan(self.max_difference):
+            lines.append("weights are fresh: nothing to compare with")
+        else:
+            lines.append(
+                f"max |masked - pruned| = {self.max_difference:.1e} (relative, {self.dtype})"
+            )
         return "\n".join([*lines, *self.notes])
 
 

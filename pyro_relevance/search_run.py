@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pyro_relevance import images, likelihoods, plots, report, tables
 from pyro_relevance._files import replacing
 from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
-from pyro_relevance.graphs import spaces
+from pyro_relevance.graphs import free_edges, spaces
 from pyro_relevance.io import save_posterior
 from pyro_relevance.likelihoods import Likelihood
 from pyro_relevance.precision import Precision
@@ -266,7 +266,7 @@ def run_search(
     )
     metrics = score_network(result.network, data)
     seconds = time.perf_counter() - started
-    text = _report(space, data, result, metrics, seconds)
+    text = _report(space, data, result, settings, metrics, seconds)
     idata = report.to_arviz(result.posterior, num_samples=200)
     report.save(idata, folder / "posterior.nc")
     save_posterior(result.posterior, folder / "posterior.safetensors")
@@ -317,19 +317,32 @@ def _plain(value: Any) -> Any:
 
 
 def _report(
-    space: str, data: SearchData, result: SearchResult, metrics: dict[str, float], seconds: float
+    space: str,
+    data: SearchData,
+    result: SearchResult,
+    settings: SearchSettings,
+    metrics: dict[str, float],
+    seconds: float,
 ) -> str:
+    if result.trials:
+        number = len({architecture for architecture, _, _ in result.trials})
+        how = f"Chosen by short trainings of {number} architectures:"
+    elif settings.shared and settings.finalists == "probable":
+        how = "Chosen as the most probable architecture with a path from input to output:"
+    else:
+        how = f"Chosen among {len(result.candidates)} candidates by held-out log likelihood:"
     lines = [
         f"space {space}, {len(data.train[0]):,} training and {len(data.test[0]):,} test examples",
         "",
         "Posterior over operations, most probable of each edge:",
         str(result.report),
         "",
-        f"Chosen among {len(result.candidates)} candidates by held-out log likelihood:",
+        how,
         str(result.architecture),
     ]
-    if result.report.free:
-        lines.append(f"free (no path uses them): {', '.join(result.report.free)}")
+    free = free_edges(result.posterior.network(), result.architecture)
+    if free:
+        lines.append(f"free (no path uses them): {', '.join(free)}")
     lines += [
         f"  trained for {epochs} epochs: {value:.4f} nats, {_short(architecture)}"
         for architecture, epochs, value in result.trials

@@ -26,7 +26,7 @@ LAYERS: dict[str, str] = {
         edges edge_groups edge_set flow unit_flow input_gates gate_factor graphs
         coupling coupled_units exported disjoint_sets label_tensors
         priors likelihoods guides elbo operation_elbo precision programs two_levels recording
-        replay noise
+        replay noise shared_weights
     """,
     "model and surgery": """
         model guide_draws

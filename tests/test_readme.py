@@ -85,8 +85,8 @@ def test_links_point_to_files_that_exist() -> None:
 @pytest.mark.contract
 def test_the_example_of_a_graph_runs(tmp_path: Path) -> None:
     code = block("graph")
-    assert "num_epochs=100" in code
-    printed = run(code.replace("num_epochs=100", "num_epochs=2"), tmp_path)
+    assert "num_epochs=300" in code
+    printed = run(code.replace("num_epochs=300", "num_epochs=2"), tmp_path)
     assert "'graph.h.out': tensor(" in printed
     assert "max |masked - pruned|" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"graph.pdf", "graph.png"}

@@ -8,13 +8,10 @@ evidence lower bound is drawn; edges are coloured by their posterior inclusion p
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from analysis.figure_files import FIGURES
 from pyro_relevance import datasets, plots, report
 from pyro_relevance.table_report import table_report
 from pyro_relevance.table_run import TableSettings, run_table
-
-FIGURES = Path(__file__).parent / "figures"
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pyro_relevance import plots
 
-__all__ = ["save_figure"]
+__all__ = ["FIGURES", "save_figure"]
 
 FIGURES = Path(__file__).parent / "figures"
 

@@ -47,6 +47,7 @@ from pyro_relevance import (
     prune,
     schedules,
 )
+from pyro_relevance.architecture_posterior import chain_probability
 from pyro_relevance.augmentation import RandomCrop
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.derivation import derived_mask
@@ -141,8 +142,7 @@ def cut(
 ) -> tuple[PrunedNetwork, Architecture]:
     """Derive the most probable connected architecture and cut it to the limit."""
     network, edges = posterior.network(), posterior.edges
-    probability = {name: p[0] for name, p in posterior.operation_probability().items()}
-    architecture = mode(edges, probability, network=network)
+    architecture = mode(edges, chain_probability(posterior), network=network)
     plain = derive(network, architecture, example_input=example).network
     own = find_edges(plain, granularity="unit", example_input=example)
     # The probabilities of the units go over to the derived network; units that nothing ties any

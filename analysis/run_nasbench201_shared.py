@@ -45,6 +45,7 @@ from analysis.nasbench201_table import Table
 from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import Precision, find_edges, likelihoods
+from pyro_relevance.architecture_posterior import chain_probability
 from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.baselines import DartsSettings, Recipe, single_path, strongest_operations
 from pyro_relevance.baselines.darts import search_operations
@@ -127,19 +128,14 @@ def posterior(
     data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Search with the posterior along paths."""
-    search = SearchSettings(
-        shared=True,
+    search = dataclasses.replace(
+        shared_search(settings, seed),
         num_epochs=settings.num_epochs,
-        num_epochs_after=1,
-        learning_rate=settings.learning_rate,
         gate_learning_rate=0.1,
         warm_up=0.75,
         num_finalists=settings.num_finalists,
         finalists="draws",
         num_epochs_trial=settings.num_epochs_trial,
-        precision=PRECISION,
-        augment=AUGMENT,
-        seed=seed,
     )
     found, about = searched(data, search, folder / f"posterior-{seed}")
     trials = [[text(a), n, v] for a, n, v in found.trials]
@@ -151,25 +147,32 @@ def mixture(
     data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Search with the posterior over the mixture."""
-    search = SearchSettings(
-        shared=True,
+    search = dataclasses.replace(
+        shared_search(settings, seed),
         evaluation="mixture",
         num_epochs=settings.num_epochs_mixture,
-        num_epochs_after=1,
-        learning_rate=settings.learning_rate,
         gate_learning_rate=0.01,
         warm_up=1 / settings.num_epochs_mixture,
         num_effective=settings.num_effective_mixture,
         num_candidates=2,
         num_finalists=1,
         finalists="probable",
+    )
+    found, about = searched(data, search, folder / f"mixture-{seed}")
+    chances = {name: p.tolist() for name, p in chain_probability(found.posterior).items()}
+    return {MIXTURE: text(found.architecture)} | about | {"probability": chances}
+
+
+def shared_search(settings: Settings, seed: int) -> SearchSettings:
+    """Return what both searches for a posterior have in common."""
+    return SearchSettings(
+        shared=True,
+        num_epochs_after=1,
+        learning_rate=settings.learning_rate,
         precision=PRECISION,
         augment=AUGMENT,
         seed=seed,
     )
-    found, about = searched(data, search, folder / f"mixture-{seed}")
-    chances = {n: p[0].tolist() for n, p in found.posterior.operation_probability().items()}
-    return {MIXTURE: text(found.architecture)} | about | {"probability": chances}
 
 
 def searched(

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.records import RESULTS, row, write_record
-from analysis.run_uci import NOISE, Split
+from analysis.run_uci import NOISE, Split, rmse
 from pyro_relevance import (
     RelevanceModel,
     datasets,
@@ -40,6 +40,7 @@ from pyro_relevance import (
     masks,
     prune,
 )
+from pyro_relevance.architecture_posterior import chain_probability
 from pyro_relevance.callbacks import ProgressBar
 from pyro_relevance.checkpoint import Checkpoint
 from pyro_relevance.derivation import derived_mask
@@ -49,7 +50,7 @@ from pyro_relevance.posterior import Posterior
 from pyro_relevance.priors import IndependentPrior, PointWeights
 from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.svi import Fit
-from pyro_relevance.tabular import Recipe
+from pyro_relevance.tabular import Recipe, folds_of
 
 MAX_PARAMETERS = 200
 CUT = "structure and weights, derived network"
@@ -149,8 +150,7 @@ class Derived:
 def derived(recipe: Recipe, posterior: Posterior, example: Tensor) -> Derived:
     """Return the plain network of one chain within the limit."""
     network, edges = posterior.network(), posterior.edges
-    probability = {name: p[0] for name, p in posterior.operation_probability().items()}
-    architecture = mode(edges, probability, network=network)
+    architecture = mode(edges, chain_probability(posterior), network=network)
     plain = derive(network, architecture, example_input=example).network
     own = find_edges(plain, granularity="weight", example_input=example)
     limit = MAX_PARAMETERS - sum(p.numel() for p in NOISE.parameters())
@@ -209,10 +209,7 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
     number = settings.num_restarts
     sets = [(s.x, s.y) for s in splits for _ in range(number)]
     fits = [train(recipe, sets, seed, "splits", parts / f"splits-{number}.state")]
-    order = np.random.default_rng(seed).permutation(len(splits[0].x))
-    size = len(order) // settings.num_folds
-    folds = [np.sort(order[k * size : (k + 1) * size]) for k in range(settings.num_folds)]
-    rests = [np.sort(np.setdiff1d(order, fold)) for fold in folds]
+    folds, rests = folds_of(len(splits[0].x), settings.num_folds, seed=seed)
     for k, rest in enumerate(rests):
         sets = [(s.x[rest], s.y[rest]) for s in splits]
         fits.append(train(recipe, sets, seed, f"fold {k}", parts / f"fold-{k}.state"))
@@ -221,8 +218,7 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
     activations: Counter[str] = Counter()
     forms: Counter[str] = Counter()
     for index, split in enumerate(splits):
-        restarts = [fits[0].posterior.chain(index * number + k) for k in range(number)]
-        chain = max(restarts, key=lambda c: float(c.elbo(split.x, split.y)))  # noqa: B023
+        chain = split.best_chain(fits[0].posterior, range(index * number, (index + 1) * number))
         found = derived(recipe, chain, split.x[:8])
         held: dict[str, list[Tensor]] = {CUT: [], FURTHER: []}
         for k, (fold, rest) in enumerate(zip(folds, rests, strict=True)):
@@ -245,7 +241,7 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
             values = {
                 "rmse": split.rmse(test),
                 "test_log_likelihood": split.log_likelihood(noise, test),
-                "held_out_rmse": split.scale * rms(outputs[0, :, 0] - rows_held),
+                "held_out_rmse": rmse(outputs, rows_held) * split.scale,
                 "num_parameters": found.size + sum(p.numel() for p in NOISE.parameters()),
                 "hidden_layers": max(read, default=0),
                 "entropy": float(-(chances * chances.clamp(min=1e-12).log()).sum()),
@@ -265,11 +261,6 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
         activations=dict(activations),
         architectures=dict(forms),
     )
-
-
-def rms(residuals: Tensor) -> float:
-    """Return the root of the mean square."""
-    return float(residuals.square().mean().sqrt())
 
 
 def _boston() -> tuple[np.ndarray, np.ndarray]:

@@ -110,13 +110,28 @@ class Split:
 
     def rmse(self, outputs: Tensor) -> float:
         """Return the test RMSE of the mean of the draws, in original units."""
-        return float((outputs[..., 0].mean(0) - self.y_test).square().mean().sqrt()) * self.scale
+        return rmse(outputs, self.y_test) * self.scale
+
+    def best_chain(self, posterior: Posterior, chains: range) -> Posterior:
+        """Return the chain with the highest evidence lower bound on the training rows."""
+        found = [posterior.chain(number) for number in chains]
+        return max(found, key=lambda chain: float(chain.elbo(self.x, self.y)))
 
     def log_likelihood(self, likelihood: Likelihood, outputs: Tensor) -> float:
         """Return the mean log predictive density of a test row, in nats and original units."""
         with torch.no_grad():
             value = predictive_log_likelihood(likelihood, outputs, self.y_test).mean()
         return float(value) - float(np.log(self.scale))
+
+
+def rmse(outputs: Tensor, y: Tensor) -> float:
+    """Return the RMSE of the mean of the draws.
+
+    Args:
+        outputs: ``(num_samples, num_data, 1)`` draws.
+        y: ``(num_data,)`` targets.
+    """
+    return float((outputs[..., 0].mean(0) - y).square().mean().sqrt())
 
 
 BOSTON = Settings(prior_log_odds=(-1.0, -1.5, -2.0), noise_scale=(0.11,))
@@ -189,8 +204,7 @@ def relevance(splits: list[Split], settings: Settings, *, gated: bool) -> dict[s
         for k, i in enumerate(which):
             split = splits[i]
             restarts = range(k * settings.num_restarts, (k + 1) * settings.num_restarts)
-            chains = [fit.posterior.chain(c) for c in restarts]
-            chain = max(chains, key=lambda c: float(c.elbo(split.x, split.y)))  # noqa: B023
+            chain = split.best_chain(fit.posterior, restarts)
             draws = evaluate(chain, split.x_test, None, num_samples=50 if gated else 1)
             mask = rule(chain) if gated else None
             pruned = draws if mask is None else evaluate(chain, split.x_test, mask)

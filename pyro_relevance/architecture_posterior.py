@@ -16,6 +16,7 @@ from pyro_relevance.posterior import Posterior
 __all__ = [
     "ExpectedCost",
     "architecture_log_likelihood",
+    "chain_probability",
     "draw_architectures",
     "expected_cost",
     "probable_architectures",
@@ -38,6 +39,19 @@ class ExpectedCost:
     num_parameters: tuple[float, float, float]
     num_macs: tuple[float, float, float]
     connected: float
+
+
+def chain_probability(posterior: Posterior, chain: int = 0) -> dict[str, Tensor]:
+    """Return the probability of each operation in one chain, as ``graphs.mode`` takes it.
+
+    Args:
+        posterior: The posterior.
+        chain: Number of the chain.
+
+    Returns:
+        Group -> ``(num_operations,)``.
+    """
+    return {name: p[chain] for name, p in posterior.operation_probability().items()}
 
 
 def draw_architectures(

@@ -19,6 +19,7 @@ from pyro_relevance.elbo import site_terms
 from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.likelihoods import Likelihood
 from pyro_relevance.model import RelevanceModel
+from pyro_relevance.precision import Precision
 from pyro_relevance.pyro_state import local_pyro
 from pyro_relevance.relaxations import Relaxation
 
@@ -211,7 +212,12 @@ class _Hard:
 
 
 def mean_log_likelihood(
-    network: nn.Module, likelihood: Likelihood, data: tuple[Tensor, Tensor]
+    network: nn.Module,
+    likelihood: Likelihood,
+    data: tuple[Tensor, Tensor],
+    *,
+    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
+    batch_size: int = 500,
 ) -> float:
     """Return the mean log likelihood of examples, in nats.
 
@@ -219,9 +225,15 @@ def mean_log_likelihood(
         network: The network, in evaluation mode.
         likelihood: Distribution of the target.
         data: The examples.
+        precision: How the network is computed.
+        batch_size: Examples that are computed at once.
     """
     total = 0.0
     with torch.no_grad():
-        for x, y in zip(*(part.split(500) for part in data), strict=True):
-            total += float(likelihood(network(x)).log_prob(y).sum())
+        for x, y in zip(*(part.split(batch_size) for part in data), strict=True):
+            with precision.context(x.device):
+                outputs = network(precision.arrange(x))
+            if precision.autocast is not None:
+                outputs = outputs.to(next(network.parameters()).dtype)
+            total += float(likelihood(outputs).log_prob(y).sum())
     return total / len(data[0])

@@ -340,7 +340,7 @@ def _report(
         how,
         str(result.architecture),
     ]
-    free = free_edges(result.posterior.network(), result.architecture)
+    free = free_edges(result.posterior.model.network, result.architecture)
     if free:
         lines.append(f"free (no path uses them): {', '.join(free)}")
     lines += [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
+from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs.architectures import Architecture, choose
 from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.likelihoods import Likelihood
@@ -60,11 +60,8 @@ class SharedWeights:
             module.skip_zeros = True
         precision.prepare(self._network)
         self._likelihood = likelihood
-        self._batches = [
-            (precision.arrange(x), y)
-            for x, y in zip(*(part.split(batch_size) for part in held_out), strict=True)
-        ]
-        self._precision = precision
+        self._held_out = precision.arrange(held_out[0]), held_out[1]
+        self._precision, self._batch_size = precision, batch_size
 
     def __call__(self, architecture: Architecture) -> float:
         """Return the mean log likelihood of a held-out example, in nats.
@@ -76,12 +73,10 @@ class SharedWeights:
             ArchitectureError: If it does not fit the network.
         """
         choose(self._network, architecture)
-        dtype = next(self._network.parameters()).dtype
-        total, number = 0.0, 0
-        with torch.no_grad():
-            for x, y in self._batches:
-                with self._precision.context(x.device):
-                    outputs = self._network(x)
-                total += float(self._likelihood(outputs.to(dtype)).log_prob(y).sum())
-                number += len(y)
-        return total / number
+        return mean_log_likelihood(
+            self._network,
+            self._likelihood,
+            self._held_out,
+            precision=self._precision,
+            batch_size=self._batch_size,
+        )

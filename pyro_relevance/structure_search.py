@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance import guides, masks
-from pyro_relevance.architecture_posterior import draw_architectures
+from pyro_relevance.architecture_posterior import chain_probability, draw_architectures
 from pyro_relevance.batches import whole_passes
 from pyro_relevance.callbacks import Callback, ProgressBar
 from pyro_relevance.checkpoint import Checkpoint
 from pyro_relevance.collapse import StructureReport, structure_report, warn_of_collapse
-from pyro_relevance.derivation import derive, derived_mask, fresh_network, hard_gated
+from pyro_relevance.derivation import derive, derived_mask, fresh_network
 from pyro_relevance.edges import find_edges
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.evaluation import mean_log_likelihood
@@ -49,6 +49,7 @@ from pyro_relevance.pruned_network import PrunedNetwork
 from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.relaxations import Mixture, SampledPath
 from pyro_relevance.schedules import Schedules, after, constant, cosine, exponential
+from pyro_relevance.shared_weights import SharedWeights
 from pyro_relevance.surgery import apply_mask, prune
 from pyro_relevance.svi import fit
 
@@ -251,7 +252,7 @@ class _Search:
         posterior = self.fit()
         searched = time.perf_counter()
         network, edges = posterior.network(), posterior.edges
-        report = structure_report(network, edges, probability_of(posterior))
+        report = structure_report(network, edges, chain_probability(posterior))
         warn_of_collapse(report)
         candidates = self.compare(posterior, network, self.draws(posterior, network))
         trials: list[tuple[Architecture, float, float]] = []
@@ -285,7 +286,8 @@ class _Search:
             granularity=("operation", *finer),
             example_input=self.example if finer else None,
         )
-        paths = settings.shared and settings.evaluation == "path"
+        mixed = settings.shared and settings.evaluation == "mixture"
+        paths = settings.shared and not mixed
         strength = max(1.0, len(self.train[0]) / settings.num_effective) if settings.shared else 1.0
         model = RelevanceModel(
             network,
@@ -299,8 +301,6 @@ class _Search:
             operation_prior=settings.operation_prior,
             operation_relaxation=SampledPath() if paths else Mixture(),
         )
-        # Gates near 0 and 1 would make paths of the mixture.
-        temperature = exponential(1.0, 0.1) if paths or not settings.shared else constant(1.0)
         result = fit(
             model,
             self.train,
@@ -310,7 +310,8 @@ class _Search:
             learning_rate=settings.learning_rate,
             gate_learning_rate=settings.gate_learning_rate,
             schedules=Schedules(
-                temperature=temperature,
+                # Under shared weights, gates near 0 and 1 would make paths of the mixture.
+                temperature=constant(1.0) if mixed else exponential(1.0, 0.1),
                 kl_weight=constant(strength),
                 learning_rate=cosine(1.0, 0.05),
                 gate_learning_rate=after(settings.warm_up),
@@ -330,7 +331,7 @@ class _Search:
         settings, edges = self.settings, posterior.edges
         likely = most_probable(
             edges,
-            probability_of(posterior),
+            chain_probability(posterior),
             max(1, settings.num_candidates // 2),
             key=lambda a: canonical(network, a),
             num_visited=1000,
@@ -357,7 +358,7 @@ class _Search:
         elif self.settings.finalists == "probable":
             # By their own probability: as functions, those with edges out of use come first, since
             # they have many texts.
-            likely = most_probable(posterior.edges, probability_of(posterior), 100 * number)
+            likely = most_probable(posterior.edges, chain_probability(posterior), 100 * number)
             ranked = [architecture for architecture, _ in likely] + ranked
         return self.different(network, ranked)[:number]
 
@@ -375,17 +376,10 @@ class _Search:
         self, posterior: Posterior, network: nn.Module, architectures: Sequence[Architecture]
     ) -> list[tuple[Architecture, float]]:
         """Mean held-out log likelihood of each architecture under the weights of the search."""
-        mask = None
         if len(posterior.edges):
-            mask = masks.median_probability(posterior)
-        scored = []
-        for architecture in architectures:
-            gated = hard_gated(network, architecture)
-            if mask is not None:
-                gated = apply_mask(gated, posterior.edges, mask)
-            scored.append(
-                (architecture, mean_log_likelihood(gated, posterior.likelihood, self.held_out))
-            )
+            network = apply_mask(network, posterior.edges, masks.median_probability(posterior))
+        value = SharedWeights(network, posterior.likelihood, self.held_out)
+        scored = [(architecture, value(architecture)) for architecture in architectures]
         return sorted(scored, key=lambda pair: -pair[1])
 
     def halve(
@@ -461,8 +455,3 @@ class _Search:
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         return None if self.folder is None else Checkpoint(self.folder / f"{name}.state")
-
-
-def probability_of(posterior: Posterior) -> dict[str, Tensor]:
-    """Return the probability of each operation, of the only chain."""
-    return {name: p[0] for name, p in posterior.operation_probability().items()}

@@ -227,6 +227,30 @@ class HeldOut:
             )
 
 
+def folds_of(
+    num_rows: int, num_folds: int, *, seed: int = 0
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Return random folds of equal size, and the rows that are not in each.
+
+    Args:
+        num_rows: Number of rows; a remainder is in no fold.
+        num_folds: Number of folds.
+        seed: Seed of the order.
+
+    Returns:
+        Row numbers of each fold and of the rest, ascending.
+
+    Raises:
+        ValueError: If there are fewer than two folds or fewer rows than folds.
+    """
+    if not 2 <= num_folds <= num_rows:
+        raise ValueError(f"Expected 2 <= num_folds <= {num_rows} rows, but got {num_folds}.")
+    order = np.random.default_rng(seed).permutation(num_rows)
+    size = num_rows // num_folds
+    folds = [np.sort(order[k * size : (k + 1) * size]) for k in range(num_folds)]
+    return folds, [np.setdiff1d(order, fold) for fold in folds]
+
+
 def held_out(
     recipes: Sequence[Recipe],
     make: Callable[[Recipe, int], RelevanceModel],
@@ -256,15 +280,9 @@ def held_out(
     Raises:
         ValueError: If there are fewer than two folds or fewer rows than folds.
     """
-    num_rows = len(sets[0][0])
-    if not 2 <= num_folds <= num_rows:
-        raise ValueError(f"Expected 2 <= num_folds <= {num_rows} rows, but got {num_folds}.")
-    order = np.random.default_rng(seed).permutation(num_rows)
-    size = num_rows // num_folds
-    folds = [np.sort(order[k * size : (k + 1) * size]) for k in range(num_folds)]
-    rest = [np.setdiff1d(order, fold) for fold in folds]
+    folds, rest = folds_of(len(sets[0][0]), num_folds, seed=seed)
     data = [(x[r], y[r]) for x, y in sets for r in rest]
-    models = [make(recipe, num_rows - size) for recipe in recipes for _ in data]
+    models = [make(recipe, len(rest[0])) for recipe in recipes for _ in data]
     posterior = train(
         recipes[0],
         models,

@@ -26,14 +26,14 @@ LAYERS: dict[str, str] = {
         edges edge_groups edge_set flow unit_flow input_gates gate_factor graphs
         coupling coupled_units exported disjoint_sets label_tensors
         priors likelihoods guides elbo operation_elbo precision programs two_levels recording
-        replay noise shared_weights
+        replay noise
     """,
     "model and surgery": """
         model guide_draws
         surgery derivation collapse resizing architecture receipt pruned_network
         constant_folding equivalence
     """,
-    "posterior": "posterior evaluation architecture_posterior",
+    "posterior": "posterior evaluation architecture_posterior shared_weights",
     "training": """
         svi training callbacks preparation data_checks divergence plain_training fine_tuning
     """,

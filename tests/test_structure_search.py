@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from pyro_relevance import find_edges, likelihoods, load_posterior, load_pruned, report
-from pyro_relevance.architecture_posterior import draw_architectures
+from pyro_relevance.architecture_posterior import chain_probability, draw_architectures
 from pyro_relevance.cli import main
 from pyro_relevance.collapse import structure_report, warn_of_collapse
 from pyro_relevance.errors import CollapseWarning
 from pyro_relevance.graphs import Graph, canonical, is_connected, mode, spaces
 from pyro_relevance.priors import CategoricalPrior
-from pyro_relevance.random_state import substream
+from pyro_relevance.random_state import seeded, substream
 from pyro_relevance.search_run import SearchData, default_settings, make_space
 from pyro_relevance.structure_search import SearchSettings, search_structure
 
@@ -184,11 +184,10 @@ def test_a_search_over_the_mixture_derives_the_mode_of_its_posterior():
     result = search_cells(settings)
     assert result.trials == ()
     network, edges = result.posterior.network(), result.posterior.edges
-    probability = {n: p[0] for n, p in result.posterior.operation_probability().items()}
+    probability = chain_probability(result.posterior)
     assert result.architecture == mode(edges, probability, network=network)
     # All operations were computed at each step, so weights of all of them have moved.
-    with torch.random.fork_rng():
-        torch.manual_seed(substream(settings.seed, "network"))
+    with seeded(substream(settings.seed, "network")):
         start = dict(cells(False).named_parameters())
     moved = dict(network.named_parameters())
     assert all(not torch.equal(moved[name], value) for name, value in start.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -48,6 +49,12 @@ def value(cell: Architecture) -> tuple[float, ...]:
     return tuple((nodes[3] * 1e9).round().tolist())
 
 
+def chance_of(probability: dict[str, Tensor], cell: Architecture) -> float:
+    return math.prod(
+        float(probability[n][NASBENCH201_OPERATIONS.index(o)]) for n, o in cell.operations.items()
+    )
+
+
 @pytest.mark.exact
 def test_cells_have_one_text_if_and_only_if_they_are_one_function():
     network, functions = spaces.nasbench201_cell(1), {}
@@ -85,13 +92,7 @@ def test_most_probable_are_in_order_and_those_alike_count_as_one():
         g.name: torch.randn(5, generator=generator, dtype=torch.float64).softmax(-1)
         for g in edges.operations
     }
-
-    def chance(cell: Architecture) -> float:
-        return math.prod(
-            float(probability[n][NASBENCH201_OPERATIONS.index(o)])
-            for n, o in cell.operations.items()
-        )
-
+    chance = functools.partial(chance_of, probability)
     cells = sorted(all_cells(), key=chance, reverse=True)
     found = most_probable(edges, probability, 20)
     assert [a for a, _ in found] == cells[:20]
@@ -117,15 +118,9 @@ def test_the_mode_with_a_network_passes_over_what_has_no_path():
         for g in edges.operations
     }
     assert set(mode(edges, probability).operations.values()) == {"none"}
-
-    def chance(cell: Architecture) -> float:
-        return math.prod(
-            float(probability[n][NASBENCH201_OPERATIONS.index(o)])
-            for n, o in cell.operations.items()
-        )
-
     connected = [cell for cell in all_cells() if any(value(cell))]
-    assert mode(edges, probability, network=network) == max(connected, key=chance)
+    best = max(connected, key=functools.partial(chance_of, probability))
+    assert mode(edges, probability, network=network) == best
 
 
 @pytest.mark.contract

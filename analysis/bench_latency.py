@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import find_edges, networks, prune
-from pyro_relevance.cost import num_macs
+from pyro_relevance.edges.size import num_macs
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "LeNet-5-Caffe": (networks.LeNet5Caffe, (1, 28, 28)),

@@ -26,21 +26,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import likelihoods, networks
-from pyro_relevance.batches import Batches
-from pyro_relevance.edges import find_edges
-from pyro_relevance.elbo import LeanELBO
-from pyro_relevance.guides import MeanFieldGuide
-from pyro_relevance.model import RelevanceModel
-from pyro_relevance.precision import Precision
-from pyro_relevance.preparation import (
+from pyro_relevance._random import local_pyro
+from pyro_relevance.edges.find import find_edges
+from pyro_relevance.model.elbo import LeanELBO
+from pyro_relevance.model.guides import MeanFieldGuide
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.precision import Precision
+from pyro_relevance.training.batches import Batches
+from pyro_relevance.training.preparation import (
     make_chains,
     make_program,
     parameter_groups,
     try_first_batch,
 )
-from pyro_relevance.pyro_state import local_pyro
-from pyro_relevance.schedules import Schedules
-from pyro_relevance.training import TrainingRun
+from pyro_relevance.training.run import TrainingRun
+from pyro_relevance.training.schedules import Schedules
 
 NUM_WARM = 40
 """Steps before the clock starts; a step is recorded for replay within these."""

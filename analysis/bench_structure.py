@@ -23,17 +23,22 @@ from torch import nn
 from analysis.bench_step import NUM_WARM, Task, data, milliseconds, plain_step
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import derive, likelihoods
-from pyro_relevance.batches import Batches
-from pyro_relevance.edges import find_edges
-from pyro_relevance.elbo import LeanELBO
+from pyro_relevance._random import local_pyro
+from pyro_relevance.edges.find import find_edges
 from pyro_relevance.graphs import Architecture, MixedOperation, spaces
-from pyro_relevance.guides import MeanFieldGuide
-from pyro_relevance.model import RelevanceModel
-from pyro_relevance.preparation import make_chains, make_program, parameter_groups, try_first_batch
-from pyro_relevance.pyro_state import local_pyro
-from pyro_relevance.relaxations import Mixture, OperationRelaxation, SampledPath
-from pyro_relevance.schedules import Schedules
-from pyro_relevance.training import TrainingRun
+from pyro_relevance.model.elbo import LeanELBO
+from pyro_relevance.model.guides import MeanFieldGuide
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.relaxations import Mixture, OperationRelaxation, SampledPath
+from pyro_relevance.training.batches import Batches
+from pyro_relevance.training.preparation import (
+    make_chains,
+    make_program,
+    parameter_groups,
+    try_first_batch,
+)
+from pyro_relevance.training.run import TrainingRun
+from pyro_relevance.training.schedules import Schedules
 
 SPACES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int | None]] = {
     "tables, 3 x 50": (lambda: spaces.mlp_space(13, 1), (13,), None),

@@ -24,10 +24,10 @@ import torchvision
 from torch import nn
 
 from analysis.records import RESULTS, row, write_record
-from pyro_relevance.cost import masked_cost
-from pyro_relevance.edges import Edges, find_edges
-from pyro_relevance.records import write_json
-from pyro_relevance.surgery import prune
+from pyro_relevance.comparison.records import write_json
+from pyro_relevance.edges.find import Edges, find_edges
+from pyro_relevance.edges.size import masked_cost
+from pyro_relevance.surgery.pruning import prune
 
 DENSITY = 0.6
 

@@ -9,9 +9,10 @@ evidence lower bound is drawn; edges are coloured by their posterior inclusion p
 from __future__ import annotations
 
 from analysis.figure_files import FIGURES
-from pyro_relevance import datasets, plots, report
-from pyro_relevance.table_report import table_report
-from pyro_relevance.table_run import TableSettings, run_table
+from pyro_relevance import datasets, plots
+from pyro_relevance.commands.table.report import table_report
+from pyro_relevance.commands.table.run import TableSettings, run_table
+from pyro_relevance.posterior.arviz import convert as report
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from pyro_relevance import Edges, networks
-from pyro_relevance.model import Noise
+from pyro_relevance.model.model import Noise
 
 __all__ = ["EXPERIMENTS", "Experiment", "Point", "Settings"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyro_relevance.records import write_json
+from pyro_relevance.comparison.records import write_json
 
 __all__ = ["keep", "kept"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyro_relevance.records import make_record, metric, row, write_json
+from pyro_relevance.comparison.records import make_record, metric, row, write_json
 
 __all__ = ["RESULTS", "metric", "read_record", "row", "write_record"]
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance import masks
-from pyro_relevance.cost import masked_cost
-from pyro_relevance.edges import Edges
+from pyro_relevance.edges.find import Edges
+from pyro_relevance.edges.size import masked_cost
 from pyro_relevance.masks import Mask
-from pyro_relevance.posterior import Posterior
+from pyro_relevance.posterior.posterior import Posterior
 
 __all__ = ["filter_ranks", "macs_share", "median_within"]
 

@@ -54,10 +54,10 @@ from pyro_relevance import (
     prune,
     schedules,
 )
-from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
-from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.cost import num_macs
-from pyro_relevance.images import cifar10
+from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
+from pyro_relevance.data.images import cifar10
+from pyro_relevance.edges.size import num_macs
+from pyro_relevance.training.callbacks import ProgressBar
 
 DENSE = "dense"
 RELEVANCE = "relevance of channels"

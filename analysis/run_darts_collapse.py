@@ -36,11 +36,11 @@ from analysis.run_nasbench201_shared import (
     text,
 )
 from pyro_relevance import find_edges
-from pyro_relevance.baselines import DartsSettings, strongest_operations
-from pyro_relevance.baselines.darts import search_operations
-from pyro_relevance.baselines.recipe import fresh
+from pyro_relevance._random import seeded, substream
+from pyro_relevance.comparison.baselines import DartsSettings, strongest_operations
+from pyro_relevance.comparison.baselines.darts import search_operations
+from pyro_relevance.comparison.baselines.recipe import fresh
 from pyro_relevance.graphs import Architecture
-from pyro_relevance.random_state import seeded, substream
 
 ROWS = {"all": "strongest operation", "some": "strongest operation but none"}
 

@@ -47,13 +47,13 @@ from pyro_relevance import (
     prune,
     schedules,
 )
-from pyro_relevance.architecture_posterior import chain_probability
-from pyro_relevance.augmentation import RandomCrop
-from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.derivation import derived_mask
+from pyro_relevance.data.augmentation import RandomCrop
+from pyro_relevance.data.images import mnist
 from pyro_relevance.graphs import Architecture, mode, spaces
-from pyro_relevance.images import mnist
-from pyro_relevance.posterior import Posterior
+from pyro_relevance.graphs.derivation import derived_mask
+from pyro_relevance.posterior.architectures import chain_probability
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.training.callbacks import ProgressBar
 
 CUT = "operations and units, cut"
 TUNED = "operations and units, trained further"

@@ -39,11 +39,11 @@ from pyro_relevance import (
     prune,
     schedules,
 )
-from pyro_relevance.augmentation import RandomCrop
-from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.images import MNIST_MEAN, MNIST_SD, mnist
+from pyro_relevance.data.augmentation import RandomCrop
+from pyro_relevance.data.images import MNIST_MEAN, MNIST_SD, mnist
 from pyro_relevance.masks import Mask
-from pyro_relevance.posterior import Posterior
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.training.callbacks import ProgressBar
 
 BLACK = -MNIST_MEAN[0] / MNIST_SD[0]
 """Value of the margin of an image, on the scale of the inputs."""

@@ -24,9 +24,9 @@ import torch
 from analysis.nasbench201_table import Table
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import find_edges
-from pyro_relevance.baselines import evolution, random_search
+from pyro_relevance.comparison.baselines import evolution, random_search
 from pyro_relevance.graphs import Architecture, spaces
-from pyro_relevance.query_search import Candidates, QuerySearch, search_by_queries
+from pyro_relevance.search.queries import Candidates, QuerySearch, search_by_queries
 
 QUERIES = (50, 100, 200)
 IMPROVEMENT = "posterior of values, expected improvement"

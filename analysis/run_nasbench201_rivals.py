@@ -30,9 +30,9 @@ import torch
 from analysis.nasbench201_table import Table
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import find_edges
-from pyro_relevance.baselines import evolution, random_search, reinforce
+from pyro_relevance.comparison.baselines import evolution, random_search, reinforce
 from pyro_relevance.graphs import Architecture, spaces
-from pyro_relevance.query_search import QuerySearch
+from pyro_relevance.search.queries import QuerySearch
 
 SECONDS = (6_000.0, 12_000.0, 24_000.0)
 MEAN_SECONDS = 120.0

@@ -45,20 +45,25 @@ from analysis.nasbench201_table import Table
 from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import Precision, find_edges, likelihoods
-from pyro_relevance.architecture_posterior import chain_probability
-from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
-from pyro_relevance.baselines import DartsSettings, Recipe, single_path, strongest_operations
-from pyro_relevance.baselines.darts import search_operations
-from pyro_relevance.baselines.random_search import random_architecture
-from pyro_relevance.baselines.recipe import fresh
-from pyro_relevance.baselines.searching import split, train_plain_architecture
+from pyro_relevance._random import seeded, substream
+from pyro_relevance.comparison.baselines import (
+    DartsSettings,
+    Recipe,
+    single_path,
+    strongest_operations,
+)
+from pyro_relevance.comparison.baselines.darts import search_operations
+from pyro_relevance.comparison.baselines.random_search import random_architecture
+from pyro_relevance.comparison.baselines.recipe import fresh
+from pyro_relevance.comparison.baselines.searching import split, train_plain_architecture
+from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
+from pyro_relevance.data.images import cifar10, some
 from pyro_relevance.errors import CollapseWarning
-from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture, is_connected, spaces
-from pyro_relevance.images import cifar10, some
-from pyro_relevance.query_search import Candidates, search_by_queries
-from pyro_relevance.random_state import seeded, substream
-from pyro_relevance.structure_search import SearchResult, SearchSettings, search_structure
+from pyro_relevance.posterior.architectures import chain_probability
+from pyro_relevance.posterior.evaluation import mean_log_likelihood
+from pyro_relevance.search.queries import Candidates, search_by_queries
+from pyro_relevance.search.structure import SearchResult, SearchSettings, search_structure
 
 POSTERIOR = "posterior, draws trained for a while"
 MODE = "posterior, best draw by shared weights"

@@ -35,9 +35,15 @@ from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from analysis.run_mnist import wrong
 from pyro_relevance import Precision, likelihoods, networks
-from pyro_relevance.baselines import Recipe, dense, magnitude_pruning, random_ticket, ticket_rounds
-from pyro_relevance.images import mnist
-from pyro_relevance.schedules import Schedules
+from pyro_relevance.comparison.baselines import (
+    Recipe,
+    dense,
+    magnitude_pruning,
+    random_ticket,
+    ticket_rounds,
+)
+from pyro_relevance.data.images import mnist
+from pyro_relevance.training.schedules import Schedules
 
 HAN_300100 = "Han, LeNet-300-100"
 HAN_5 = "Han, LeNet-5-Caffe"

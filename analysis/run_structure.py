@@ -40,17 +40,17 @@ from pyro_relevance import (
     masks,
     prune,
 )
-from pyro_relevance.architecture_posterior import chain_probability
-from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.checkpoint import Checkpoint
-from pyro_relevance.derivation import derived_mask
+from pyro_relevance.commands.table.recipe import Recipe, folds_of
 from pyro_relevance.graphs import Architecture, canonical, mode, spaces
-from pyro_relevance.noise import fit_noise
-from pyro_relevance.posterior import Posterior
-from pyro_relevance.priors import IndependentPrior, PointWeights
-from pyro_relevance.pruned_network import PrunedNetwork
-from pyro_relevance.svi import Fit
-from pyro_relevance.tabular import Recipe, folds_of
+from pyro_relevance.graphs.derivation import derived_mask
+from pyro_relevance.model.noise import fit_noise
+from pyro_relevance.model.priors import IndependentPrior, PointWeights
+from pyro_relevance.posterior.architectures import chain_probability
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.surgery.pruned_network import PrunedNetwork
+from pyro_relevance.training.callbacks import ProgressBar
+from pyro_relevance.training.checkpoint import Checkpoint
+from pyro_relevance.training.svi import Fit
 
 MAX_PARAMETERS = 200
 CUT = "structure and weights, derived network"

@@ -32,13 +32,13 @@ from torch import Tensor, nn
 
 from analysis.records import RESULTS, row, write_record
 from pyro_relevance import datasets, diagnostics, likelihoods, masks, priors, schedules
-from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.edges import find_edges
+from pyro_relevance.data.networks import MLP
+from pyro_relevance.edges.find import find_edges
 from pyro_relevance.masks import Mask
-from pyro_relevance.model import RelevanceModel
-from pyro_relevance.networks import MLP
-from pyro_relevance.priors import GatePrior
-from pyro_relevance.svi import fit
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.priors import GatePrior
+from pyro_relevance.training.callbacks import ProgressBar
+from pyro_relevance.training.svi import fit
 
 SELECTION = (
     "Chosen on data sets of seeds 1000-1019 (none of them reported), where power and false "

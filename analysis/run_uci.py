@@ -30,15 +30,15 @@ from analysis import yardsticks
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import median_within
 from pyro_relevance import datasets, likelihoods
-from pyro_relevance.callbacks import ProgressBar
-from pyro_relevance.cost import masked_cost
-from pyro_relevance.likelihoods import Likelihood
+from pyro_relevance.commands.table.recipe import Recipe, evaluate, held_out, make_model, train
+from pyro_relevance.comparison.records import write_json
+from pyro_relevance.edges.size import masked_cost
 from pyro_relevance.masks import Mask
-from pyro_relevance.model import RelevanceModel
-from pyro_relevance.noise import predictive_log_likelihood
-from pyro_relevance.posterior import Posterior
-from pyro_relevance.records import write_json
-from pyro_relevance.tabular import Recipe, evaluate, held_out, make_model, train
+from pyro_relevance.model.likelihoods import Likelihood
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.noise import predictive_log_likelihood
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.training.callbacks import ProgressBar
 
 Array = NDArray[np.float64]
 

@@ -22,11 +22,11 @@ from sklearn.model_selection import KFold
 from torch import Tensor
 
 from pyro_relevance import likelihoods, priors, schedules
-from pyro_relevance.edges import find_edges
-from pyro_relevance.model import RelevanceModel
-from pyro_relevance.networks import MLP
-from pyro_relevance.posterior import Posterior
-from pyro_relevance.svi import fit
+from pyro_relevance.data.networks import MLP
+from pyro_relevance.edges.find import find_edges
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.training.svi import fit
 
 __all__ = ["BOSTON_TAUS", "gradient_boosting", "lasso", "mc_dropout", "mean_field_gaussian"]
 

@@ -13,45 +13,107 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_relevance import (
-        augmentation,
-        baselines,
-        callbacks,
-        comparison,
-        datasets,
-        diagnostics,
+    from pyro_relevance import comparison, errors, graphs, masks, plots
+    from pyro_relevance.comparison import baselines, robustness
+    from pyro_relevance.data import augmentation, datasets, images, networks, tables
+    from pyro_relevance.edges import Edges, find_edges
+    from pyro_relevance.graphs.derivation import derive
+    from pyro_relevance.masks import Mask
+    from pyro_relevance.model import (
+        LeanELBO,
+        LocalExpectationELBO,
+        Precision,
+        RelevanceModel,
+        ScoreFunctionELBO,
         distributions,
-        errors,
-        graphs,
         guides,
-        images,
         likelihoods,
-        masks,
-        networks,
-        plots,
         priors,
         relaxations,
-        relevance,
-        robustness,
-        schedules,
-        tables,
     )
-    from pyro_relevance.derivation import derive
-    from pyro_relevance.edges import Edges, find_edges
-    from pyro_relevance.elbo import LeanELBO
-    from pyro_relevance.export import ExportReceipt, export_onnx, export_torch
-    from pyro_relevance.fine_tuning import fine_tune
-    from pyro_relevance.io import load_posterior, save_posterior
-    from pyro_relevance.masks import Mask
-    from pyro_relevance.model import RelevanceModel
-    from pyro_relevance.operation_elbo import LocalExpectationELBO, ScoreFunctionELBO
-    from pyro_relevance.posterior import Posterior
-    from pyro_relevance.precision import Precision
-    from pyro_relevance.report import rule_path, to_arviz
-    from pyro_relevance.surgery import PrunedNetwork, apply_mask, load_pruned, prune
-    from pyro_relevance.svi import Checkpoint, Fit, fit
+    from pyro_relevance.posterior import (
+        Posterior,
+        diagnostics,
+        load_posterior,
+        relevance,
+        save_posterior,
+    )
+    from pyro_relevance.posterior import arviz as report
+    from pyro_relevance.posterior.arviz import rule_path, to_arviz
+    from pyro_relevance.search import SearchSettings, collapse, search_structure, shared_weights
+    from pyro_relevance.search import queries as query_search
+    from pyro_relevance.surgery import (
+        ExportReceipt,
+        PrunedNetwork,
+        apply_mask,
+        export_onnx,
+        export_torch,
+        load_pruned,
+        prune,
+    )
+    from pyro_relevance.training import Checkpoint, Fit, callbacks, fine_tune, fit, schedules
 
 __version__ = "0.1.0"
+
+# Public functions and types, and the room that each lives in.
+_HOMES = {
+    "find_edges": "edges",
+    "Edges": "edges",
+    "RelevanceModel": "model",
+    "Precision": "model",
+    "LeanELBO": "model",
+    "LocalExpectationELBO": "model",
+    "ScoreFunctionELBO": "model",
+    "fit": "training",
+    "Fit": "training",
+    "Checkpoint": "training",
+    "fine_tune": "training",
+    "Posterior": "posterior",
+    "save_posterior": "posterior",
+    "load_posterior": "posterior",
+    "to_arviz": "posterior.arviz",
+    "rule_path": "posterior.arviz",
+    "Mask": "masks",
+    "apply_mask": "surgery",
+    "prune": "surgery",
+    "PrunedNetwork": "surgery",
+    "load_pruned": "surgery",
+    "export_torch": "surgery",
+    "export_onnx": "surgery",
+    "ExportReceipt": "surgery",
+    "derive": "graphs.derivation",
+    "search_structure": "search",
+    "SearchSettings": "search",
+}
+
+# Public modules by the name that users write, and where each lives.
+_MODULES = {
+    "errors": "errors",
+    "tables": "data.tables",
+    "datasets": "data.datasets",
+    "images": "data.images",
+    "augmentation": "data.augmentation",
+    "networks": "data.networks",
+    "graphs": "graphs",
+    "likelihoods": "model.likelihoods",
+    "priors": "model.priors",
+    "relaxations": "model.relaxations",
+    "guides": "model.guides",
+    "distributions": "model.distributions",
+    "schedules": "training.schedules",
+    "callbacks": "training.callbacks",
+    "relevance": "posterior.relevance",
+    "diagnostics": "posterior.diagnostics",
+    "report": "posterior.arviz",
+    "masks": "masks",
+    "plots": "plots",
+    "query_search": "search.queries",
+    "shared_weights": "search.shared_weights",
+    "collapse": "search.collapse",
+    "baselines": "comparison.baselines",
+    "comparison": "comparison",
+    "robustness": "comparison.robustness",
+}
 
 __all__ = [
     "Checkpoint",
@@ -66,10 +128,12 @@ __all__ = [
     "PrunedNetwork",
     "RelevanceModel",
     "ScoreFunctionELBO",
+    "SearchSettings",
     "apply_mask",
     "augmentation",
     "baselines",
     "callbacks",
+    "collapse",
     "comparison",
     "datasets",
     "derive",
@@ -92,51 +156,27 @@ __all__ = [
     "plots",
     "priors",
     "prune",
+    "query_search",
     "relaxations",
     "relevance",
+    "report",
     "robustness",
     "rule_path",
     "save_posterior",
     "schedules",
+    "search_structure",
+    "shared_weights",
     "tables",
     "to_arviz",
 ]
-
-_HOMES = {
-    "Checkpoint": "svi",
-    "Edges": "edges",
-    "ExportReceipt": "export",
-    "Fit": "svi",
-    "LeanELBO": "elbo",
-    "LocalExpectationELBO": "operation_elbo",
-    "Mask": "masks",
-    "Posterior": "posterior",
-    "Precision": "precision",
-    "PrunedNetwork": "surgery",
-    "RelevanceModel": "model",
-    "ScoreFunctionELBO": "operation_elbo",
-    "apply_mask": "surgery",
-    "derive": "derivation",
-    "export_onnx": "export",
-    "export_torch": "export",
-    "find_edges": "edges",
-    "fine_tune": "fine_tuning",
-    "fit": "svi",
-    "load_posterior": "io",
-    "load_pruned": "surgery",
-    "prune": "surgery",
-    "rule_path": "report",
-    "save_posterior": "io",
-    "to_arviz": "report",
-}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that importing the library costs nothing."""
     if name in _HOMES:
         value = getattr(importlib.import_module(f"pyro_relevance.{_HOMES[name]}"), name)
-    elif name in __all__:
-        value = importlib.import_module(f"pyro_relevance.{name}")
+    elif name in _MODULES:
+        value = importlib.import_module(f"pyro_relevance.{_MODULES[name]}")
     else:
         raise AttributeError(f"module 'pyro_relevance' has no attribute {name!r}")
     globals()[name] = value

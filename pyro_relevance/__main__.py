@@ -2,6 +2,6 @@
 
 import sys
 
-from pyro_relevance.cli import main
+from pyro_relevance.commands.main import main
 
 sys.exit(main())

@@ -56,7 +56,8 @@ def _leaves_no_trace(_seed: None) -> Iterator[None]:
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every replayed program that a fit makes."""
-    from pyro_relevance import preparation, replay
+    from pyro_relevance.training import preparation
+    from pyro_relevance.training.programs import replay
 
     made: list[Any] = []
 

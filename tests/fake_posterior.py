@@ -11,7 +11,7 @@ import sympy  # noqa: F401  torch loads it at the first trace, and it adds a war
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.edges import Edges, find_edges
+from pyro_relevance.edges.find import Edges, find_edges
 
 FEATURES = (
     "CRIM",

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pyro_relevance as pr
-from pyro_relevance.cost import masked_cost
+from pyro_relevance.edges.size import masked_cost
 from tests.small_fits import make_model, quick_fit, regression
 from tests.test_coupling import (
     Depthwise,

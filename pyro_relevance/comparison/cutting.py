@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from pyro_relevance.baselines import (
+from pyro_relevance.comparison.baselines import (
     BaselineResult,
     Configuration,
     configurations,
@@ -19,9 +19,9 @@ from pyro_relevance.baselines import (
     magnitude_pruning,
     random_ticket,
 )
-from pyro_relevance.baselines.configurations import fit_configuration
-from pyro_relevance.baselines.filter_pruning import prune_filters
-from pyro_relevance.baselines.recipe import fresh
+from pyro_relevance.comparison.baselines.configurations import fit_configuration
+from pyro_relevance.comparison.baselines.filter_pruning import prune_filters
+from pyro_relevance.comparison.baselines.recipe import fresh
 from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
     passes,

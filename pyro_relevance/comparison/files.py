@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pyro_relevance import plots
 from pyro_relevance._files import replacing
+from pyro_relevance.comparison.records import write_json
 from pyro_relevance.comparison.runs import Comparison, failures, finished
 from pyro_relevance.comparison.tables import comparison_record, latex_table, text_table
-from pyro_relevance.records import write_json
 
 __all__ = ["write_comparison"]
 

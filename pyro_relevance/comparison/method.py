@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyro_relevance.baselines import BaselineResult
+from pyro_relevance.comparison.baselines import BaselineResult
 from pyro_relevance.comparison.tasks import Task
 
 __all__ = ["Method", "Plan"]

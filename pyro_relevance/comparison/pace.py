@@ -9,16 +9,16 @@ from collections.abc import Callable
 import numpy as np
 from torch import nn
 
-from pyro_relevance.baselines.random_search import random_architecture
-from pyro_relevance.baselines.recipe import StepTimer, fresh
-from pyro_relevance.baselines.searching import train_plain_architecture
-from pyro_relevance.callbacks import Callback
+from pyro_relevance._random import seeded
+from pyro_relevance.comparison.baselines.random_search import random_architecture
+from pyro_relevance.comparison.baselines.recipe import StepTimer, fresh
+from pyro_relevance.comparison.baselines.searching import train_plain_architecture
 from pyro_relevance.comparison.tasks import Task
-from pyro_relevance.derivation import fresh_network
-from pyro_relevance.edges import find_edges
-from pyro_relevance.evaluation import mean_log_likelihood
+from pyro_relevance.edges.find import find_edges
 from pyro_relevance.graphs import Architecture, is_connected
-from pyro_relevance.random_state import seeded
+from pyro_relevance.graphs.derivation import fresh_network
+from pyro_relevance.posterior.evaluation import mean_log_likelihood
+from pyro_relevance.training.callbacks import Callback
 
 __all__ = [
     "number_of_candidates",

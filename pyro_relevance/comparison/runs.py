@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from pyro_relevance.baselines import BaselineResult
+from pyro_relevance.comparison.baselines import BaselineResult
 from pyro_relevance.comparison.methods import METHODS, methods_of
+from pyro_relevance.comparison.records import write_json
+from pyro_relevance.comparison.robustness import robustness
 from pyro_relevance.comparison.tasks import TASKS, Task, make_task
-from pyro_relevance.edges import find_edges
+from pyro_relevance.data.images import some
+from pyro_relevance.edges.find import find_edges
 from pyro_relevance.errors import ArchitectureError, DivergenceError
-from pyro_relevance.evaluation import mean_log_likelihood
 from pyro_relevance.graphs import Architecture
-from pyro_relevance.images import some
 from pyro_relevance.masks import Mask
-from pyro_relevance.pruned_network import PrunedNetwork
-from pyro_relevance.receipt import Receipt
-from pyro_relevance.records import write_json
-from pyro_relevance.robustness import robustness
+from pyro_relevance.posterior.evaluation import mean_log_likelihood
+from pyro_relevance.surgery.pruned_network import PrunedNetwork
+from pyro_relevance.surgery.receipt import Receipt
 
 __all__ = ["Comparison", "failures", "finished", "run_all", "run_one"]
 

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pyro_relevance import guides
-from pyro_relevance.baselines import (
+from pyro_relevance._random import seeded
+from pyro_relevance.comparison.baselines import (
     BaselineResult,
     DartsSettings,
     Stage,
@@ -24,10 +24,10 @@ from pyro_relevance.baselines import (
     strongest_operations,
     train_random_architecture,
 )
-from pyro_relevance.baselines.darts import Order, search_operations
-from pyro_relevance.baselines.recipe import Trained, fresh
-from pyro_relevance.baselines.searching import QueryMethod
-from pyro_relevance.baselines.single_path import train_shared
+from pyro_relevance.comparison.baselines.darts import Order, search_operations
+from pyro_relevance.comparison.baselines.recipe import Trained, fresh
+from pyro_relevance.comparison.baselines.searching import QueryMethod
+from pyro_relevance.comparison.baselines.single_path import train_shared
 from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
     number_of_candidates,
@@ -39,15 +39,15 @@ from pyro_relevance.comparison.pace import (
     steps_per_epoch,
 )
 from pyro_relevance.comparison.tasks import Task
-from pyro_relevance.edge_set import Edges
-from pyro_relevance.edges import find_edges
+from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.find import find_edges
 from pyro_relevance.graphs import Architecture
 from pyro_relevance.graphs.spaces import top_edges
-from pyro_relevance.model import RelevanceModel
-from pyro_relevance.priors import PointWeights
-from pyro_relevance.random_state import seeded
-from pyro_relevance.structure_search import SearchSettings, search_structure
-from pyro_relevance.svi import fit
+from pyro_relevance.model import guides
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.priors import PointWeights
+from pyro_relevance.search.structure import SearchSettings, search_structure
+from pyro_relevance.training.svi import fit
 
 __all__ = ["SEARCHING"]
 

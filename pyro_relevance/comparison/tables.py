@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyro_relevance.comparison.records import make_record, row
 from pyro_relevance.comparison.runs import Comparison
-from pyro_relevance.diagnostics import stability
 from pyro_relevance.graphs import Architecture
 from pyro_relevance.graphs.spaces import architecture_to_string
 from pyro_relevance.masks import Mask
-from pyro_relevance.records import make_record, row
+from pyro_relevance.posterior.diagnostics import stability
 
 __all__ = ["comparison_record", "latex_table", "text_table"]
 

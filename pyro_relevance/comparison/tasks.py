@@ -13,16 +13,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance import datasets, likelihoods, networks
-from pyro_relevance.augmentation import InOrder, RandomCrop, RandomFlip
-from pyro_relevance.baselines import Recipe
-from pyro_relevance.cost import num_macs
-from pyro_relevance.data_root import data_root
+from pyro_relevance.comparison.baselines import Recipe
+from pyro_relevance.data import datasets, networks
+from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
+from pyro_relevance.data.images import CIFAR10_SD, MNIST_MEAN, MNIST_SD
+from pyro_relevance.data.root import data_root
+from pyro_relevance.edges.size import num_macs
 from pyro_relevance.graphs import spaces
-from pyro_relevance.images import CIFAR10_SD, MNIST_MEAN, MNIST_SD
-from pyro_relevance.precision import Precision
-from pyro_relevance.priors import DescriptionLengthPrior, GatePrior, IndependentPrior
-from pyro_relevance.search_run import SearchData, image_data, make_space, table_data
+from pyro_relevance.model import likelihoods
+from pyro_relevance.model.precision import Precision
+from pyro_relevance.model.priors import DescriptionLengthPrior, GatePrior, IndependentPrior
+from pyro_relevance.search.tasks import SearchData, image_data, make_space, table_data
 
 __all__ = ["TASKS", "Task", "TaskName", "make_task"]
 

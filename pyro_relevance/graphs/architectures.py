@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.edge_set import Edges
+from pyro_relevance.edges.edges import Edges
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs.derived import fed_by, reaching
 from pyro_relevance.graphs.graph import Graph, MixedOperation, edge_key

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.cost import evaluating, num_macs
+from pyro_relevance.edges.size import evaluating, num_macs
 from pyro_relevance.graphs.graph import Graph, MixedOperation
 
 __all__ = ["operation_macs"]

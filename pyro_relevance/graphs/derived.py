@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs.graph import Graph, GraphEdge, MixedOperation, edge_key
 from pyro_relevance.graphs.primitives import Place, Zero, make_primitive
-from pyro_relevance.plain_modules import Constant
+from pyro_relevance.surgery.plain_modules import Constant
 
 __all__ = ["derived_graph", "fed_by", "reaching"]
 

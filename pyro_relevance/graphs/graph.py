@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pyro_relevance.edges.candidates import OperationCandidates
 from pyro_relevance.graphs.primitives import Place, Zero, make_primitive
 
 __all__ = ["Graph", "GraphEdge", "MixedOperation"]
@@ -202,6 +203,14 @@ class Graph(nn.Module):
             module = self.edges[edge_key(edge)]
             if isinstance(module, MixedOperation):
                 yield self.group_name(edge), module
+
+    def operation_candidates(self) -> Iterator[OperationCandidates]:
+        """Yield what `find_edges` asks of a graph: each edge that has a choice."""
+        for edge in self.connections:
+            module = self.edges[edge_key(edge)]
+            if isinstance(module, MixedOperation):
+                gate = f"edges.{edge_key(edge)}.gate"
+                yield OperationCandidates(self.group_name(edge), module.names, gate)
 
 
 def edge_key(edge: GraphEdge) -> str:

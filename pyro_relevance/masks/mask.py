@@ -24,7 +24,7 @@ from pyro_relevance.masks.checks import (
 from pyro_relevance.masks.risk import Risk
 
 if TYPE_CHECKING:
-    from pyro_relevance.edges import Edges
+    from pyro_relevance.edges.find import Edges
 
 __all__ = ["Mask", "Risk"]
 

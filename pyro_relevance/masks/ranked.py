@@ -18,7 +18,7 @@ from pyro_relevance.masks.mask import Mask
 from pyro_relevance.masks.source import Groups, PosteriorLike, Ranking, Source
 
 if TYPE_CHECKING:
-    from pyro_relevance.edges import Edges
+    from pyro_relevance.edges.find import Edges
 
 __all__ = ["budget", "path", "top_fraction", "within_cost"]
 
@@ -191,7 +191,7 @@ def _counted(source: Source, edges: Edges | None, unit: str) -> Callable[[Mask],
             "result of find_edges(...); for a limit on the number of edges use top_fraction."
         )
     # Imported here because counting belongs to a later step than deciding.
-    from pyro_relevance.cost import masked_cost
+    from pyro_relevance.edges.size import masked_cost
 
     judged: Edges = edges
     # Parameters that are left: a weight that is cut stays as a stored zero, but is no parameter.

@@ -17,7 +17,7 @@ from pyro_relevance.masks.checks import validated_probability
 from pyro_relevance.masks.mask import Mask, assemble
 
 if TYPE_CHECKING:
-    from pyro_relevance.edges import Edges
+    from pyro_relevance.edges.find import Edges
 
 __all__ = ["Groups", "PosteriorLike", "Ranking", "Source"]
 

@@ -38,7 +38,7 @@ def cell(
     darker the more surely the edge is there: its opacity is one minus the probability of ``none``.
 
     Args:
-        idata: What :func:`~pyro_relevance.report.to_arviz` returned.
+        idata: What :func:`~pyro_relevance.posterior.arviz.convert.to_arviz` returned.
         structure: Name of the structure; may be left out where there is one.
         chain: The chain to draw, counted from 0.
         figsize: Width and height, inches.

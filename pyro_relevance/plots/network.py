@@ -51,7 +51,7 @@ def network(
     the figure; the counts below the layers are always those of the whole layer.
 
     Args:
-        idata: What :func:`~pyro_relevance.report.to_arviz` returned.
+        idata: What :func:`~pyro_relevance.posterior.arviz.convert.to_arviz` returned.
         mask: The mask that cuts (True = kept); ``None`` cuts connections with p <= ``threshold``.
         chain: The chain to draw, counted from 0: hidden units of different chains are not the same
             units.

@@ -27,7 +27,7 @@ def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> 
     the parameters left, where known.
 
     Args:
-        dataset: What :func:`~pyro_relevance.report.rule_path` returned.
+        dataset: What :func:`~pyro_relevance.posterior.arviz.convert.rule_path` returned.
         figsize: Width and height, inches; ``None`` for the width of both columns.
 
     Returns:

@@ -47,7 +47,7 @@ def relevance(
     it) in the same way.
 
     Args:
-        idata: What :func:`~pyro_relevance.report.to_arviz` returned.
+        idata: What :func:`~pyro_relevance.posterior.arviz.convert.to_arviz` returned.
         group: Name of the edge group, as ``find_edges`` gave it, e.g. ``"inputs"`` or
             ``"0.units"``.
         var_name: ``"inclusion_probability"`` or ``"gate"``: what the first panel shows;

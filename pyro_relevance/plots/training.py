@@ -29,7 +29,7 @@ def training(idata: Any, *, figsize: tuple[float, float] | None = None) -> Figur
     factor of 8 or more has a logarithmic axis.
 
     Args:
-        idata: What :func:`~pyro_relevance.report.to_arviz` returned for a posterior with a history.
+        idata: What `to_arviz` returned for a posterior with a history.
         figsize: Width and height, inches; ``None`` for the width of both columns.
 
     Returns:

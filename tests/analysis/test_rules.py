@@ -7,7 +7,7 @@ import torch
 
 from analysis.rules import filter_ranks, macs_share, median_within
 from pyro_relevance import Mask, find_edges, networks, prune
-from pyro_relevance.cost import count_cost, masked_cost
+from pyro_relevance.edges.size import count_cost, masked_cost
 from tests.small_fits import make_model, quick_fit
 
 

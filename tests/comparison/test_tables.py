@@ -9,8 +9,8 @@ import torch
 
 from pyro_relevance.comparison import Comparison, comparison_record, latex_table, text_table
 from pyro_relevance.comparison.tables import choice_stability
-from pyro_relevance.diagnostics import stability
 from pyro_relevance.masks import Mask
+from pyro_relevance.posterior.diagnostics import stability
 
 
 def mask(*kept):

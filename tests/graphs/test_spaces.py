@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_relevance import derive, find_edges
-from pyro_relevance.cost import num_macs
+from pyro_relevance.edges.size import num_macs
 from pyro_relevance.graphs import Architecture, spaces
 from pyro_relevance.graphs.spaces import top_edges
 

@@ -9,7 +9,8 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from pyro_relevance import masks, plots, report
+from pyro_relevance import masks, plots
+from pyro_relevance.posterior.arviz import convert as report
 from tests.fake_posterior import FEATURES, fake_posterior
 
 

@@ -6,8 +6,8 @@ import matplotlib
 import pytest
 
 from pyro_relevance import plots
+from pyro_relevance.comparison.records import metric
 from pyro_relevance.plots.pareto import front
-from pyro_relevance.records import metric
 
 
 def record():

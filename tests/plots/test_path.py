@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pyro_relevance import masks, plots, report
+from pyro_relevance import masks, plots
+from pyro_relevance.posterior.arviz import convert as report
 from tests.fake_posterior import fake_data, fake_posterior
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pyro_relevance import plots, report
+from pyro_relevance import plots
+from pyro_relevance.posterior.arviz import convert as report
 from tests.fake_posterior import FEATURES, fake_posterior
 
 CHAINS = 2

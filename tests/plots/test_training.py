@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyro_relevance import plots, report
+from pyro_relevance import plots
+from pyro_relevance.posterior.arviz import convert as report
 from tests.fake_posterior import fake_posterior
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from pyro_relevance.edge_set import Edges
+from pyro_relevance.edges.edges import Edges
 from pyro_relevance.graphs.architectures import Architecture
 from pyro_relevance.graphs.convolutions import DARTS_OPERATIONS, FactorizedReduce, ReluConvNorm
 from pyro_relevance.graphs.graph import Graph, GraphEdge

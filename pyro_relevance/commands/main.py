@@ -1,0 +1,378 @@
+"""The command line: thin, over the same functions that Python users call."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyro_relevance
+
+__all__ = ["main"]
+
+TABLE = """\
+Which columns of a table, and which weights of a network, matter for a target?
+
+Fits a network with a latent gate on every input and every weight, shows the posterior of the gates,
+prunes the network, and tests dense, posterior mean and pruned network on rows that were not used.
+Without FILE the Boston housing data are used.
+
+The run folder holds: posterior.nc (ArviZ), network.safetensors (the small network),
+fit.safetensors (the posterior), checkpoint.safetensors (an interrupted run goes on from it),
+encoder.json, record.json, report.txt and the figures as PDF and PNG.
+"""
+
+SEARCH = """\
+Which operations, how deep, how wide? Searches a space of networks for one that fits the data.
+
+The operations of each edge are a latent variable with a posterior; what is left of the choice is a
+plain trained network. Without --data the Boston housing data are used, with --space mlp.
+
+The run folder holds: posterior.nc (ArviZ), posterior.safetensors, network.safetensors (the plain
+network), record.json, report.txt, a figure of each structure as PDF and PNG, and checkpoints/, from
+which an interrupted search goes on.
+"""
+
+COMPARE = """\
+The library and its rivals on the same data, with the same training recipe and the same time.
+
+Each run (a method and a seed) has the same wall-clock budget, design, training and retraining
+together. Runs that are done are kept, and a comparison that was killed goes on. On several
+machines: torchrun --nnodes N ... --no-python pyro-relevance compare ..., with a folder that all of
+them share.
+
+The folder holds: table.txt, table.tex (booktabs), record.json, pareto.pdf and .png, and runs/
+with the results and the network of each run.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 2 wrong input, 130 interrupted."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        if given.traceback:
+            raise
+        print(f"pyro-relevance: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pyro-relevance: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyro-relevance",
+        description="Which parts of a neural network matter, as a posterior.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"pyro-relevance {pyro_relevance.__version__}"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    table = commands.add_parser(
+        "table",
+        help="relevance of the columns of a CSV file, and a small network for its target",
+        description=TABLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    table.set_defaults(run=_table)
+    table.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="a CSV file with a header"
+    )
+    table.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    table.add_argument(
+        "--task",
+        choices=("auto", "regression", "classification"),
+        default="auto",
+        help="what the target is (default: told from the column)",
+    )
+    table.add_argument(
+        "--out", type=Path, metavar="DIR", help="run folder (default: runs/<file>-<target>)"
+    )
+    table.add_argument(
+        "--hidden",
+        type=_sizes,
+        default=(50,),
+        metavar="N[,N...]",
+        help="hidden units (default: 50)",
+    )
+    table.add_argument(
+        "--rule",
+        choices=("median", "fdr"),
+        default="median",
+        help="what is kept: inclusion probability above 1/2 (median, the default), or the largest "
+        "set with at most --rate false discoveries expected by the posterior (fdr); this recipe is "
+        "tuned to predict, and its posterior does not keep that rate",
+    )
+    table.add_argument(
+        "--rate", type=float, default=0.1, help="false discovery rate of fdr (default: 0.1)"
+    )
+    table.add_argument(
+        "--prior-log-odds",
+        type=float,
+        default=-1.5,
+        metavar="NATS",
+        help="prior log-odds of every gate; lower keeps less (default: -1.5)",
+    )
+    table.add_argument("--chains", type=int, default=8, help="independent fits (default: 8)")
+    table.add_argument("--steps", type=int, default=6000, help="steps of a fit (default: 6000)")
+    table.add_argument("--folds", type=int, default=5, help="folds that choose the noise scale")
+    table.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.1,
+        help="share of the rows to test on (default: 0.1)",
+    )
+    table.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    table.add_argument("--quiet", action="store_true", help="no progress bars")
+    table.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    _add_search(commands)
+    _add_compare(commands)
+    return parser
+
+
+def _add_search(commands: Any) -> None:
+    search = commands.add_parser(
+        "search",
+        help="structure of a network: operations, depth, activations, widths",
+        description=SEARCH,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    search.set_defaults(run=_search)
+    search.add_argument(
+        "--space",
+        choices=("mlp", "lenet", "nasbench201", "darts"),
+        required=True,
+        help="what can be chosen: mlp for tables, the others for images",
+    )
+    search.add_argument(
+        "--data",
+        metavar="FILE|mnist|cifar10",
+        help="a CSV file with a header, or the name of a data set (default: Boston housing)",
+    )
+    search.add_argument("--target", metavar="COLUMN", help="the column of the table to predict")
+    search.add_argument("--root", type=Path, help="folder of the images; or PYRO_RELEVANCE_DATA")
+    search.add_argument("--num-data", type=int, metavar="N", help="training images, at most")
+    search.add_argument(
+        "--size",
+        choices=("small", "full"),
+        default="small",
+        help="of the cells: small for a CPU (default), or full, the sizes of the papers, for a GPU",
+    )
+    search.add_argument("--epochs", type=int, help="passes of the search")
+    search.add_argument("--epochs-after", type=int, help="passes of the derived network")
+    search.add_argument("--device", default="cpu", help="where to train: cpu (default), cuda, ...")
+    search.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/...)")
+    search.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    search.add_argument("--quiet", action="store_true", help="no progress bars")
+    search.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="methods on the same task in the same time",
+        description=COMPARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.set_defaults(run=_compare)
+    compare.add_argument(
+        "--task",
+        choices=("boston", "mnist", "cifar10", "nasbench201"),
+        required=True,
+        help="data, recipe, network to cut and space to search",
+    )
+    compare.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="names of methods (default: all that the task allows); --methods list shows them",
+    )
+    compare.add_argument(
+        "--budget-minutes", type=float, default=1.0, metavar="M", help="of one run (default: 1)"
+    )
+    compare.add_argument("--seeds", type=int, default=5, metavar="K", help="runs of each method")
+    compare.add_argument("--root", type=Path, help="folder of the images; or PYRO_RELEVANCE_DATA")
+    compare.add_argument("--num-data", type=int, metavar="N", help="training images, at most")
+    compare.add_argument(
+        "--table", type=Path, help="CSV file of NAS-Bench-201, used to report found cells only"
+    )
+    compare.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="W",
+        help="processes among which runs and cores are shared out (default: 1)",
+    )
+    compare.add_argument("--device", default="cpu", help="where to train: cpu (default), cuda, ...")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="folder (default: runs/compare-*)")
+    compare.add_argument("--quiet", action="store_true", help="no progress bar")
+    compare.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    import os
+
+    from pyro_relevance.comparison import METHODS, Comparison, make_task, methods_of, run_all
+    from pyro_relevance.comparison.files import write_comparison
+
+    if given.methods == ["list"]:
+        for name, method in METHODS.items():
+            print(f"{name:20s} {method.about}")
+        return 0
+    root = None if given.root is None else str(given.root)
+    methods = given.methods
+    if methods is None:
+        methods = methods_of(make_task(given.task, root=root, num_data=given.num_data))
+    comparison = Comparison(
+        given.task,
+        tuple(methods),
+        given.budget_minutes,
+        given.seeds,
+        root,
+        given.num_data,
+        None if given.table is None else str(given.table),
+        str(_device(given.device)),
+    )
+    folder = given.out or Path("runs") / f"compare-{given.task}"
+    run_all(comparison, folder / "runs", num_workers=given.workers, progress=not given.quiet)
+    if int(os.environ.get("RANK", 0)) > 0:
+        return 0
+    command = shlex.join(["pyro-relevance", *sys.argv[1:]])
+    print(write_comparison(comparison, folder, command=command))
+    print(f"\nWritten to {folder}.")
+    return 0
+
+
+def _search(given: argparse.Namespace) -> int:
+    from pyro_relevance.commands.search import run_search
+    from pyro_relevance.data import datasets, tables
+    from pyro_relevance.search.tasks import default_settings, image_data, table_data
+
+    device = _device(given.device)
+    defaults = default_settings(given.space, given.size)
+    if given.data in ("mnist", "cifar10"):
+        data = image_data(given.data, given.root, num_data=given.num_data)
+    elif given.data is None and given.target in (None, "MEDV"):
+        data = table_data(datasets.boston(), seed=given.seed)
+    elif given.data is None or given.target is None:
+        raise ValueError(
+            "Expected --data FILE and --target COLUMN for a table, or --data mnist or cifar10, but "
+            f"got --data {given.data} and --target {given.target}."
+        )
+    else:
+        data = table_data(tables.read_table(Path(given.data), target=given.target), seed=given.seed)
+    changed = {"num_epochs": given.epochs, "num_epochs_after": given.epochs_after}
+    settings = replace(
+        defaults,
+        seed=given.seed,
+        **{name: value for name, value in changed.items() if value is not None},
+    )
+    folder = given.out or Path("runs") / f"search-{given.space}-{data.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # ArviZ and xarray, about their own future
+        _, text = run_search(
+            given.space,
+            data.to(device),
+            settings,
+            folder,
+            command=shlex.join(["pyro-relevance", *sys.argv[1:]]),
+            size=given.size,
+            progress=not given.quiet,
+        )
+    print(text)
+    print(f"\nWritten to {folder}.")
+    return 0
+
+
+def _table(given: argparse.Namespace) -> int:
+    import torch
+
+    from pyro_relevance.commands.table.files import CHECKPOINT, write_run
+    from pyro_relevance.commands.table.report import table_report
+    from pyro_relevance.commands.table.run import TableSettings, run_table
+    from pyro_relevance.data import datasets, tables
+
+    if given.file is None:
+        if given.target not in (None, "MEDV"):
+            raise ValueError(
+                f"Expected FILE beside --target {given.target}, but got none. Name the CSV file."
+            )
+        table = datasets.boston()
+    elif given.target is None:
+        raise ValueError(f"Expected --target, the column of {given.file} to predict. Name it.")
+    else:
+        table = tables.read_table(given.file, target=given.target, task=given.task)
+    settings = TableSettings(
+        recipe=replace(
+            TableSettings().recipe,
+            hidden=given.hidden,
+            prior_log_odds=given.prior_log_odds,
+            num_steps=given.steps,
+        ),
+        rule=given.rule,
+        rate=given.rate,
+        num_chains=given.chains,
+        num_folds=given.folds,
+        test_fraction=given.test_fraction,
+        seed=given.seed,
+    )
+    folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = torch.get_num_threads()
+    # The tensors of a table are small: a second thread waits more than it works.
+    torch.set_num_threads(1)
+    try:
+        run = run_table(table, settings, progress=not given.quiet, checkpoint=folder / CHECKPOINT)
+    finally:
+        torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
+        warnings.simplefilter("ignore", FutureWarning)
+        paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
+    print(table_report(run))
+    print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
+    return 0
+
+
+def _device(name: str) -> Any:
+    """Return a device that is there.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise ValueError(
+            f"Expected --device to name a device of this machine, such as cpu, but got {name!r}: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    return device
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected positive numbers such as 50 or 50,20, got {text!r}"
+        )
+    return sizes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

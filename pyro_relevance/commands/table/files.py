@@ -1,0 +1,124 @@
+"""The run folder of the main job: posterior, small network, figures, record, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from pyro_relevance import masks, plots
+from pyro_relevance._files import replacing
+from pyro_relevance.commands.table.report import table_report
+from pyro_relevance.commands.table.run import TableRun
+from pyro_relevance.comparison.records import make_record, row, write_json
+from pyro_relevance.model import likelihoods
+from pyro_relevance.posterior.arviz import convert as report
+from pyro_relevance.posterior.files import save_posterior
+
+__all__ = ["CHECKPOINT", "write_run"]
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the file from which an interrupted run goes on."""
+
+
+def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
+    """Write everything of a run into a folder; each file completely or not at all.
+
+    Files: ``posterior.nc`` (ArviZ), ``network.safetensors`` (the small network),
+    ``fit.safetensors`` (the fitted posterior of all chains), ``encoder.json`` (how new rows become
+    inputs), ``record.json``, ``report.txt`` and the figures, each as PDF and PNG.
+
+    Args:
+        run: The run.
+        folder: The folder; made where it is missing.
+        command: The command that repeats the run.
+
+    Returns:
+        The paths of the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    idata = report.to_arviz(run.fit.posterior, data=run.test, num_samples=200)
+    paths = [folder / name for name in ("posterior.nc", "network.safetensors", "fit.safetensors")]
+    report.save(idata, paths[0])
+    run.pruned.save(paths[1])
+    save_posterior(run.fit.posterior, paths[2])
+    texts = {"encoder.json": run.encoder.to_json(), "report.txt": table_report(run) + "\n"}
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        paths.append(folder / name)
+    write_json(folder / "record.json", _record(run, command))
+    paths.append(folder / "record.json")
+    for name, figure in _figures(run, idata).items():
+        paths.extend(plots.save(figure, folder / name))
+    return paths
+
+
+def _figures(run: TableRun, idata: Any) -> dict[str, Any]:
+    posterior = run.posterior
+    path = masks.path(posterior, num_points=15)
+    dataset = report.rule_path(posterior, path, run.test, num_samples=50)
+    kept = {name: mask.numpy() for name, mask in run.mask.items()}
+    return {
+        "relevance": plots.relevance(idata),
+        "network": plots.network(idata, mask=kept, chain=run.chain),
+        "training": plots.training(idata),
+        "path": plots.path(dataset),
+    }
+
+
+def _record(run: TableRun, command: str) -> dict[str, Any]:
+    classes = run.table.task == "classification"
+    error = "test_error" if classes else "rmse"
+    seed = run.settings.seed
+    rows = [
+        row(
+            name,
+            run.table.target_name,
+            [seed],
+            {
+                error: [score.error],
+                "test_log_likelihood": [score.log_likelihood],
+                "num_parameters": [score.num_parameters],
+            },
+        )
+        for name, score in run.scores.items()
+    ]
+    probability = run.fit.posterior.inclusion_probability()["inputs"]
+    settings = dataclasses.asdict(run.settings)
+    return make_record(
+        f"table_{run.table.target_name}",
+        command=command,
+        settings={**settings, "chosen_recipe": dataclasses.asdict(run.recipe)},
+        rows=rows,
+        wall_seconds=run.seconds,
+        table=str(run.table.path),
+        notes=[*run.table.notes, *run.encoder.notes],
+        target={"mean": run.encoder.target_mean, "scale": run.encoder.target_scale},
+        noise=_noise(run),
+        chain=run.chain,
+        held_out_rule=run.mask.rule,
+        inclusion_probability={
+            label: [round(float(p), 6) for p in probability[:, gate]]
+            for gate, label in enumerate(run.encoder.input_labels)
+        },
+        inputs_left=[
+            label
+            for label, left in zip(run.encoder.input_labels, run.inputs_left(), strict=True)
+            if left
+        ],
+        receipt=run.pruned.receipt.to_dict(),
+    )
+
+
+def _noise(run: TableRun) -> dict[str, Any]:
+    """Return the noise of new rows around the small network, on the standardised target."""
+    noise: Any = run.noise
+    described = likelihoods.describe(run.noise)
+    if isinstance(noise, likelihoods.StudentT):
+        described |= {
+            "noise_scale": math.exp(float(noise.log_scale.detach())),
+            "degrees_of_freedom": 2.0 + math.exp(float(noise.log_excess.detach())),
+        }
+    return described

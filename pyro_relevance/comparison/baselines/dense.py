@@ -1,0 +1,34 @@
+"""A network built by people, trained as it is: the yardstick of all that cuts or searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
+
+__all__ = ["dense"]
+
+
+def dense(
+    make_network: Callable[[], nn.Module],
+    data: tuple[Tensor, Tensor],
+    *,
+    recipe: Recipe,
+    num_epochs: int,
+    seed: int = 0,
+) -> BaselineResult:
+    """Train a network as it is.
+
+    Args:
+        make_network: Makes the network with fresh weights.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        recipe: How it is trained.
+        num_epochs: Passes over the data.
+        seed: Seed of everything.
+    """
+    trained = recipe.train(fresh(make_network, seed), data, num_epochs=num_epochs, seed=seed)
+    stage = Stage.of(trained, "dense", "training", num_epochs)
+    return BaselineResult.of(trained, None, [stage], data[0][:2])

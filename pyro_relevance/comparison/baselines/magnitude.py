@@ -1,0 +1,162 @@
+"""Pruning of small weights with retraining, step by step.
+
+References:
+    Han, Pool, Tran, Dally, Learning both weights and connections for efficient neural networks,
+    NeurIPS 2015, section 3.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
+from pyro_relevance.edges.find import find_edges
+from pyro_relevance.masks import Mask
+from pyro_relevance.training.plain import with_zeros, zero_entries
+
+__all__ = ["kept_weights", "magnitude_pruning", "smallest_weights", "weight_layers"]
+
+
+def magnitude_pruning(
+    make_network: Callable[[], nn.Module],
+    data: tuple[Tensor, Tensor],
+    *,
+    recipe: Recipe,
+    density: float | Mapping[str, float],
+    num_epochs: int,
+    num_epochs_round: int,
+    num_rounds: int = 3,
+    retraining_rate: float = 0.3,
+    seed: int = 0,
+) -> BaselineResult:
+    """Train, cut the smallest weights, retrain, and so on, each round a smaller share.
+
+    Biases are kept. After round r of R the share :math:`d^{r/R}` of the weights is left.
+
+    Args:
+        make_network: Makes the network with fresh weights.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        recipe: How it is trained.
+        density: Share of the weights that is left, of all layers together; or of each layer, by
+            its name.
+        num_epochs: Passes before the first cut.
+        num_epochs_round: Passes after each cut.
+        num_rounds: Cuts.
+        retraining_rate: Step size after a cut, as a share of that of the recipe.
+        seed: Seed of everything.
+
+    Returns:
+        The network, whose cut weights are zeros, and the mask of its weights.
+
+    Raises:
+        ValueError: If a density is not in (0, 1] or names an unknown layer, or a number is not
+            positive.
+    """
+    if num_rounds < 1:
+        raise ValueError(f"Expected num_rounds >= 1, but got {num_rounds}.")
+    network = fresh(make_network, seed)
+    smallest_weights(network, density)  # checks the densities before any work
+    trained = recipe.train(network, data, num_epochs=num_epochs, name="dense", seed=seed)
+    history = [Stage.of(trained, "dense", "training", num_epochs)]
+    for number in range(1, num_rounds + 1):
+        share = number / num_rounds
+        now: float | dict[str, float]
+        if isinstance(density, Mapping):
+            now = {name: value**share for name, value in density.items()}
+        else:
+            now = density**share
+        cut = with_zeros(trained.network, smallest_weights(trained.network, now))
+        trained = recipe.train(
+            cut,
+            data,
+            num_epochs=num_epochs_round,
+            learning_rate=retraining_rate * recipe.learning_rate,
+            zeros=zero_entries(cut),
+            name=f"round {number}",
+            seed=seed,
+        )
+        kind = "retraining" if number == num_rounds else "search"
+        history.append(Stage.of(trained, f"round {number}", kind, num_epochs_round))
+    mask = kept_weights(trained.network)
+    return BaselineResult.of(trained, mask, history, data[0][:2])
+
+
+def weight_layers(network: nn.Module) -> dict[str, Any]:
+    """Return the layers whose weights are matrices or kernels, by name.
+
+    Args:
+        network: The network.
+    """
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(weight := getattr(module, "weight", None), nn.Parameter) and weight.ndim > 1
+    }
+
+
+def smallest_weights(network: nn.Module, density: float | Mapping[str, float]) -> dict[str, Tensor]:
+    """Return which weights of a network are the smallest, as booleans for each parameter.
+
+    Args:
+        network: The network.
+        density: Share of the weights that is not among them, of all layers together (rounded down,
+            but at least one); or of each layer, by its name, where layers that are not named keep
+            all of theirs.
+
+    Raises:
+        ValueError: If a density is not in (0, 1] or names an unknown layer.
+    """
+    # On a copy: to make a cut permanent would change the order of a layer's parameters.
+    layers = weight_layers(copy.deepcopy(network))
+    by_layer = isinstance(density, Mapping)
+    given = dict(density) if isinstance(density, Mapping) else {"the network": density}
+    for name, value in given.items():
+        if not 0 < value <= 1:
+            raise ValueError(f"Expected a density in (0, 1] of {name}, but got {value}.")
+    if by_layer:
+        unknown = sorted(given.keys() - layers.keys())
+        if unknown:
+            raise ValueError(f"Expected layers out of {list(layers)}, but got {unknown}.")
+        layers = {name: layers[name] for name in given}
+        for name, layer in layers.items():
+            amount = _number_cut(int(layer.weight.numel()), given[name])
+            prune.l1_unstructured(layer, "weight", amount=amount)
+    else:
+        amount = _number_cut(
+            sum(int(layer.weight.numel()) for layer in layers.values()), given["the network"]
+        )
+        prune.global_unstructured(
+            [(layer, "weight") for layer in layers.values()],
+            pruning_method=prune.L1Unstructured,
+            amount=amount,
+        )
+    return {
+        f"{name}.weight" if name else "weight": layer.weight_mask == 0
+        for name, layer in layers.items()
+    }
+
+
+def _number_cut(number: int, density: float) -> int:
+    # The share of a power of a root is 0.2499999 in floating point where a quarter is meant.
+    return number - max(1, math.floor(density * number * (1 + 1e-9)))
+
+
+def kept_weights(network: nn.Module) -> Mask:
+    """Return which weights of a network are not zero, as a mask of its weights.
+
+    Args:
+        network: The network.
+    """
+    tensors = dict(network.named_parameters())
+    kept = {}
+    for group in find_edges(network, granularity="weight"):
+        tensor = tensors[group.consumers[0].tensor].detach()
+        kept[group.name] = (tensor != 0).reshape(group.shape).cpu()
+    return Mask(kept, rule="keep the weights that are not zero")

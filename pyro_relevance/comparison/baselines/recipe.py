@@ -1,0 +1,157 @@
+"""How networks are trained in a comparison: the same recipe for all methods."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pyro_relevance._random import seeded
+from pyro_relevance.model.likelihoods import Likelihood
+from pyro_relevance.model.precision import Precision
+from pyro_relevance.model.priors import PointWeights
+from pyro_relevance.training.callbacks import Callback, ProgressBar, TrainingState
+from pyro_relevance.training.plain import FALLING, train_plain
+from pyro_relevance.training.schedules import Schedules
+
+__all__ = ["Recipe", "StepTimer", "Trained", "fresh"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A network after a training.
+
+    Args:
+        network: The network, in evaluation mode.
+        likelihood: The likelihood with what it learned (a noise scale, say).
+        loss: Negative log posterior at the end, in nats.
+        seconds: Wall time.
+    """
+
+    network: nn.Module
+    likelihood: Likelihood
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training that all methods of a comparison share: Adam, and a Gaussian prior.
+
+    Args:
+        likelihood: Distribution of the target given a network's outputs.
+        batch_size: Examples in a step.
+        learning_rate: Step size of Adam at the start.
+        weight_scale: Prior standard deviation of the weights.
+        schedules: Learning-rate factor by progress; by default a cosine to 1 %.
+        augment: Changes the inputs of each minibatch at random.
+        precision: How networks are computed while they are trained.
+        progress: Whether progress bars are shown.
+    """
+
+    likelihood: Likelihood
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_scale: float = 1.0
+    schedules: Schedules = FALLING
+    augment: Callable[[Tensor], Tensor] | None = None
+    precision: Precision = Precision()
+    progress: bool = False
+
+    def train(
+        self,
+        network: nn.Module,
+        data: tuple[Tensor, Tensor],
+        *,
+        num_epochs: int,
+        learning_rate: float | None = None,
+        zeros: Mapping[str, Tensor] | None = None,
+        name: str = "training",
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+    ) -> Trained:
+        """Train a network.
+
+        Args:
+            network: The network; it is not changed.
+            data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+            num_epochs: Passes over the data; with 0 the network stays as it is.
+            learning_rate: Another step size than that of the recipe.
+            zeros: See ``train_plain``.
+            name: What the progress bar says.
+            callbacks: Called after each step.
+            seed: Seed of the minibatches.
+        """
+        if num_epochs == 0:
+            return Trained(network, self.likelihood, float("nan"), 0.0)
+        fitted = train_plain(
+            network,
+            data,
+            likelihood=self.likelihood,
+            num_data=len(data[0]),
+            num_epochs=num_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate if learning_rate is None else learning_rate,
+            zeros=zeros,
+            weight_prior=PointWeights(self.weight_scale),
+            schedules=self.schedules,
+            augment=self.augment,
+            precision=self.precision,
+            callbacks=[*self.bars(name), *callbacks],
+            seed=seed,
+        )
+        loss = float(fitted.history.final_loss()[0])
+        posterior = fitted.posterior
+        return Trained(posterior.network(), posterior.likelihood, loss, fitted.seconds)
+
+    def bars(self, name: str) -> list[Callback]:
+        """Return the progress bar, where there is to be one."""
+        return [ProgressBar(name)] if self.progress else []
+
+
+class StepTimer:
+    """A callback that times steps, and then stops the run.
+
+    At least `num_steps` are timed, and up to 200 in two seconds. The median counts: in the first
+    steps memory is laid out and the operators of a step are recorded, which takes as long as many.
+
+    Args:
+        num_steps: Steps that are timed, at least.
+    """
+
+    def __init__(self, num_steps: int = 12) -> None:
+        self.num_steps = num_steps
+        self.most = max(num_steps, 200)
+        self.times: list[float] = []
+
+    def __call__(self, state: TrainingState) -> bool:
+        """Look at the clock."""
+        self.times.append(time.perf_counter())
+        number = len(self.times) - 1
+        enough = number >= self.num_steps and self.times[-1] - self.times[0] > 2
+        return enough or number >= self.most
+
+    def per_step(self) -> float:
+        """Return the median seconds of a step.
+
+        Raises:
+            ValueError: If there was no step to time.
+        """
+        if len(self.times) < 2:
+            raise ValueError("Expected at least two steps to time one, but there were fewer.")
+        return statistics.median(b - a for a, b in itertools.pairwise(self.times))
+
+
+def fresh(make_network: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a network with the initial weights of a seed.
+
+    Args:
+        make_network: Makes the network, where the data are.
+        seed: The seed.
+    """
+    with seeded(seed):
+        return make_network()

@@ -1,0 +1,219 @@
+"""What searches over architectures share: held-out examples, short trainings, the final one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance._random import seeded, substream
+from pyro_relevance.comparison.baselines.recipe import Recipe, Trained, fresh
+from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
+from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.find import find_edges
+from pyro_relevance.errors import ArchitectureError
+from pyro_relevance.graphs.architectures import Architecture, is_connected
+from pyro_relevance.graphs.derivation import fresh_network
+from pyro_relevance.posterior.evaluation import mean_log_likelihood
+from pyro_relevance.search.queries import QuerySearch
+from pyro_relevance.training.batches import whole_passes
+
+__all__ = [
+    "train_plain_architecture",
+    "DEAD",
+    "QueryMethod",
+    "search_by_training",
+    "split",
+    "train_architecture",
+]
+
+DEAD = -1e3
+"""Value, in nats, of an architecture without a path from input to output."""
+
+
+class QueryMethod(Protocol):
+    """A search that measures architectures one after the other: evolution, random search, ..."""
+
+    def __call__(
+        self,
+        edges: Edges,
+        evaluate: Callable[[Architecture], float],
+        *,
+        num_queries: int,
+        seed: int,
+    ) -> QuerySearch:
+        """Search."""
+        ...
+
+
+def split(
+    data: tuple[Tensor, Tensor], held_out: float
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the examples in two parts, drawn from torch's global generator.
+
+    Args:
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        held_out: Share of the examples in the second part.
+
+    Raises:
+        ValueError: If one of the parts would be empty.
+    """
+    x, y = data
+    number = round(held_out * len(x))
+    if not 1 <= number < len(x):
+        raise ValueError(
+            f"Expected examples of which {held_out:.0%} are at least one and not all, but got "
+            f"{len(x)}."
+        )
+    order = torch.randperm(len(x), device=x.device)
+    return (x[order[number:]], y[order[number:]]), (x[order[:number]], y[order[:number]])
+
+
+def train_plain_architecture(
+    make_network: Callable[[bool], nn.Module],
+    architecture: Architecture,
+    data: tuple[Tensor, Tensor],
+    *,
+    recipe: Recipe,
+    num_epochs: float,
+    name: str,
+    seed: int,
+) -> Trained:
+    """Train the plain network of an architecture from fresh weights.
+
+    Args:
+        make_network: Makes the relaxed network, as of ``search_structure``.
+        architecture: The choice of operations.
+        data: The training examples.
+        recipe: How it is trained.
+        num_epochs: Passes over them; less than one is that share of the examples, once.
+        name: What the progress bar says.
+        seed: Seed of everything.
+
+    Raises:
+        ArchitectureError: If the architecture leaves no path from input to output.
+    """
+    with seeded(substream(seed, name)):
+        network = fresh_network(make_network(True), architecture, data[0][:2])
+    data, passes = whole_passes(data, num_epochs)
+    return recipe.train(network.train(), data, num_epochs=passes, name=name, seed=seed)
+
+
+def train_architecture(
+    make_network: Callable[[bool], nn.Module],
+    architecture: Architecture,
+    data: tuple[Tensor, Tensor],
+    *,
+    recipe: Recipe,
+    num_epochs: int,
+    history: Sequence[Stage],
+    seed: int,
+) -> BaselineResult:
+    """Return the result of a search whose architecture is trained from fresh weights.
+
+    Args:
+        make_network: Makes the relaxed network, as of ``search_structure``.
+        architecture: What was found.
+        data: The training examples.
+        recipe: How it is trained.
+        num_epochs: Passes over them.
+        history: What was done before.
+        seed: Seed of everything.
+
+    Raises:
+        ArchitectureError: If the architecture leaves no path from input to output.
+    """
+    trained = train_plain_architecture(
+        make_network,
+        architecture,
+        data,
+        recipe=recipe,
+        num_epochs=num_epochs,
+        name="final training",
+        seed=seed,
+    )
+    stage = Stage.of(trained, "final training", "retraining", num_epochs)
+    return BaselineResult.of(trained, architecture, [*history, stage], data[0][:2])
+
+
+def search_by_training(
+    method: QueryMethod,
+    make_network: Callable[[bool], nn.Module],
+    data: tuple[Tensor, Tensor],
+    *,
+    recipe: Recipe,
+    num_queries: int,
+    num_epochs_query: float,
+    num_epochs_after: int,
+    held_out: float = 0.2,
+    seed: int = 0,
+) -> BaselineResult:
+    """Run a search each of whose measurements is a short training from fresh weights.
+
+    Architectures without a path from input to output are not trained, and count as measured.
+
+    Args:
+        method: ``evolution``, ``random_search``, ``reinforce``, or ``functools.partial`` of one.
+        make_network: Makes the relaxed network, as of ``search_structure``.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        recipe: How networks are trained.
+        num_queries: Measurements in all.
+        num_epochs_query: Passes of each over the examples that are not held out; less than one is
+            that share of them, once.
+        num_epochs_after: Passes of the recommended architecture over all examples.
+        held_out: Share of the examples whose mean log likelihood is the value.
+        seed: Seed of everything.
+
+    Returns:
+        The network of the recommended architecture; the history has each measurement.
+
+    Raises:
+        ArchitectureError: If no architecture with a path from input to output was measured.
+    """
+    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    edges = find_edges(network, granularity="operation")
+    with seeded(substream(seed, "split")):
+        train, judged = split(data, held_out)
+    history: list[Stage] = []
+    known: dict[str, float] = {}
+
+    def evaluate(architecture: Architecture) -> float:
+        started, key, value = time.perf_counter(), str(architecture), DEAD
+        if key in known:
+            value = known[key]
+        elif is_connected(network, architecture):
+            trained = train_plain_architecture(
+                make_network,
+                architecture,
+                train,
+                recipe=recipe,
+                num_epochs=num_epochs_query,
+                name=f"query {len(history) + 1}",
+                seed=seed,
+            )
+            value = mean_log_likelihood(trained.network.eval(), trained.likelihood, judged)
+            value = max(DEAD, value) if value == value else DEAD
+        known[key] = value
+        seconds = time.perf_counter() - started
+        history.append(Stage(key, "search", num_epochs_query, seconds, value))
+        return value
+
+    found = method(edges, evaluate, num_queries=num_queries, seed=seed)
+    best = found.best()
+    if not is_connected(network, best):
+        raise ArchitectureError(
+            f"Expected a connected architecture among {num_queries} queries, but got none. Ask for "
+            "more queries."
+        )
+    return train_architecture(
+        make_network,
+        best,
+        data,
+        recipe=recipe,
+        num_epochs=num_epochs_after,
+        history=history,
+        seed=seed,
+    )

@@ -1,0 +1,98 @@
+"""Products of two activations: attention and its parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, fx
+
+from pyro_relevance.edges.coupling.label_tensors import KEPT, filled
+from pyro_relevance.edges.coupling.labelling import HEADS, Labelling
+from pyro_relevance.edges.coupling.pointwise import unknown
+from pyro_relevance.edges.exported import value_of
+
+__all__ = ["matmul", "einsum", "attention"]
+
+
+def matmul(run: Labelling, node: fx.Node, name: str) -> Any:
+    """Follow a matrix product of two activations."""
+    a, b = (run.operand(argument) for argument in node.args[:2])
+    shape = tuple(value_of(node).shape)
+    if a.ndim < 2 or b.ndim < 2:
+        return unknown(run, node, name)
+    return _product(run, a, b, shape)
+
+
+def _product(run: Labelling, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Batched matrix product: what is contracted cannot go alone.
+
+    Where both sides have labels everything at one batch index is one unit (a head); where one
+    side has none, the labels of the other's free axis pass.
+    """
+    batch = shape[:-2]
+    a = a.expand(*batch, *a.shape[-2:])
+    b = b.expand(*batch, *b.shape[-2:])
+    a_labelled, b_labelled = bool((a >= 0).any()), bool((b >= 0).any())
+    if a_labelled and b_labelled:
+        left = run.collapsed(a, [a.ndim - 1, a.ndim - 2])
+        right = run.collapsed(b, [b.ndim - 1, b.ndim - 2])
+        met = run.meet(left, right)
+        run.write(met, HEADS)
+        run.products.append((met, math.prod(shape[-2:]) * a.shape[-1]))
+        return met.expand(shape)
+    if b_labelled:
+        result = run.collapsed(b, [b.ndim - 2]).expand(shape)
+    elif a_labelled:
+        result = run.collapsed(a, [a.ndim - 1]).expand(shape)
+    else:
+        result = filled(shape, KEPT)
+    run.products.append((result, a.shape[-1]))
+    return result
+
+
+def einsum(run: Labelling, node: fx.Node, name: str) -> Any:
+    """Follow an einsum that is a batched matrix product; others are not known."""
+    equation: Any = node.args[0]
+    operands: Any = node.args[1]
+    sides, _, out = equation.replace(" ", "").partition("->")
+    left, _, right = sides.partition(",")
+    if len(operands) != 2 or not out or "." in equation or "," in right:
+        return unknown(run, node, name)
+    a, b = (run.operand(operand) for operand in operands)
+    batch = [i for i in out if i in left and i in right]
+    rows = [i for i in out if i in left and i not in right]
+    columns = [i for i in out if i in right and i not in left]
+    inner = [i for i in left if i in right and i not in out]
+    if (
+        len(rows) > 1
+        or len(columns) > 1
+        or len(inner) != 1
+        or len(left) != len(batch) + len(rows) + 1
+    ):
+        return unknown(run, node, name)
+    first = a.permute([left.index(i) for i in (*batch, *rows, *inner)])
+    second = b.permute([right.index(i) for i in (*batch, *inner, *columns)])
+    first = first if rows else first.unsqueeze(-2)
+    second = second if columns else second.unsqueeze(-1)
+    shape = (*first.shape[:-1], second.shape[-1])
+    result = _product(run, first, second, tuple(shape))
+    result = result if rows else result.squeeze(-2)
+    result = result if columns else result.squeeze(-1)
+    order = [*batch, *rows, *columns]
+    return result.permute([order.index(i) for i in out])
+
+
+def attention(run: Labelling, node: fx.Node, name: str) -> Tensor:
+    """Follow fused attention: a head is one unit."""
+    query, key, value = (run.operand(argument) for argument in node.args[:3])
+    joined = None
+    for labels in (query, key, value):
+        one = run.collapsed(labels, [labels.ndim - 1, labels.ndim - 2])
+        joined = one if joined is None else run.meet(joined, one)
+    assert joined is not None
+    run.write(joined, HEADS)
+    # Query times key, and what they weigh: the values.
+    run.products.append((joined, query.shape[-2] * math.prod(key.shape[-2:])))
+    run.products.append((joined, query.shape[-2] * math.prod(value.shape[-2:])))
+    return joined.expand(tuple(value_of(node).shape))

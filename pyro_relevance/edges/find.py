@@ -1,0 +1,256 @@
+"""From a network to the edges that can be judged: the first step of the path.
+
+`find_edges` offers a group only if cutting its edges is exact; every other group is listed with the
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from pyro_relevance.edges.candidates import HasOperations
+from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.flow import NEVER_JUDGED, Flow, UnitFlow
+from pyro_relevance.edges.groups import EdgeGroup, Skipped, Slot
+from pyro_relevance.edges.labels import GridLabels
+from pyro_relevance.edges.layerwise.units import follow_units, untraced
+from pyro_relevance.edges.tied import follow_coupled_units
+from pyro_relevance.errors import EdgeError
+
+__all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
+
+Granularity = Literal["input", "unit", "weight", "operation"]
+
+UNTRACED = "torch.fx cannot trace the network, which judging inputs needs"
+
+
+def find_edges(
+    network: nn.Module,
+    *,
+    example_input: Tensor | tuple[Tensor, ...] | None = None,
+    granularity: str | Sequence[str] = "unit",
+    where: Callable[[str, nn.Module], bool] | None = None,
+    input_labels: Sequence[str] | None = None,
+    input_index: Sequence[int] | None = None,
+) -> Edges:
+    """List the edges of a network that can be cut exactly.
+
+    Args:
+        network: The network; it is neither changed nor trained.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs. Without one, units
+            of linear layers are followed through elementwise functions alone. With one, units of
+            any network that ``torch.export`` traces are found: channels that must be cut together
+            (residual sums, concatenation, grouped and depthwise convolutions, normalisation) are
+            one edge, and so are the parts of a head of attention.
+        granularity: ``"input"``, ``"unit"``, ``"weight"`` or ``"operation"`` (of the relaxed
+            graphs in the network, see ``graphs.Graph``), or several of them: their gates multiply.
+        where: Predicate over (name, module) of the layer that makes the units, owns the weight, or
+            reads the input.
+        input_labels: One name per input gate.
+        input_index: Gate of each input column; columns with the same number share a gate, -1 is not
+            judged.
+
+    Returns:
+        The edges in groups, and the groups that were skipped with the reason.
+
+    Raises:
+        ValueError: An argument is wrong.
+        EdgeError: The network cannot be traced, or nothing can be judged.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> print(find_edges(network, granularity=("input", "unit")))
+        group    granularity  edges  read by
+        inputs   input            4  0.weight
+        0.units  unit             8  2.weight
+        skipped 2.units: it makes the outputs, and outputs are never judged
+    """
+    granularities = _granularities(granularity)
+    operations = _operations(network) if "operation" in granularities else ()
+    if granularities == ("operation",):
+        return Edges((), (), _shapes(network), _buffers(network), operations=operations)
+    flow = _follow(network, example_input)
+    modules = dict(network.named_modules())
+
+    def chosen(name: str) -> bool:
+        return where is None or bool(where(name, modules[name]))
+
+    groups: list[EdgeGroup] = []
+    skipped: list[Skipped] = []
+    if "input" in granularities:
+        reason = flow.inputs.reason
+        if not reason and not all(chosen(name) for name in flow.inputs.readers):
+            reason = "where does not choose all layers that read the input"
+        if reason:
+            skipped.append(Skipped("inputs", reason))
+        else:
+            groups.append(_judged_inputs(flow.inputs, input_labels, input_index))
+    elif input_labels is not None or input_index is not None:
+        raise ValueError(
+            f"Expected granularity with 'input' where input_labels or input_index are given, but "
+            f"got {granularities}."
+        )
+    if "unit" in granularities:
+        for unit in flow.units:
+            if chosen(unit.module):
+                if unit.reason:
+                    skipped.append(Skipped(_units_name(unit.module), unit.reason))
+                else:
+                    groups.append(_unit_group(unit))
+    if "weight" in granularities:
+        for weight in flow.weights:
+            if chosen(weight.module):
+                if weight.reason:
+                    skipped.append(Skipped(weight.tensor, f"its layer {weight.reason}"))
+                else:
+                    labels = GridLabels(weight.shape)
+                    slot = Slot(weight.tensor, None)
+                    groups.append(EdgeGroup(weight.tensor, "weight", weight.shape, labels, (slot,)))
+    if not groups and not operations:
+        reasons = (
+            "; ".join(f"{item.name}: {item.reason}" for item in skipped) or "where chose no layer"
+        )
+        raise EdgeError(
+            f"Expected edges of granularity {granularities}, but none can be judged: {reasons}."
+        )
+    units = {_units_name(unit.module): unit for unit in flow.units if not unit.reason}
+    products = {name: unit.products for name, unit in units.items() if unit.products}
+    return Edges(
+        tuple(groups),
+        tuple(skipped),
+        _shapes(network),
+        _buffers(network),
+        _structure(flow),
+        flow.positions,
+        rewritten={name: unit.rewritten for name, unit in units.items() if unit.rewritten},
+        products=products | ({"": (flow.num_fixed_macs,)} if flow.num_fixed_macs else {}),
+        operations=operations,
+    )
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    named = (*network.named_parameters(), *network.named_buffers())
+    return {name: tuple(tensor.shape) for name, tensor in named}
+
+
+def _buffers(network: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, _ in network.named_buffers())
+
+
+def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
+    """Edges of all relaxed graphs; graphs with the same structure share them."""
+    labels: dict[str, tuple[str, ...]] = {}
+    slots: dict[str, list[Slot]] = {}
+    for prefix, module in network.named_modules():
+        if not isinstance(module, HasOperations):
+            continue
+        for edge in module.operation_candidates():
+            name = edge.group
+            if labels.setdefault(name, edge.names) != edge.names:
+                structure, source, target = name.split(".")
+                raise EdgeError(
+                    f"Expected the same operations on {source} -> {target} of all graphs of the "
+                    f"structure {structure!r}, but got {list(labels[name])} and "
+                    f"{list(edge.names)}. Give the second kind of graph another structure=."
+                )
+            place = f"{prefix}." if prefix else ""
+            slots.setdefault(name, []).append(Slot(f"{place}{edge.gate}", 0))
+    if not labels:
+        raise EdgeError(
+            "Expected a network with a relaxed graph (graphs.Graph) that has an edge with several "
+            "operations, where granularity names 'operation', but found none."
+        )
+    return tuple(
+        EdgeGroup(name, "operation", (len(names),), names, tuple(slots[name]))
+        for name, names in labels.items()
+    )
+
+
+def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None) -> Flow:
+    """Follow units layer by layer; with an example also through whatever ties them."""
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    try:
+        flow = follow_units(network, example_input)
+    except EdgeError as error:
+        if example_input is None:
+            raise
+        try:
+            given = example_input if isinstance(example_input, tuple) else (example_input,)
+            return follow_coupled_units(network, given, untraced(network, given, UNTRACED))
+        except EdgeError:
+            raise error from None
+    outputs_alone = all(not u.reason or u.reason.endswith(NEVER_JUDGED) for u in flow.units)
+    if example_input is None or outputs_alone:
+        return flow
+    return follow_coupled_units(network, arguments, flow)
+
+
+def _granularities(granularity: str | Sequence[str]) -> tuple[str, ...]:
+    names = (granularity,) if isinstance(granularity, str) else tuple(granularity)
+    if not names or any(name not in get_args(Granularity) for name in names):
+        raise ValueError(
+            f"Expected granularity from {list(get_args(Granularity))}, but got {list(names)}."
+        )
+    if len(set(names)) != len(names):
+        raise ValueError(
+            f"Expected each granularity once, but got {list(names)}. Remove the duplicate."
+        )
+    return names
+
+
+def _judged_inputs(
+    flow: UnitFlow, labels: Sequence[str] | None, index: Sequence[int] | None
+) -> EdgeGroup:
+    columns = flow.num_units
+    gates = None if index is None else tuple(int(gate) for gate in index)
+    if gates is not None and len(gates) != columns:
+        raise ValueError(
+            f"Expected input_index with one gate per input column ({columns}), but got "
+            f"{len(gates)}."
+        )
+    num_gates = columns if gates is None else max(gates, default=-1) + 1
+    if gates is not None and (
+        min(gates) < -1 or set(gates) - {-1} != set(range(num_gates)) or num_gates == 0
+    ):
+        raise ValueError(
+            f"Expected input_index to use each gate number from 0 up (or -1), but got "
+            f"{sorted(set(gates))}. "
+            "Number the gates without holes."
+        )
+    if labels is not None and len(labels) != num_gates:
+        raise ValueError(
+            f"Expected input_labels with one name per gate ({num_gates}), but got {len(labels)}."
+        )
+    if labels is not None and len(set(labels)) != len(labels):
+        raise ValueError(
+            f"Expected different input_labels, but got {list(labels)}. Make them unique."
+        )
+    names = GridLabels((num_gates,)) if labels is None else tuple(str(label) for label in labels)
+    consumers = tuple(replace(slot, index=gates) for slot in flow.consumers)
+    return EdgeGroup("inputs", "input", (num_gates,), names, consumers)
+
+
+def _unit_group(flow: UnitFlow) -> EdgeGroup:
+    shape = (flow.num_units,)
+    name = _units_name(flow.module)
+    return EdgeGroup(
+        name, "unit", shape, GridLabels(shape), tuple(flow.consumers), tuple(flow.producers)
+    )
+
+
+def _structure(flow: Flow) -> tuple[EdgeGroup, ...]:
+    """Input, unit and output groups along which dead parts can be removed, judged or not."""
+    groups = [] if flow.inputs.reason else [_judged_inputs(flow.inputs, None, None)]
+    groups += [_unit_group(unit) for unit in flow.units if not unit.reason]
+    if flow.num_outputs:
+        shape = (flow.num_outputs,)
+        groups.append(EdgeGroup("outputs", "output", shape, GridLabels(shape), ()))
+    return tuple(groups)
+
+
+def _units_name(module: str) -> str:
+    return f"{module}.units" if module else "units"

@@ -1,0 +1,101 @@
+"""Groups of edges judged at one granularity, and where they touch the tensors of a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyro_relevance.edges.labels import GridLabels
+
+__all__ = ["EdgeGroup", "Skipped", "Slot", "group_from_dict", "group_to_dict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where the gates of a group touch one tensor.
+
+    Args:
+        tensor: Qualified name of a parameter or buffer, such as ``"0.weight"``.
+        dim: Axis of the tensor along which the gates lie; ``None`` where the gates have the
+            tensor's own shape.
+        index: Gate of each position along ``dim`` (-1 = not judged); ``None`` where position i
+            belongs to gate i.
+    """
+
+    tensor: str
+    dim: int | None
+    index: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeGroup:
+    """Edges of one kind in one place: units of a layer, weights of a layer, or input features.
+
+    A group at granularity ``"operation"`` holds the candidates of one edge of a relaxed graph, of
+    which exactly one is on; all other groups have a gate of its own for each edge.
+
+    Args:
+        name: ``"inputs"``, ``"<layer>.units"``, the name of a parameter, or
+            ``"<structure>.<source>.<target>"`` of an edge of a graph.
+        granularity: ``"input"``, ``"unit"``, ``"weight"`` or ``"operation"`` (``"output"`` only in
+            :attr:`Edges.structure`).
+        shape: Shape of the gates.
+        labels: One name per edge, in row-major order.
+        consumers: Tensors that read the edges; gates are multiplied into them.
+        producers: Tensors that make the edges; they go when the edges are removed.
+    """
+
+    name: str
+    granularity: str
+    shape: tuple[int, ...]
+    labels: Sequence[str]
+    consumers: tuple[Slot, ...]
+    producers: tuple[Slot, ...] = ()
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges in the group."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A group that is not offered, and why."""
+
+    name: str
+    reason: str
+
+
+def group_to_dict(group: EdgeGroup) -> dict[str, Any]:
+    """JSON-able content of a group; labels made on demand become ``None``."""
+    lazy = isinstance(group.labels, GridLabels)
+    return {
+        "name": group.name,
+        "granularity": group.granularity,
+        "shape": list(group.shape),
+        "labels": None if lazy else list(group.labels),
+        "consumers": [[slot.tensor, slot.dim, slot.index] for slot in group.consumers],
+        "producers": [[slot.tensor, slot.dim, slot.index] for slot in group.producers],
+    }
+
+
+def group_from_dict(content: dict[str, Any]) -> EdgeGroup:
+    """Rebuild a group from :func:`group_to_dict`."""
+
+    def slots(items: list[tuple[str, int | None, list[int] | None]]) -> tuple[Slot, ...]:
+        return tuple(
+            Slot(name, dim, None if index is None else tuple(index)) for name, dim, index in items
+        )
+
+    shape = tuple(content["shape"])
+    labels = GridLabels(shape) if content["labels"] is None else tuple(content["labels"])
+    return EdgeGroup(
+        content["name"],
+        content["granularity"],
+        shape,
+        labels,
+        slots(content["consumers"]),
+        slots(content["producers"]),
+    )

@@ -1,0 +1,117 @@
+"""Gates with one draw per example, applied to what a layer reads by hooks on the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.edges.find import Edges, Slot
+from pyro_relevance.errors import EdgeError
+
+__all__ = ["InputGates"]
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class InputGates:
+    """Multiplies the input of every module that reads a judged edge by that edge's gates.
+
+    Equal to folding the gates into the module's weight, but each example may have gates of its own.
+
+    Args:
+        network: The network whose modules get a hook; it must be a copy owned by the caller.
+        edges: Groups at granularity ``"input"`` or ``"unit"``.
+        all_called: Whether each of these modules must be called each time; not so where operations
+            that were not drawn are left out.
+
+    Raises:
+        EdgeError: If a group's gates act on single weights or on a tensor that is not the weight of
+            a layer.
+    """
+
+    def __init__(self, network: nn.Module, edges: Edges, *, all_called: bool = True) -> None:
+        self._all_called = all_called
+        self._gates: dict[str, Tensor] = {}
+        self._indices: dict[tuple[Slot, torch.device], Tensor] = {}
+        slots: dict[str, list[tuple[str, Slot]]] = {}
+        for group in edges:
+            for slot in group.consumers:
+                module, _, tensor = slot.tensor.rpartition(".")
+                transposed = isinstance(network.get_submodule(module), _TRANSPOSED)
+                if slot.dim != (0 if transposed else 1) or tensor != "weight":
+                    raise EdgeError(
+                        "Expected groups of inputs or units for noise='per_example', but group "
+                        f"'{group.name}' acts on entries of '{slot.tensor}'. Use noise='shared' "
+                        "for single weights."
+                    )
+                slots.setdefault(module, []).append((group.name, slot))
+        self._names, self._called = set(slots), set[str]()
+        # Bound methods, unlike closures, follow a deep copy of the network to the copy's gates.
+        self._handles = [
+            network.get_submodule(name).register_forward_pre_hook(
+                partial(self._multiply, name, pairs)
+            )
+            for name, pairs in slots.items()
+        ]
+
+    @contextmanager
+    def applied(self, gates: Mapping[str, Tensor]) -> Iterator[None]:
+        """Apply gates to every call of the network inside the block.
+
+        Args:
+            gates: Group -> ``(num_examples, *group.shape)``.
+
+        Raises:
+            EdgeError: On leaving, if a module that reads judged edges was not called.
+        """
+        self._gates, self._called = dict(gates), set()
+        try:
+            yield
+        finally:
+            self._gates = {}
+        uncalled = sorted(self._names - self._called)
+        if uncalled and self._all_called:
+            raise EdgeError(
+                f"Expected a network that calls {uncalled[0]!r} as a module, but it uses the "
+                "weight alone, and a gate for each example could not act on its input. Use "
+                "noise='shared'."
+            )
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _multiply(
+        self,
+        owner: str,
+        slots: list[tuple[str, Slot]],
+        module: nn.Module,
+        inputs: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...] | None:
+        if not self._gates:
+            return None
+        x = inputs[0]
+        self._called.add(owner)
+        for name, slot in slots:
+            gate = self._positions(self._gates[name], slot)
+            # Linear layers read their last dimension, convolutions dimension 1.
+            shape = [gate.shape[0], *([1] * (x.ndim - 1))]
+            shape[-1 if isinstance(module, nn.Linear) else 1] = gate.shape[-1]
+            x = x * gate.view(shape).to(x.dtype)  # the type of autocast, where it is on
+        return (x, *inputs[1:])
+
+    def _positions(self, gate: Tensor, slot: Slot) -> Tensor:
+        """``(num_examples, positions)`` gates along a dimension; those not judged are one."""
+        if slot.index is None:
+            return gate
+        key = (slot, gate.device)
+        index = self._indices.get(key)
+        if index is None:  # sent to the device once, not at each step
+            index = self._indices[key] = torch.tensor(slot.index, device=gate.device)
+        spread = gate.index_select(-1, index.clamp(min=0))
+        return torch.where(index >= 0, spread, torch.ones_like(spread))

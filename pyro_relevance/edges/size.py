@@ -1,0 +1,272 @@
+"""What a network costs in parameters, multiply-accumulates, bytes and seconds.
+
+Sizes are counted on a network; `masked_cost` computes them from a mask, without cutting.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
+from pyro_relevance.edges.packing import packed_size
+
+if TYPE_CHECKING:
+    from pyro_relevance.edges.edges import Edges
+
+__all__ = [
+    "Cost",
+    "Latency",
+    "count_cost",
+    "latency",
+    "masked_cost",
+    "num_bytes",
+    "num_macs",
+    "num_nonzero",
+    "num_parameters",
+]
+
+# Once the runs took this long together, more repeats would tell little.
+_MAX_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Size of a network.
+
+    Args:
+        num_parameters: Stored entries of all parameters.
+        num_nonzero: Those that are not zero.
+        num_macs: Multiply-accumulates for one example.
+        num_bytes: Bytes of all tensors in a file, zeros packed.
+    """
+
+    num_parameters: int
+    num_nonzero: int
+    num_macs: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds of one forward pass.
+
+    Args:
+        median: Median over the repeats.
+        lower: First quartile.
+        upper: Third quartile.
+    """
+
+    median: float
+    lower: float
+    upper: float
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Stored entries of all parameters, zeros included; tied parameters count once."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def num_nonzero(network: nn.Module) -> int:
+    """Entries of all parameters that are not zero; tied parameters count once."""
+    return sum(int(parameter.detach().count_nonzero()) for parameter in network.parameters())
+
+
+def num_bytes(network: nn.Module) -> int:
+    """Bytes of all parameters and buffers in a file of this library, without its header.
+
+    A tensor of which at most nine tenths are not zero is stored as these entries and one bit per
+    position.
+    """
+    tensors = network.state_dict().values()
+    return sum(packed_size(int(t.count_nonzero()), t.numel(), t.element_size()) for t in tensors)
+
+
+def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> int:
+    """Multiply-accumulates of linear layers, convolutions, matrix products for one example.
+
+    Half of the floating point operations that ``torch.utils.flop_counter`` counts; biases,
+    activations and normalisations are not counted, nor are zeros left out.
+
+    Args:
+        network: The network.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs; the first example
+            is used.
+
+    Returns:
+        Multiply-accumulates for one example.
+    """
+    first = tuple(argument[:1].detach() for argument in _arguments(example_input))
+    # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
+    plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    with (
+        evaluating(network),
+        torch.no_grad(),
+        _attention_in_parts(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        functional_call(network, plain, first)
+    return int(counter.get_total_flops()) // 2
+
+
+def count_cost(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Cost:
+    """Count everything in a network.
+
+    Args:
+        network: The network.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs.
+
+    Returns:
+        Parameters, non-zero parameters, multiply-accumulates for one example, and bytes.
+    """
+    macs = num_macs(network, example_input)
+    return Cost(num_parameters(network), num_nonzero(network), macs, num_bytes(network))
+
+
+def latency(
+    network: nn.Module, example_input: Tensor | tuple[Tensor, ...], *, repeats: int = 20
+) -> Latency:
+    """Measure the time of one forward pass in evaluation mode.
+
+    Args:
+        network: The network.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs; all of it is one
+            pass.
+        repeats: Number of timed passes, at least 2; fewer where they would take more than two
+            seconds.
+
+    Returns:
+        Median and quartiles in seconds.
+
+    Raises:
+        ValueError: ``repeats`` is below 2.
+    """
+    if repeats < 2:
+        raise ValueError(
+            f"Expected repeats of at least 2, but got {repeats}. Quartiles need two passes."
+        )
+    arguments = _arguments(example_input)
+    seconds: list[float] = []
+    with evaluating(network), torch.inference_mode():
+        for _ in range(3):
+            network(*arguments)
+        while len(seconds) < 2 or (len(seconds) < repeats and sum(seconds) < _MAX_SECONDS):
+            _synchronise(arguments)
+            start = time.perf_counter()
+            network(*arguments)
+            _synchronise(arguments)
+            seconds.append(time.perf_counter() - start)
+    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+    return Latency(median, lower, upper)
+
+
+def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4) -> Cost:
+    """Compute what is left of a network after a mask, without building it.
+
+    The same parts go as in ``prune``: units without weights that make or read them, inputs that
+    nobody reads. Entries that stay count as not zero (no kept weight or bias is exactly 0), and no
+    layer without a bias gets one.
+
+    Args:
+        edges: Edges of the network.
+        mask: For each group, booleans of its shape, True = kept.
+        entry_size: Bytes of a parameter.
+
+    Returns:
+        The size of the cut network.
+
+    Raises:
+        ValueError: The mask does not fit the edges, or the network has convolutions and the edges
+            were found without an example.
+    """
+    connected = {
+        name: torch.ones(shape, dtype=torch.bool)
+        for name, shape in edges.shapes.items()
+        if name not in edges.buffers
+    }
+    connected.update(edges.fold(connected, {name: keep.cpu() != 0 for name, keep in mask.items()}))
+    live = live_edges(edges.structure, connected, edges.unfoldable)
+    if is_constant(edges.structure, live, edges.positions):
+        outputs = sum(g.num_edges for g in edges.structure if g.granularity == "output")
+        return Cost(outputs, outputs, 0, outputs * entry_size)
+    kept = kept_positions(edges.structure, live, connected)
+    parameters = nonzero = macs = size = 0
+    for name, shape in edges.shapes.items():
+        sizes = [int(kept[name, d].sum()) if (name, d) in kept else n for d, n in enumerate(shape)]
+        entries = math.prod(sizes)
+        if name in edges.buffers:
+            # Buffers without axes are integer counters (num_batches_tracked).
+            size += entries * (entry_size if shape else 8)
+            continue
+        left = int(connected[name].sum()) if len(shape) > 1 else entries
+        parameters += entries
+        nonzero += left
+        size += packed_size(left, entries, entry_size)
+        if len(shape) > 1:
+            macs += entries * _positions(edges, name)
+    for name, counts in edges.products.items():
+        flags = live.get(name, torch.ones(len(counts), dtype=torch.bool))
+        macs += int(torch.tensor(counts)[flags].sum())
+    for group in edges.structure:
+        if group.granularity == "input":
+            for slot in group.consumers:
+                columns = kept[slot.tensor, 1]
+                if not bool(columns.all()):
+                    # SelectFeatures stores the columns as int32; column number 0 is a zero entry.
+                    size += packed_size(int(columns[1:].sum()), int(columns.sum()), 4)
+    return Cost(parameters, nonzero, macs, size)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every module gets its own training flag back afterwards."""
+    flags = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Attention as products that the counter knows, not as one operator of the whole layer."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _positions(edges: Edges, name: str) -> int:
+    if not edges.positions and len(edges.shapes[name]) > 2:
+        raise ValueError(
+            f"Expected edges that know how often {name!r} is applied, but they were found without "
+            "an example. "
+            "Pass example_input to find_edges."
+        )
+    return edges.positions.get(name, 0 if edges.positions else 1)
+
+
+def _arguments(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return example_input if isinstance(example_input, tuple) else (example_input,)
+
+
+def _synchronise(arguments: tuple[Tensor, ...]) -> None:
+    if any(argument.is_cuda for argument in arguments):
+        torch.cuda.synchronize()

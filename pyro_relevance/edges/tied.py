@@ -1,0 +1,169 @@
+"""Groups of units of any network, from the channels that must be cut together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pyro_relevance.edges.coupling import Axis, Coupling, Ints, follow_channels
+from pyro_relevance.edges.exported import export_graph
+from pyro_relevance.edges.flow import Flow, UnitFlow
+from pyro_relevance.edges.groups import Slot
+from pyro_relevance.errors import EdgeError
+
+__all__ = ["follow_coupled_units"]
+
+UNREAD = "no layer reads them"
+TIED_TO_INPUT = "they are tied to the input"
+UNFOLLOWED = "its layer is not called in evaluation, or its weight is computed from other tensors"
+
+_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: Flow) -> Flow:
+    """Replace the units of a flow by those of the whole network, tied where they must be.
+
+    Args:
+        network: Any network that ``torch.export`` traces.
+        arguments: Example inputs.
+        flow: What following single layers found: inputs and weights are taken from it.
+
+    Returns:
+        The flow with one entry for each set of layers whose units are tied.
+
+    Raises:
+        EdgeError: The network cannot be traced.
+    """
+    coupling = follow_channels(network, arguments)
+    reasons = _reasons(coupling)
+    reasons |= _not_written_anew(network, arguments, coupling, reasons)
+    tied = _tied_layers(coupling)
+    units = [_unit_flow(coupling, layers, reasons) for layers in tied]
+    units += [
+        rest
+        for layers, unit in zip(tied, units, strict=True)
+        for rest in _unjudged(coupling, layers, unit, reasons)
+    ]
+    followed = {axis[0].rpartition(".")[0] for axis in coupling.layers}
+    units += [
+        UnitFlow(name, 0, reason=UNFOLLOWED)
+        for name, module in network.named_modules()
+        if isinstance(module, _LAYERS) and name not in followed
+    ]
+    outputs = flow.num_outputs
+    if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:
+        outputs = coupling.outputs[0].shape[1]
+    products = sum(coupling.products.values()) - sum(sum(unit.products) for unit in units)
+    return replace(
+        flow,
+        units=tuple(units),
+        num_outputs=outputs,
+        positions=dict(coupling.positions),
+        num_fixed_macs=products,
+    )
+
+
+def _tied_layers(coupling: Coupling) -> list[list[Axis]]:
+    """Return the layers that make units, those that share one together, in call order."""
+    first_layer: dict[int, int] = {}
+    leader = list(range(len(coupling.layers)))
+
+    def top(index: int) -> int:
+        while leader[index] != index:
+            index = leader[index]
+        return index
+
+    for index, axis in enumerate(coupling.layers):
+        for root in np.unique(coupling.roots[coupling.makers[axis]]).tolist():
+            one, other = sorted((top(first_layer.setdefault(root, index)), top(index)))
+            leader[other] = one
+    sets: dict[int, list[Axis]] = {}
+    for index, axis in enumerate(coupling.layers):
+        sets.setdefault(top(index), []).append(axis)
+    return list(sets.values())
+
+
+def _reasons(coupling: Coupling) -> dict[int, str]:
+    """Return why a set of labels is not judged, by its root, for all that layers make."""
+    roots = coupling.roots
+    read = {
+        r for columns in coupling.readers.values() for r in roots[columns[columns >= 0]].tolist()
+    }
+    reasons = dict.fromkeys(roots[coupling.inputs.reshape(-1).numpy()].tolist(), TIED_TO_INPUT)
+    for axis in coupling.layers:
+        for root in roots[coupling.makers[axis]].tolist():
+            if root not in read:
+                reasons[root] = UNREAD
+    return reasons | coupling.reasons
+
+
+def _not_written_anew(
+    network: nn.Module, arguments: tuple[Any, ...], coupling: Coupling, reasons: dict[int, str]
+) -> dict[int, str]:
+    """Return why sets whose cut changes ``forward()`` cannot be cut, where its graph is no help."""
+    changing = {root: what for root, what in coupling.written.items() if root not in reasons}
+    if not changing:
+        return {}
+    try:
+        export_graph(network, arguments, any_batch=True)
+    except EdgeError as error:
+        return {
+            root: f"{what} is written into forward(), which cannot be written anew: {error}"
+            for root, what in changing.items()
+        }
+    return {}
+
+
+def _made(coupling: Coupling, layers: list[Axis]) -> list[int]:
+    """Return the sets that some layers make, in the order of their positions."""
+    made = np.concatenate([coupling.roots[coupling.makers[axis]] for axis in layers])
+    return list(dict.fromkeys(made.tolist()))
+
+
+def _unjudged(
+    coupling: Coupling, layers: list[Axis], judged: UnitFlow, reasons: dict[int, str]
+) -> list[UnitFlow]:
+    """Return what is not judged of layers of which the rest is, by reason."""
+    made = _made(coupling, layers)
+    counts: dict[str, int] = {}
+    for root in made if not judged.reason else ():
+        if root in reasons:
+            counts[reasons[root]] = counts.get(reasons[root], 0) + 1
+    return [
+        UnitFlow(judged.module, 0, reason=f"{count} of {len(made)} are not judged: {reason}")
+        for reason, count in counts.items()
+    ]
+
+
+def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, str]) -> UnitFlow:
+    roots = coupling.roots
+    ordered = _made(coupling, layers)
+    module = layers[0][0].rpartition(".")[0]
+    judged = [root for root in ordered if root not in reasons]
+    if not judged:
+        return UnitFlow(module, 0, reason=reasons[ordered[0]])
+    number = np.full(len(roots) + 1, -1)
+    number[judged] = np.arange(len(judged))
+    flow = UnitFlow(module, len(judged))
+    flow.rewritten = tuple(i for i, root in enumerate(judged) if root in coupling.written)
+    if any(root in coupling.products for root in judged):
+        flow.products = tuple(coupling.products.get(root, 0) for root in judged)
+    for axis, labels in coupling.makers.items():
+        flow.producers += _slots(axis, labels, roots, number)
+    for axis, labels in coupling.readers.items():
+        slots = _slots(axis, labels, roots, number)
+        flow.consumers += slots
+        flow.readers += [slot.tensor.rpartition(".")[0] for slot in slots]
+    return flow
+
+
+def _slots(axis: Axis, labels: Ints, roots: Ints, number: Ints) -> list[Slot]:
+    """Return where units lie along an axis, or nothing where none do."""
+    index = number[np.where(labels >= 0, roots[np.maximum(labels, 0)], len(roots))]
+    if (index < 0).all():
+        return []
+    same = len(index) == number.max() + 1 and bool((index == np.arange(len(index))).all())
+    return [Slot(axis[0], axis[1], None if same else tuple(index.tolist()))]

@@ -1,0 +1,312 @@
+r"""The model: a Pyro program made of a network, its edges, priors and a likelihood.
+
+.. math::
+    p(D, w, \gamma) = p(\gamma)\, p(w \mid \gamma) \prod_n p(y_n \mid f(x_n; w, \gamma))
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyro_relevance.edges.find import Edges
+from pyro_relevance.edges.per_example import InputGates
+from pyro_relevance.errors import EdgeError
+from pyro_relevance.graphs.graph import MixedOperation
+from pyro_relevance.model.distributions import PerExample
+from pyro_relevance.model.elbo import announce_parameters
+from pyro_relevance.model.latents import Latent
+from pyro_relevance.model.likelihoods import Likelihood
+from pyro_relevance.model.precision import Precision
+from pyro_relevance.model.priors import (
+    CategoricalPrior,
+    GatePrior,
+    IndependentPrior,
+    OperationPrior,
+    PointWeights,
+    WeightPrior,
+)
+from pyro_relevance.model.relaxations import Concrete, Mixture, OperationRelaxation, Relaxation
+
+__all__ = ["Noise", "RelevanceModel"]
+
+Noise = Literal["shared", "per_example"]
+
+
+class RelevanceModel(nn.Module):
+    r"""A network whose edges have latent gates, as a Pyro model and a plain ``nn.Module``.
+
+    Sample sites: ``gate`` (one fused site, real-valued: the relaxation turns it into gates),
+    ``operation`` (one fused site for the edges of relaxed graphs, ``(num_groups, num_operations)``
+    logarithms of gates), the sites of the priors (``inclusion_logit``, ``operation_rate``,
+    ``weights``, ``weight_scale``, ``layer_scale``), the factor ``weight_prior`` of point estimates,
+    and the observed ``y``. Works with the ELBOs of ``pyro.infer``, any guide, and ``Predictive``.
+
+    The gates are folded into the parameters that read the edge, so that a gate of zero and the
+    removal of the edge are the same function. The network given is copied and never changed.
+
+    Args:
+        network: The deterministic network. Its parameters are where training starts.
+        edges: What is judged, from ``find_edges(network, ...)``.
+        likelihood: Distribution of the target given the network's outputs.
+        num_data: Size of the training set; a minibatch of B examples is weighed by
+            ``num_data / B``.
+        gate_prior: Prior over the gates, or ``None`` for no gates (dense networks; priors that
+            judge the weights by themselves, such as ``LogUniformWeights``).
+        weight_prior: Prior over the network's parameters.
+        relaxation: How a gate is relaxed while training.
+        operation_prior: Prior over the operations of relaxed graphs, where ``edges`` has them.
+        operation_relaxation: How they are relaxed while training.
+
+    Raises:
+        ValueError: If ``num_data`` is not a positive integer, or a prior does not fit the network.
+        TypeError: If ``likelihood`` is not one.
+        EdgeError: If the edges are not those of the network.
+
+    Example:
+        >>> import torch
+        >>> from pyro_relevance import RelevanceModel, find_edges, likelihoods, networks
+        >>> network = networks.MLP(3, [8], 1)
+        >>> edges = find_edges(network, granularity=("input", "unit"))
+        >>> model = RelevanceModel(network, edges, likelihood=likelihoods.Gaussian(), num_data=100)
+        >>> from pyro import poutine
+        >>> trace = poutine.trace(model).get_trace(torch.zeros(5, 3), torch.zeros(5))
+        >>> [name for name, site in trace.nodes.items() if site["type"] == "sample"]
+        ['weight_prior', 'gate', 'data', 'y']
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        edges: Edges,
+        *,
+        likelihood: Likelihood,
+        num_data: int,
+        gate_prior: GatePrior | None = IndependentPrior(),  # noqa: B008 (a frozen value)
+        weight_prior: WeightPrior = PointWeights(),  # noqa: B008 (a frozen value)
+        relaxation: Relaxation = Concrete(),  # noqa: B008 (a frozen value)
+        operation_prior: OperationPrior = CategoricalPrior(),  # noqa: B008 (a frozen value)
+        operation_relaxation: OperationRelaxation = Mixture(),  # noqa: B008 (a frozen value)
+    ) -> None:
+        super().__init__()
+        if isinstance(num_data, bool) or not isinstance(num_data, int) or num_data < 1:
+            raise ValueError(
+                "Expected num_data, the number of training examples, as a positive integer, but "
+                f"got {num_data!r}. It scales the likelihood of a minibatch against the KL: pass "
+                "len(train), not the batch size."
+            )
+        _check_edges(network, edges)
+        if isinstance(likelihood, type) or not isinstance(likelihood, Likelihood):
+            got = (
+                f"the class {likelihood.__name__}"
+                if isinstance(likelihood, type)
+                else repr(likelihood)
+            )
+            raise TypeError(f"Expected a likelihood such as likelihoods.Gaussian(), but got {got}.")
+        self.network = copy.deepcopy(network)
+        self.edges = edges
+        like = next(iter(self.network.parameters()))
+        self.likelihood = copy.deepcopy(likelihood)
+        if isinstance(self.likelihood, nn.Module):
+            self.likelihood.to(like.device, torch.promote_types(like.dtype, torch.float32))
+        self.num_data = num_data
+        self.gate_prior = gate_prior
+        self.weight_prior = weight_prior
+        self.relaxation = relaxation
+        self.operation_prior = operation_prior
+        self.operation_relaxation = operation_relaxation
+        self.temperature: float | Tensor = 1.0
+        self.noise: Noise = "shared"
+        self.precision = Precision()
+        self.update_statistics = True
+        self._input_gates: InputGates | None = None
+        if self.has_gates:
+            assert gate_prior is not None
+            self.register_buffer(
+                "prior_log_odds", gate_prior.log_odds(edges).to(like), persistent=False
+            )
+        if self.has_operations:
+            self.register_buffer(
+                "prior_operation_logits", operation_prior.logits(edges).to(like), persistent=False
+            )
+            for module in self.network.modules():
+                if isinstance(module, MixedOperation):
+                    module.skip_zeros = operation_relaxation.skips_zeros
+        parameters = dict(self.network.named_parameters())
+        weight_prior.latents(parameters)  # checks the prior's settings against the network
+        for name in weight_prior.latent_parameters(parameters):
+            parameters[name].requires_grad_(False)
+
+    prior_log_odds: Tensor
+    """``(num_edges,)`` fixed part of the gates' prior log-odds, in nats."""
+
+    prior_operation_logits: Tensor
+    """``(num_groups, num_operations)`` fixed part of the operations' prior, in nats."""
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether the model has the site ``gate``."""
+        return self.gate_prior is not None and len(self.edges) > 0
+
+    @property
+    def has_operations(self) -> bool:
+        """Whether the model has the site ``operation``."""
+        return bool(self.edges.operations)
+
+    def latents(self) -> tuple[Latent, ...]:
+        """Return the latent sites other than ``gate`` and ``operation``, in the program's order."""
+        gates: tuple[Latent, ...] = ()
+        if self.has_gates:
+            assert self.gate_prior is not None
+            gates = self.gate_prior.latents(self.edges)
+        if self.has_operations:
+            gates += self.operation_prior.latents(self.edges)
+        like = next(iter(self.network.parameters()))
+        moved = tuple(Latent(i.name, i.kind, i.initial.to(like), i.initial_scale) for i in gates)
+        return (*self.weight_prior.latents(dict(self.network.named_parameters())), *moved)
+
+    def gate_distribution(self, log_odds: Tensor, num_examples: int = 1) -> dist.TorchDistribution:
+        """Return the distribution of the site ``gate`` at the present temperature.
+
+        Args:
+            log_odds: ``(num_edges,)`` in nats.
+            num_examples: Size of the batch; used only where ``noise`` is ``"per_example"``.
+        """
+        base = self.relaxation.distribution(self.temperature, log_odds)
+        if self.noise == "per_example":
+            return PerExample(base, num_examples)
+        return base.to_event(1)  # type: ignore[no-any-return]
+
+    def operation_distribution(self, logits: Tensor) -> dist.TorchDistribution:
+        """Return the distribution of the site ``operation`` at the present temperature.
+
+        Args:
+            logits: ``(num_groups, num_operations)`` in nats.
+        """
+        base = self.operation_relaxation.distribution(self.temperature, logits)
+        return base.to_event(1)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Run the generative program.
+
+        Args:
+            x: ``(num_examples, ...)`` inputs.
+            y: ``(num_examples, ...)`` targets, or ``None`` to sample them.
+
+        Returns:
+            ``(num_examples, num_outputs)`` raw outputs of the network.
+        """
+        announce_parameters(self)
+        num_examples = x.shape[0]
+        parameters, gates = self.sample_latents(num_examples)
+        outputs = self.run(x, parameters, gates)
+        with poutine.scale(scale=self.num_data / num_examples), pyro.plate("data", num_examples):
+            pyro.sample("y", self.likelihood(outputs), obs=y)
+        return outputs
+
+    def sample_latents(self, num_examples: int = 1) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Run the program up to the network: sample gates and weights.
+
+        Args:
+            num_examples: Size of the batch; used only where ``noise`` is ``"per_example"``.
+
+        Returns:
+            The network's parameters before gating by qualified name, and the gates by group, those
+            of operations too.
+        """
+        parameters = self.weight_prior.sample(dict(self.network.named_parameters()))
+        return parameters, self._sample_gates(num_examples) | self._sample_operations()
+
+    def run(
+        self, x: Tensor, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the network's outputs for given parameters and gates.
+
+        Args:
+            x: ``(num_examples, ...)`` inputs.
+            parameters: The network's parameters by qualified name.
+            gates: Gates by group, of the group's shape (or ``(num_examples, *shape)`` within
+                per-example training).
+        """
+        tensors = dict(parameters)
+        if not self.update_statistics:
+            # Running statistics of normalisation layers move in copies that are thrown away.
+            tensors |= {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        if self._input_gates is not None and gates:
+            tensors |= self.edges.fold_operations(gates)
+            with self._input_gates.applied(gates):
+                return self._call(x, tensors)
+        if gates:
+            tensors |= self.edges.fold(parameters, gates)
+        return self._call(x, tensors)
+
+    def _call(self, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        if self.precision.autocast is None:
+            return functional_call(self.network, tensors, (self.precision.arrange(x),))  # type: ignore[no-any-return]
+        with self.precision.context(x.device):
+            outputs = functional_call(self.network, tensors, (self.precision.arrange(x),))
+        return outputs.to(next(iter(self.network.parameters())).dtype)  # type: ignore[no-any-return]
+
+    def set_noise(self, noise: Noise) -> None:
+        """Choose whether one draw of the gates serves the whole batch or each example has its own.
+
+        A draw per example estimates the same ELBO with less variance (the expected log likelihood
+        is a sum over examples), but gates must then be applied to what a layer reads instead of
+        folded into its weights.
+
+        Raises:
+            ValueError: If ``noise`` is unknown.
+            EdgeError: If ``noise`` is ``"per_example"`` and a group judges single weights.
+        """
+        if noise not in ("shared", "per_example"):
+            raise ValueError(f"Expected noise to be 'shared' or 'per_example', but got {noise!r}.")
+        if self._input_gates is not None:
+            self._input_gates.remove()
+            self._input_gates = None
+        if noise == "per_example" and self.has_gates:
+            skips = self.has_operations and self.operation_relaxation.skips_zeros
+            self._input_gates = InputGates(self.network, self.edges, all_called=not skips)
+        self.noise = noise
+
+    def _sample_gates(self, num_examples: int) -> dict[str, Tensor]:
+        if not self.has_gates:
+            return {}
+        assert self.gate_prior is not None
+        log_odds = self.gate_prior.sample(self.prior_log_odds, self.edges)
+        value = pyro.sample("gate", self.gate_distribution(log_odds, num_examples))
+        return self.edges.split(self.relaxation.gate(value))
+
+    def _sample_operations(self) -> dict[str, Tensor]:
+        if not self.has_operations:
+            return {}
+        logits = self.operation_prior.sample(self.prior_operation_logits, self.edges)
+        value = pyro.sample("operation", self.operation_distribution(logits))
+        return self.edges.split_operations(self.operation_relaxation.gate(value))
+
+
+def _check_edges(network: nn.Module, edges: Edges) -> None:
+    tensors = {
+        n: tuple(t.shape) for n, t in [*network.named_parameters(), *network.named_buffers()]
+    }
+    for group in (*edges, *edges.operations):
+        for slot in group.consumers:
+            if slot.tensor not in tensors:
+                raise EdgeError(
+                    f"Expected edges of this network, but group '{group.name}' is read by "
+                    f"'{slot.tensor}', which the network does not have. Call find_edges on the "
+                    "network that is passed."
+                )
+            if tensors[slot.tensor] != tuple(edges.shapes[slot.tensor]):
+                raise EdgeError(
+                    f"Expected '{slot.tensor}' of shape {tuple(edges.shapes[slot.tensor])} as when "
+                    f"the edges were found, but the network has {tensors[slot.tensor]}. Call "
+                    "find_edges on the network that is passed."
+                )

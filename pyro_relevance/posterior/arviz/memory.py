@@ -1,0 +1,51 @@
+"""What a conversion to ArviZ will need at its peak, before it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pyro_relevance.edges.find import EdgeGroup
+    from pyro_relevance.posterior.posterior import Posterior
+
+__all__ = ["MEMORY_LIMIT", "check_memory"]
+
+MEMORY_LIMIT = 2 * 2**30
+"""Bytes that one conversion may hold at its peak."""
+
+
+def check_memory(
+    posterior: Posterior,
+    groups: Sequence[EdgeGroup],
+    data: tuple[Tensor, Tensor] | None,
+    num_samples: int,
+    seed: int,
+) -> None:
+    """Refuse a conversion whose peak memory, scaled up from two draws, passes the limit."""
+    probe = posterior.sample(2, seed=seed)
+    tensors = [*probe.gates.values(), *probe.inclusion_probability.values()]
+    if posterior.edges.operations:
+        tensors += [*probe.operations.values(), *probe.operation_probability.values()]
+    # `weights` has one draw where the weights are a point estimate
+    tensors += [weight for weight in probe.weights.values() if weight.shape[1] == 2]
+    per_draw = sum(t.numel() * t.element_size() for t in tensors) // 2
+    per_draw += 4 * posterior.num_chains * posterior.edges.num_edges  # effects of all groups
+    # posterior: gate 1 byte, probability twice 4; prior: the same, and its draws 8
+    per_draw += posterior.num_chains * sum(26 * group.num_edges for group in groups)
+    if data is not None:
+        one = posterior.predict(data[0][:1], num_samples=1, seed=seed)
+        outputs = [one.outputs, one.mean, one.sample]
+        bytes_each = sum(t.numel() * t.element_size() for t in outputs) + 12 * posterior.num_chains
+        per_draw += bytes_each * len(data[0])
+    needed = per_draw * num_samples
+    if needed > MEMORY_LIMIT:
+        raise ValueError(
+            f"Expected a conversion within {MEMORY_LIMIT / 2**30:.3g} GiB, but got about "
+            f"{needed / 2**30:.3g} GiB for {num_samples} draws of {posterior.num_chains} chains. "
+            "Pass fewer "
+            f"num_samples (at most {MEMORY_LIMIT // per_draw}), or some of the edge groups in "
+            "groups=."
+        )

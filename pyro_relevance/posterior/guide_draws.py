@@ -1,0 +1,243 @@
+"""Draws of a guide as plain tensors: hard gates, their probabilities, network parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from pyro_relevance.edges.find import Edges
+from pyro_relevance.model.distributions import LogitConcrete, OneHotConcrete
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.relaxations import one_hot
+from pyro_relevance.posterior.draws import Draws
+
+__all__ = ["ChainDraws", "DrawModule", "collect", "draw_chain", "mean_network"]
+
+
+class ChainDraws(NamedTuple):
+    """Draws of one chain.
+
+    Args:
+        sites: ``gate``, ``gate_probability`` (``(num_samples, num_edges)``), ``operation`` and
+            ``operation_probability`` (``(num_samples, num_groups, num_operations)``): hard gates
+            and their probabilities, as far as model and guide have them.
+        parameters: Parameter -> ``(num_samples or 1, *shape)``.
+    """
+
+    sites: dict[str, Tensor]
+    parameters: dict[str, Tensor]
+
+
+class _KeepMessenger(Messenger):
+    """Keeps values and distributions of the sites of a guide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, Tensor] = {}
+        self.distributions: dict[str, Any] = {}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            self.values[msg["name"]] = msg["value"]
+            self.distributions[msg["name"]] = msg["fn"]
+
+
+class _ReplayMessenger(Messenger):
+    """Gives sites the values of a guide; what is not among them keeps its own sampling."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] and msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+            msg["done"] = True
+
+
+class DrawModule(nn.Module):
+    """Model and guide under the names of an ELBO module, called to make one draw.
+
+    Args:
+        model: The model.
+        guide: Its guide.
+    """
+
+    def __init__(self, model: RelevanceModel, guide: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.guide = guide
+
+    def forward(
+        self, *, from_prior: bool = False, site_means: Mapping[str, Tensor] | None = None
+    ) -> Any:
+        """Return ``(sites, parameters)`` of one draw, as in `ChainDraws`.
+
+        Args:
+            from_prior: Draw the gates from the prior instead of the guide (the weights are not
+                drawn then).
+            site_means: Values to use for the latent sites of the weights instead of a draw.
+        """
+        model = self.model
+        parameters: dict[str, Tensor] = dict(model.network.named_parameters())
+        with _KeepMessenger() as kept:
+            if from_prior:
+                _draw_prior(model)
+            else:
+                self.guide()
+        sites: dict[str, Tensor] = {}
+        if model.has_gates:
+            sites["gate"] = model.relaxation.hard(kept.values["gate"])
+            probability = _gate_probability(model, kept.distributions["gate"])
+            if probability is not None:
+                sites["gate_probability"] = probability
+        if model.has_operations:
+            sites["operation"] = one_hot(kept.values["operation"])
+            base = getattr(kept.distributions["operation"], "base_dist", None)
+            if isinstance(base, OneHotConcrete):
+                sites["operation_probability"] = torch.softmax(base.logits, dim=-1)
+        if not from_prior:
+            with _ReplayMessenger(kept.values if site_means is None else site_means):
+                parameters = model.weight_prior.sample(parameters)
+        return sites, parameters
+
+
+def _draw_prior(model: RelevanceModel) -> None:
+    if model.has_gates:
+        assert model.gate_prior is not None
+        log_odds = model.gate_prior.sample(model.prior_log_odds, model.edges)
+        pyro.sample("gate", model.gate_distribution(log_odds))
+    if model.has_operations:
+        logits = model.operation_prior.sample(model.prior_operation_logits, model.edges)
+        pyro.sample("operation", model.operation_distribution(logits))
+
+
+def _gate_probability(model: RelevanceModel, distribution: Any) -> Tensor | None:
+    """Return P(hard gate = 1) of a relaxed gate, or ``None`` for another distribution."""
+    base = getattr(distribution, "base_dist", distribution)
+    if not isinstance(base, LogitConcrete):
+        return None
+    return torch.sigmoid(model.relaxation.inclusion_log_odds(base.logits, model.temperature))
+
+
+def draw_chain(
+    module: DrawModule, state: Mapping[str, Tensor], num_samples: int, from_prior: bool
+) -> ChainDraws:
+    """Draw from one chain, in one call under ``vmap`` where the guide allows it.
+
+    Args:
+        module: Model and guide.
+        state: Parameters and buffers of the chain, by the names of an ELBO module.
+        num_samples: Number of draws.
+        from_prior: Draw the gates from the prior.
+
+    Raises:
+        ValueError: If ``num_samples`` is not positive.
+    """
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"Expected num_samples to be a positive integer, but got {num_samples!r}.")
+    tensors = _own(module, state)
+    point = {n: state[f"model.network.{n}"] for n, _ in module.model.network.named_parameters()}
+
+    def draw(_: Tensor) -> Any:
+        sites, parameters = functional_call(module, tensors, (), {"from_prior": from_prior})
+        return sites, {name: t for name, t in parameters.items() if t is not point[name]}
+
+    with torch.no_grad():
+        if getattr(module.guide, "vectorised", False) and not from_prior:
+            sites, drawn = vmap(draw, randomness="different")(torch.zeros(num_samples))
+        else:
+            pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
+            sites, drawn = (
+                {name: torch.stack([p[part][name] for p in pairs]) for name in pairs[0][part]}
+                for part in (0, 1)
+            )
+    parameters = {n: drawn.get(n, value.detach().unsqueeze(0)) for n, value in point.items()}
+    return ChainDraws(sites, parameters)
+
+
+def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
+    """Return the draws of all chains, by group.
+
+    Args:
+        chains: Draws of each chain, of the same guide.
+        edges: The judged edges.
+    """
+    weights = {
+        name: torch.stack([chain.parameters[name] for chain in chains])
+        for name in chains[0].parameters
+    }
+    sites = {name: torch.stack([c.sites[name] for c in chains]) for name in chains[0].sites}
+    parts: list[dict[str, Tensor]] = []
+    for site, split in (("gate", edges.split), ("operation", edges.split_operations)):
+        hard = sites.get(site)
+        if hard is None:
+            parts += [{}, {}]
+            continue
+        # A guide of another kind tells no probabilities: the share of draws is what there is.
+        probability = sites.get(f"{site}_probability")
+        if probability is None:
+            probability = hard.mean(1, keepdim=True).expand_as(hard)
+        parts += [split(hard), split(probability)]
+    gates, inclusion, operations, operation_probability = parts
+    return Draws(gates, inclusion, weights, operations, operation_probability)
+
+
+def mean_network(
+    module: DrawModule, state: Mapping[str, Tensor], num_samples: int = 500
+) -> nn.Module:
+    """Return a copy of the network with the posterior mean of its parameters in one chain.
+
+    Exact for the library's guides, whose sites are independent; the mean of draws for others.
+
+    Args:
+        module: Model and guide; `quiet` is in force, so that the network has no hooks.
+        state: Parameters and buffers of the chain, by the names of an ELBO module.
+        num_samples: Number of draws where draws are needed.
+    """
+    network = copy.deepcopy(module.model.network)
+    parameters = _mean_parameters(module, state, num_samples)
+    for name, parameter in network.named_parameters():
+        parameter.data = parameters[name].detach().clone()
+    for name, buffer in network.named_buffers():
+        buffer.data = state[f"model.network.{name}"].clone()
+    return network.requires_grad_(True).eval()
+
+
+def _mean_parameters(
+    module: DrawModule, state: Mapping[str, Tensor], num_samples: int
+) -> dict[str, Tensor]:
+    if getattr(module.guide, "latent_posteriors", None) is None:
+        drawn = draw_chain(module, state, num_samples, False).parameters
+        return {name: tensor.mean(0) for name, tensor in drawn.items()}
+    tensors = _own(module, state)
+    with torch.no_grad():
+        means = functional_call(_Means(module), {f"module.{n}": t for n, t in tensors.items()}, ())
+        _, parameters = functional_call(module, tensors, (), {"site_means": means})
+    found: dict[str, Tensor] = parameters
+    return found
+
+
+def _own(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
+    return {name: value for name, value in state.items() if name in own}
+
+
+class _Means(nn.Module):
+    """The means of a guide's sites under the names of an ELBO module."""
+
+    def __init__(self, module: DrawModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self) -> dict[str, Tensor]:
+        guide: Any = self.module.guide
+        means: dict[str, Tensor] = guide.latent_posteriors.mean()
+        return means

@@ -1,0 +1,458 @@
+"""From data to a trained plain network in one call: structure, weights, derivation, training.
+
+Where the relaxed graph is the final network (``shared=False``: tables, small images), structure,
+units and weights are learned jointly by SVI and the result is derived with its weights. Where many
+architectures share weights that suit none of them (``shared=True``: cells), the weights warm up
+under uniform paths (or as a mixture of all operations), the posterior over operations is then
+fitted to held-out examples, and a few of its draws are trained for a short while, the better half
+going on (successive halving), before the winner is trained from fresh weights. All of it counts as
+the time of the method.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance import masks
+from pyro_relevance._random import seeded, substream
+from pyro_relevance.edges.find import find_edges
+from pyro_relevance.errors import ArchitectureError
+from pyro_relevance.graphs.architectures import Architecture, canonical, is_connected, most_probable
+from pyro_relevance.graphs.derivation import derive, derived_mask, fresh_network
+from pyro_relevance.model import guides
+from pyro_relevance.model.likelihoods import Likelihood, moved
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.operation_elbo import ScoreFunctionELBO
+from pyro_relevance.model.precision import Precision
+from pyro_relevance.model.priors import (
+    CategoricalPrior,
+    GatePrior,
+    IndependentPrior,
+    OperationPrior,
+    PointWeights,
+)
+from pyro_relevance.model.relaxations import Mixture, SampledPath
+from pyro_relevance.posterior.architectures import chain_probability, draw_architectures
+from pyro_relevance.posterior.evaluation import mean_log_likelihood
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.search.collapse import StructureReport, structure_report, warn_of_collapse
+from pyro_relevance.search.shared_weights import SharedWeights
+from pyro_relevance.surgery.pruned_network import PrunedNetwork
+from pyro_relevance.surgery.pruning import apply_mask, prune
+from pyro_relevance.training.batches import whole_passes
+from pyro_relevance.training.callbacks import Callback, ProgressBar
+from pyro_relevance.training.checkpoint import Checkpoint
+from pyro_relevance.training.fine_tuning import fine_tune
+from pyro_relevance.training.plain import train_plain
+from pyro_relevance.training.schedules import Schedules, after, constant, cosine, exponential
+from pyro_relevance.training.svi import fit
+
+__all__ = ["Evaluation", "Finalists", "SearchResult", "SearchSettings", "search_structure"]
+
+Evaluation = Literal["path", "mixture"]
+Finalists = Literal["best", "draws", "probable"]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Settings of a search.
+
+    Args:
+        shared: Whether the candidates only share weights for the search, see the module.
+        granularity: What is judged beside the operations, in the same model: ``("unit",)``,
+            ``("weight",)``, both, or nothing (where ``shared`` is False).
+        num_epochs: Passes over the training examples in the search.
+        num_epochs_after: Passes of the derived network: of further training of the inherited
+            weights, or of the final training from fresh weights; 0 for none of the former.
+        batch_size: Examples in a step.
+        learning_rate: Step size of Adam for the weights.
+        gate_learning_rate: Step size of Adam for the gates.
+        warm_up: Share of the search in which the structure rests.
+        held_out: Share of the examples that the search holds out: the structure learns from them
+            where ``shared`` is True, and candidates are compared on them.
+        num_effective: Number of examples as which the evidence about the structure counts where
+            ``shared`` is True. Briefly trained shared weights say less than they seem to: at full
+            count the posterior collapses onto an early winner.
+        evaluation: What a step of the search computes where ``shared`` is True. ``"path"``: one
+            operation on each edge, the structure judged by the score function, at the cost of a
+            derived network. ``"mixture"``: all of them, weighed by relaxed gates at temperature 1,
+            the structure judged by their gradient; several times the cost, and each operation is
+            judged as an addition to the others.
+        num_candidates: Draws of the posterior that are compared on held-out examples, the most
+            probable architectures included.
+        num_finalists: How many architectures are trained for a while from fresh weights where
+            ``shared`` is True.
+        finalists: Which ones: ``"best"``, the candidates that are best by the shared weights, or
+            ``"draws"``, draws of the posterior, or ``"probable"``, its most probable
+            architectures (with one finalist, the posterior mode). The posterior has learned from
+            the same weights: what these judge wrongly, the best of the candidates have most of.
+        num_epochs_trial: Passes of the first of these trainings; each further one has twice as
+            many, for half of them. Less than one is that share of the examples, once.
+        gate_prior: Prior over units.
+        operation_prior: Prior over operations.
+        weight_scale: Prior standard deviation of the weights.
+        initial_log_odds: Of the gates of units at the start, in nats.
+        precision: How networks are computed in training.
+        augment: Changes the inputs of each minibatch at random.
+        seed: Seed of everything.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    shared: bool = False
+    granularity: tuple[str, ...] = ("unit",)
+    num_epochs: int = 100
+    num_epochs_after: int = 0
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    gate_learning_rate: float = 3e-2
+    warm_up: float = 0.1
+    held_out: float = 0.1
+    num_effective: int = 300
+    evaluation: Evaluation = "path"
+    num_candidates: int = 30
+    num_finalists: int = 4
+    finalists: Finalists = "best"
+    num_epochs_trial: float = 1
+    gate_prior: GatePrior = IndependentPrior(-1.0)
+    operation_prior: OperationPrior = field(default_factory=CategoricalPrior)
+    weight_scale: float = 1.0
+    initial_log_odds: float = 2.0
+    precision: Precision = Precision()
+    augment: Callable[[Tensor], Tensor] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what the parts do not check themselves."""
+        if not 0.0 <= self.warm_up < 1.0:
+            raise ValueError(f"Expected warm_up in [0, 1), but got {self.warm_up}.")
+        if not 0.0 < self.held_out < 1.0:
+            raise ValueError(f"Expected held_out in (0, 1), but got {self.held_out}.")
+        counts = {
+            "num_epochs": self.num_epochs,
+            "num_effective": self.num_effective,
+            "num_candidates": self.num_candidates,
+            "num_finalists": self.num_finalists,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"Expected {name} >= 1, but got {value}.")
+        for name, known in (("evaluation", Evaluation), ("finalists", Finalists)):
+            value = getattr(self, name)
+            if value not in get_args(known):
+                raise ValueError(f"Expected {name} from {list(get_args(known))}, got {value!r}.")
+        if not self.num_epochs_trial > 0:
+            raise ValueError(f"Expected num_epochs_trial > 0, but got {self.num_epochs_trial}.")
+        if self.num_epochs_after < (1 if self.shared else 0):
+            raise ValueError(
+                "Expected num_epochs_after >= 1 where shared=True, since the derived network "
+                f"starts from fresh weights, but got {self.num_epochs_after}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Args:
+        posterior: The posterior over structure and weights.
+        report: What it says about the operations, and its faults.
+        architecture: The architecture that was chosen.
+        candidates: Architectures that were compared, with their mean held-out log likelihood in
+            nats under the weights of the search, the best first.
+        trials: Architectures that were trained for a while, with epochs and mean held-out log
+            likelihood, in order.
+        network: The plain trained network.
+        seconds: Wall time of the search, of the choice, and of the training of the derived network.
+    """
+
+    posterior: Posterior
+    report: StructureReport
+    architecture: Architecture
+    candidates: tuple[tuple[Architecture, float], ...]
+    trials: tuple[tuple[Architecture, float, float], ...]
+    network: PrunedNetwork
+    seconds: dict[str, float]
+
+
+def search_structure(
+    make_network: Callable[[bool], nn.Module],
+    data: tuple[Tensor, Tensor],
+    *,
+    likelihood: Likelihood,
+    settings: SearchSettings = SearchSettings(),  # noqa: B008 (a frozen value)
+    folder: Path | None = None,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> SearchResult:
+    """Search for a structure and return the trained plain network.
+
+    Args:
+        make_network: Makes the relaxed network; called with True for normalisation layers with a
+            scale and statistics of their own (the final network), with False for the search.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``: the
+            training examples, of which the search holds some out.
+        likelihood: Distribution of the target given the network's outputs.
+        settings: The settings.
+        folder: Where the stages keep their checkpoints; a search that was killed goes on from
+            there. ``None`` for none.
+        progress: Whether progress bars are shown.
+        device: Where to train; by default where the data are.
+
+    Raises:
+        ValueError: If the data do not fit, or too few are held out.
+        ArchitectureError: If no connected architecture was found among the candidates.
+    """
+    x, y = data
+    place = torch.device(device or x.device)
+    placed = x.to(place), y.to(place)
+    return _Search(make_network, placed, likelihood, settings, folder, progress).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        make_network: Callable[[bool], nn.Module],
+        data: tuple[Tensor, Tensor],
+        likelihood: Likelihood,
+        settings: SearchSettings,
+        folder: Path | None,
+        progress: bool,
+    ) -> None:
+        x, y = data
+        number = round(settings.held_out * len(x))
+        if not 1 <= number < len(x) or len(x) != len(y):
+            raise ValueError(
+                f"Expected examples of which {settings.held_out:.0%} are at least one, but got "
+                f"{len(x)} inputs and {len(y)} targets."
+            )
+        generator = torch.Generator().manual_seed(settings.seed)
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        self.held_out = x[order[:number]], y[order[:number]]
+        self.train = x[order[number:]], y[order[number:]]
+        self.data = data
+        self.make_network = lambda full: make_network(full).to(x.device)
+        self.likelihood = moved(likelihood, x.device)
+        self.settings = settings
+        self.folder = folder
+        self.progress = progress
+        self.example = x[:2]
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> SearchResult:
+        started = time.perf_counter()
+        posterior = self.fit()
+        searched = time.perf_counter()
+        network, edges = posterior.network(), posterior.edges
+        report = structure_report(network, edges, chain_probability(posterior))
+        warn_of_collapse(report)
+        candidates = self.compare(posterior, network, self.draws(posterior, network))
+        trials: list[tuple[Architecture, float, float]] = []
+        chosen = candidates[0][0]
+        if self.settings.shared:
+            ranked = [architecture for architecture, _ in candidates]
+            chosen, trials = self.halve(self.finalists(posterior, network, ranked))
+        decided = time.perf_counter()
+        small = self.finish(posterior, network, chosen)
+        return SearchResult(
+            posterior=posterior,
+            report=report,
+            architecture=chosen,
+            candidates=tuple(candidates),
+            trials=tuple(trials),
+            network=small,
+            seconds={
+                "search": searched - started,
+                "choice": decided - searched,
+                "training": time.perf_counter() - decided,
+            },
+        )
+
+    def fit(self) -> Posterior:
+        settings = self.settings
+        with seeded(substream(settings.seed, "network")):
+            network = self.make_network(False)
+        finer = () if settings.shared else settings.granularity
+        edges = find_edges(
+            network,
+            granularity=("operation", *finer),
+            example_input=self.example if finer else None,
+        )
+        mixed = settings.shared and settings.evaluation == "mixture"
+        paths = settings.shared and not mixed
+        strength = max(1.0, len(self.train[0]) / settings.num_effective) if settings.shared else 1.0
+        model = RelevanceModel(
+            network,
+            edges,
+            likelihood=self.likelihood,
+            num_data=len(self.train[0]),
+            gate_prior=settings.gate_prior,
+            # The evidence about the structure alone is tempered: a wider prior of the weights makes
+            # up for the factor that the KL weight gives theirs.
+            weight_prior=PointWeights(settings.weight_scale * strength**0.5),
+            operation_prior=settings.operation_prior,
+            operation_relaxation=SampledPath() if paths else Mixture(),
+        )
+        result = fit(
+            model,
+            self.train,
+            guide=lambda m: guides.MeanFieldGuide(m, initial_log_odds=settings.initial_log_odds),
+            num_epochs=settings.num_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            gate_learning_rate=settings.gate_learning_rate,
+            schedules=Schedules(
+                # Under shared weights, gates near 0 and 1 would make paths of the mixture.
+                temperature=constant(1.0) if mixed else exponential(1.0, 0.1),
+                kl_weight=constant(strength),
+                learning_rate=cosine(1.0, 0.05),
+                gate_learning_rate=after(settings.warm_up),
+            ),
+            elbo=ScoreFunctionELBO(4) if paths else None,
+            held_out=self.held_out if settings.shared else None,
+            augment=settings.augment,
+            precision=settings.precision,
+            callbacks=self.bars("search"),
+            checkpoint=self.checkpoint("search"),
+            seed=settings.seed,
+        )
+        return result.posterior
+
+    def draws(self, posterior: Posterior, network: nn.Module) -> list[Architecture]:
+        """Connected candidates, different functions: the most probable ones, then draws."""
+        settings, edges = self.settings, posterior.edges
+        likely = most_probable(
+            edges,
+            chain_probability(posterior),
+            max(1, settings.num_candidates // 2),
+            key=lambda a: canonical(network, a),
+            num_visited=1000,
+        )
+        found = [architecture for architecture, _ in likely]
+        found += draw_architectures(posterior, 4 * settings.num_candidates, seed=settings.seed)
+        different = self.different(network, found)
+        if not different:
+            raise ArchitectureError(
+                "Expected a connected architecture among the draws of the posterior, but each of "
+                f"{len(found)} has no path from input to output. Leave 'none' out of the "
+                "operations, or give it a lower prior."
+            )
+        return different[: settings.num_candidates]
+
+    def finalists(
+        self, posterior: Posterior, network: nn.Module, ranked: list[Architecture]
+    ) -> list[Architecture]:
+        """Architectures to be trained for a while; where draws are too much alike, ranked ones."""
+        number = self.settings.num_finalists
+        if self.settings.finalists == "draws":
+            seed = substream(self.settings.seed, "finalists")
+            ranked = draw_architectures(posterior, 10 * number, seed=seed) + ranked
+        elif self.settings.finalists == "probable":
+            # By their own probability: as functions, those with edges out of use come first, since
+            # they have many texts.
+            likely = most_probable(posterior.edges, chain_probability(posterior), 100 * number)
+            ranked = [architecture for architecture, _ in likely] + ranked
+        return self.different(network, ranked)[:number]
+
+    def different(
+        self, network: nn.Module, architectures: Sequence[Architecture]
+    ) -> list[Architecture]:
+        """Connected architectures that are different functions, the first of each."""
+        found: dict[str, Architecture] = {}
+        for architecture in architectures:
+            if is_connected(network, architecture):
+                found.setdefault(canonical(network, architecture), architecture)
+        return list(found.values())
+
+    def compare(
+        self, posterior: Posterior, network: nn.Module, architectures: Sequence[Architecture]
+    ) -> list[tuple[Architecture, float]]:
+        """Mean held-out log likelihood of each architecture under the weights of the search."""
+        if len(posterior.edges):
+            network = apply_mask(network, posterior.edges, masks.median_probability(posterior))
+        value = SharedWeights(network, posterior.likelihood, self.held_out)
+        scored = [(architecture, value(architecture)) for architecture in architectures]
+        return sorted(scored, key=lambda pair: -pair[1])
+
+    def halve(
+        self, finalists: list[Architecture]
+    ) -> tuple[Architecture, list[tuple[Architecture, float, float]]]:
+        """Train finalists for a while from fresh weights; the better half goes on for twice."""
+        trials: list[tuple[Architecture, float, float]] = []
+        num_epochs, left = self.settings.num_epochs_trial, list(finalists)
+        while len(left) > 1:
+            scored = []
+            for architecture in left:
+                name = f"trial-{num_epochs:g}-{finalists.index(architecture)}"
+                data, passes = whole_passes(self.train, num_epochs)
+                with seeded(substream(self.settings.seed, name)):
+                    relaxed = self.make_network(True)
+                    network = fresh_network(relaxed, architecture, self.example)
+                fitted = train_plain(network.train(), data, **self.training(data, passes, name))
+                network = fitted.posterior.network().eval()
+                noise = fitted.posterior.likelihood
+                value = mean_log_likelihood(network, noise, self.held_out)
+                trials.append((architecture, num_epochs, value))
+                scored.append((value, len(left) - left.index(architecture), architecture))
+            scored.sort(key=lambda item: item[:2], reverse=True)
+            left = [architecture for _, _, architecture in scored[: len(scored) // 2]]
+            num_epochs *= 2
+        return left[0], trials
+
+    def finish(
+        self, posterior: Posterior, network: nn.Module, architecture: Architecture
+    ) -> PrunedNetwork:
+        """Return the plain network, trained."""
+        settings = self.settings
+        if settings.shared:
+            with seeded(substream(settings.seed, "final")):
+                relaxed = self.make_network(True)
+                small = derive(relaxed, architecture, example_input=self.example, weights="fresh")
+            return self.train_further(small.train())
+        small = derive(network, architecture, example_input=self.example)
+        if len(posterior.edges):
+            mask = masks.median_probability(posterior)
+            own = find_edges(
+                small.network, granularity=settings.granularity, example_input=self.example
+            )
+            kept = derived_mask(posterior.edges, mask, architecture, own)
+            small = prune(small.network, own, kept, example_input=self.example)
+        if settings.num_epochs_after:
+            small = self.train_further(small)
+        return small
+
+    def train_further(self, small: PrunedNetwork) -> PrunedNetwork:
+        number = self.settings.num_epochs_after
+        return fine_tune(small, self.data, **self.training(self.data, number, "final")).network
+
+    def training(self, data: tuple[Tensor, Tensor], num_epochs: int, name: str) -> dict[str, Any]:
+        """Settings of the training of a derived network."""
+        settings = self.settings
+        return {
+            "likelihood": self.likelihood,
+            "num_data": len(data[0]),
+            "num_epochs": num_epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "weight_prior": PointWeights(settings.weight_scale),
+            "augment": settings.augment,
+            "precision": settings.precision,
+            "callbacks": self.bars(name),
+            "checkpoint": self.checkpoint(name),
+            "seed": settings.seed,
+        }
+
+    def bars(self, text: str) -> list[Callback]:
+        return [ProgressBar(text)] if self.progress else []
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        return None if self.folder is None else Checkpoint(self.folder / f"{name}.state")

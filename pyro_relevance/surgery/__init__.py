@@ -1,0 +1,25 @@
+"""Cut it and prove it: from a network and a mask to a smaller network that computes the same.
+
+`apply_mask` keeps all shapes and writes zeros; `prune` removes what is not kept, compares both
+networks on an example and writes the comparison into a `Receipt`. Where a cut changes numbers in
+``forward()``, the result is a list of operations (``rewrite``, ``description``). `PrunedNetwork`
+saves itself without code; ``export`` writes files that other programs run.
+"""
+
+from __future__ import annotations
+
+from pyro_relevance.surgery.export import ExportReceipt, export_onnx, export_torch
+from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
+from pyro_relevance.surgery.pruning import apply_mask, prune
+from pyro_relevance.surgery.receipt import Receipt
+
+__all__ = [
+    "apply_mask",
+    "prune",
+    "PrunedNetwork",
+    "load_pruned",
+    "Receipt",
+    "ExportReceipt",
+    "export_onnx",
+    "export_torch",
+]

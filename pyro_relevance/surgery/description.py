@@ -1,0 +1,547 @@
+"""A network's architecture as JSON, so that files are read without running code stored in them.
+
+Trees of ``nn.Sequential`` over the modules listed here are described as such. Any other network
+that ``torch.fx`` can follow is described by the modules that it calls and the list of its
+operations, all of them from the list in ``plain_modules``. A description says
+nothing about the values of parameters and buffers, which are stored beside it.
+
+A module is ``{"type": "Linear", "arguments": {...}}``, a tree
+``{"type": "Sequential", "children": {name: module}}``, and a graph::
+
+    {"type": "Graph",
+     "modules": {qualified name: module},
+     "tensors": {qualified name: {"dtype": "float32", "shape": [3], "parameter": true}},
+     "steps": [["placeholder", "x"],
+               ["call_module", "conv", [{"result": 0}]],
+               ["call_function", "operator.add", [{"result": 1}, 1.0]],
+               ["output", "output", [{"result": 2}]]]}
+
+The operations of a step and their order are those of ``torch.fx``; ``{"result": 0}`` is what step 0
+gave. A tensor that is no part of a state dict has its ``"values"`` in the description.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.graph import CodeGen
+from torch.nn.utils.parametrize import is_parametrized
+
+from pyro_relevance.surgery.plain_modules import (
+    Constant,
+    GraphNetwork,
+    Result,
+    SelectFeatures,
+    Step,
+    name_of_function,
+)
+
+__all__ = ["build", "describe"]
+
+_CONV = "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
+_TRANSPOSED = f"{_CONV} output_padding"
+_NORM = "num_features eps momentum affine track_running_stats"
+_POOL = "kernel_size stride padding"
+_MAX_POOL = f"{_POOL} dilation ceil_mode"
+_AVERAGE_POOL = f"{_POOL} ceil_mode count_include_pad"
+_MODULES: dict[type[nn.Module], str] = {
+    nn.Linear: "in_features out_features bias",
+    nn.Bilinear: "in1_features in2_features out_features bias",
+    nn.Conv1d: _CONV,
+    nn.Conv2d: _CONV,
+    nn.Conv3d: _CONV,
+    nn.ConvTranspose1d: _TRANSPOSED,
+    nn.ConvTranspose2d: _TRANSPOSED,
+    nn.ConvTranspose3d: _TRANSPOSED,
+    nn.Embedding: "num_embeddings embedding_dim padding_idx max_norm norm_type",
+    nn.BatchNorm1d: _NORM,
+    nn.BatchNorm2d: _NORM,
+    nn.BatchNorm3d: _NORM,
+    nn.InstanceNorm1d: _NORM,
+    nn.InstanceNorm2d: _NORM,
+    nn.InstanceNorm3d: _NORM,
+    nn.LayerNorm: "normalized_shape eps elementwise_affine bias",
+    nn.RMSNorm: "normalized_shape eps elementwise_affine",
+    nn.GroupNorm: "num_groups num_channels eps affine",
+    nn.LocalResponseNorm: "size alpha beta k",
+    nn.MaxPool1d: _MAX_POOL,
+    nn.MaxPool2d: _MAX_POOL,
+    nn.MaxPool3d: _MAX_POOL,
+    nn.AvgPool1d: _AVERAGE_POOL,
+    nn.AvgPool2d: f"{_AVERAGE_POOL} divisor_override",
+    nn.AvgPool3d: f"{_AVERAGE_POOL} divisor_override",
+    nn.AdaptiveAvgPool1d: "output_size",
+    nn.AdaptiveAvgPool2d: "output_size",
+    nn.AdaptiveAvgPool3d: "output_size",
+    nn.AdaptiveMaxPool1d: "output_size",
+    nn.AdaptiveMaxPool2d: "output_size",
+    nn.AdaptiveMaxPool3d: "output_size",
+    nn.Upsample: "size scale_factor mode align_corners recompute_scale_factor",
+    nn.PixelShuffle: "upscale_factor",
+    nn.PixelUnshuffle: "downscale_factor",
+    nn.ChannelShuffle: "groups",
+    nn.ZeroPad1d: "padding",
+    nn.ZeroPad2d: "padding",
+    nn.ZeroPad3d: "padding",
+    nn.ConstantPad1d: "padding value",
+    nn.ConstantPad2d: "padding value",
+    nn.ConstantPad3d: "padding value",
+    nn.ReflectionPad1d: "padding",
+    nn.ReflectionPad2d: "padding",
+    nn.ReflectionPad3d: "padding",
+    nn.ReplicationPad1d: "padding",
+    nn.ReplicationPad2d: "padding",
+    nn.ReplicationPad3d: "padding",
+    nn.Flatten: "start_dim end_dim",
+    nn.Unflatten: "dim unflattened_size",
+    nn.Identity: "",
+    nn.Dropout: "p",
+    nn.Dropout1d: "p",
+    nn.Dropout2d: "p",
+    nn.Dropout3d: "p",
+    nn.AlphaDropout: "p",
+    nn.FeatureAlphaDropout: "p",
+    nn.ReLU: "",
+    nn.ReLU6: "",
+    nn.RReLU: "lower upper",
+    nn.Tanh: "",
+    nn.Sigmoid: "",
+    nn.SiLU: "",
+    nn.Mish: "",
+    nn.SELU: "",
+    nn.Softsign: "",
+    nn.LogSigmoid: "",
+    nn.Tanhshrink: "",
+    nn.Hardsigmoid: "",
+    nn.Hardswish: "",
+    nn.GELU: "approximate",
+    nn.GLU: "dim",
+    nn.ELU: "alpha",
+    nn.CELU: "alpha",
+    nn.LeakyReLU: "negative_slope",
+    nn.Softplus: "beta threshold",
+    nn.Softshrink: "lambd",
+    nn.Hardshrink: "lambd",
+    nn.Hardtanh: "min_val max_val",
+    nn.Threshold: "threshold value",
+    nn.PReLU: "num_parameters",
+    nn.Softmax: "dim",
+    nn.Softmin: "dim",
+    nn.Softmax2d: "",
+    nn.LogSoftmax: "dim",
+}
+_BY_NAME = {module.__name__: module for module in _MODULES}
+# Written only where it is true, so that a description without it means what it always meant.
+_FLAGS = ("inplace", "return_indices")
+_LEAVES = (*_MODULES, SelectFeatures, Constant, GraphNetwork)
+
+_MAX_VALUES = 65536
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool,
+        torch.complex128, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
+    )
+}  # fmt: skip
+_FORMATS = {
+    str(memory_format).removeprefix("torch."): memory_format
+    for memory_format in (
+        torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d,
+    )
+}  # fmt: skip
+_ADVICE = (
+    "Write the network from standard modules and functions of torch, or save it with export_torch, "
+    "which needs no description."
+)
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """Describe a network by its modules and, where it is no ``nn.Sequential``, its operations.
+
+    A network that is followed operation by operation is described as it computes in evaluation
+    mode. In training mode the modules of the rebuilt network (dropout, batch normalisation) do
+    what they did, but whatever ``forward`` asked of ``self.training`` - another branch, the
+    argument of a function such as ``F.dropout`` - stays as in evaluation. Layers that are not
+    called in evaluation keep their tensors and do nothing. An ``fx.GraphModule`` is described as
+    it was recorded. Tied parameters become separate ones of the same values. Inputs are given by
+    position.
+
+    Args:
+        module: A tree of ``nn.Sequential`` (or classes that only fill one, such as ``MLP``) over
+            standard modules; or any module that ``torch.fx`` can trace, or an ``fx.GraphModule``,
+            that calls standard modules and functions on tensors.
+
+    Returns:
+        A JSON-able description for :func:`build`.
+
+    Raises:
+        ValueError: A part has no description.
+    """
+    description = _describe(module, "")
+    _check_shapes(module, description)
+    return description
+
+
+def build(description: Mapping[str, Any]) -> nn.Module:
+    """Make the network that :func:`describe` described, with fresh parameters.
+
+    Nothing outside of the lists of modules and operations is imported or called, whatever the
+    description says, and no code is made from it. The random state is left alone.
+
+    Args:
+        description: What :func:`describe` returned, possibly read from JSON.
+
+    Returns:
+        A network of ``nn.Sequential``, standard modules and ``GraphNetwork``, in training mode.
+
+    Raises:
+        ValueError: The description is damaged or names an unknown module or operation.
+    """
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        return _build(description)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        yield
+
+
+def _check_shapes(module: nn.Module, description: Mapping[str, Any]) -> None:
+    """Better now than when the file is read."""
+    with _quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        built = _shapes(_build(description))
+    given = _shapes(module)
+    wrong = sorted(
+        name for name in given.keys() | built.keys() if given.get(name) != built.get(name)
+    )
+    if wrong:
+        raise ValueError(
+            "Expected modules whose settings say the shapes of their tensors, but got "
+            f"{wrong[0]!r} of shape {given.get(wrong[0])} where the settings say "
+            f"{built.get(wrong[0])}. {_ADVICE}"
+        )
+
+
+def _shapes(module: nn.Module) -> dict[str, Any]:
+    return {
+        name: tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        for name, value in module.state_dict().items()
+    }
+
+
+def _describe(module: nn.Module, name: str) -> dict[str, Any]:
+    where = f"module {name!r}" if name else "the network"
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ValueError(
+            f"Expected modules without hooks, but got one on {where}. Remove it before describing."
+        )
+    if _is_sequential(module):
+        children = {
+            key: _describe(child, _join(name, key))
+            for key, child in module._modules.items()
+            if child
+        }
+        return {"type": "Sequential", "children": children}
+    if type(module) is SelectFeatures:
+        return {"type": "SelectFeatures", "arguments": {"num_features": len(module.index)}}
+    if type(module) is Constant:
+        return {"type": "Constant", "arguments": {"shape": list(module.value.shape)}}
+    if type(module) in _MODULES:
+        arguments = {key: _argument(module, key) for key in _MODULES[type(module)].split()}
+        arguments |= {key: True for key in _FLAGS if getattr(module, key, False)}
+        if getattr(module, "affine", False) and getattr(module, "bias", True) is None:
+            arguments["bias"] = False
+        return {"type": type(module).__name__, "arguments": arguments}
+    if type(module) is GraphNetwork:
+        return _describe_steps(module, module.steps, name)
+    is_known = isinstance(module, nn.Sequential) or not type(module).__module__.startswith(
+        "torch.nn."
+    )
+    if not is_known or is_parametrized(module):
+        raise ValueError(
+            "Expected nn.Sequential over standard modules, or a network that calls them, but got "
+            f"{type(module).__name__} as {where}. {_ADVICE}"
+        )
+    return _describe_steps(*_followed(module, name, where), name)
+
+
+def _is_sequential(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.Sequential)
+        and type(module).forward is nn.Sequential.forward
+        and not module._parameters
+        and not module._buffers
+    )
+
+
+def _argument(module: nn.Module, key: str) -> Any:
+    value = getattr(module, key)
+    if key == "bias":
+        return value is not None
+    return list(value) if isinstance(value, tuple) else value
+
+
+class _Tracer(fx.Tracer):
+    """Follows a network down to the modules that have a description of their own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in _LEAVES or super().is_leaf_module(m, module_qualified_name)
+
+
+def _followed(module: nn.Module, name: str, where: str) -> tuple[nn.Module, tuple[Step, ...]]:
+    for key, part in module.named_modules():
+        if part._forward_hooks or part._forward_pre_hooks:
+            raise ValueError(
+                f"Expected modules without hooks, but got one on module {_join(name, key)!r}. "
+                "Remove it before describing."
+            )
+    if isinstance(module, fx.GraphModule) and type(module.graph._codegen) is CodeGen:
+        return module, _steps(module, module.graph, where)
+    try:
+        # Tracing hangs constants on the network; evaluation mode is what prune compared.
+        module = copy.deepcopy(module).eval()
+        graph = _Tracer().trace(module)
+    except Exception as error:
+        raise ValueError(
+            f"Expected a network that torch.fx can follow, but tracing {type(module).__name__} as "
+            f"{where} failed: {error}. {_ADVICE}"
+        ) from error
+    return module, _steps(module, graph, where)
+
+
+def _steps(root: nn.Module, graph: fx.Graph, where: str) -> tuple[Step, ...]:
+    """The nodes of a graph with numbers in the place of names, and names in that of functions."""
+    results: dict[fx.Node, Any] = {}
+    steps: list[Step] = []
+    for node in graph.nodes:
+        args = _recorded(node.args, results)
+        kwargs = _recorded(node.kwargs, results)
+        if _is_stochastic_depth(node):
+            results[node] = args[0]  # in evaluation it passes its input on
+            continue
+        target = str(node.target)
+        if node.op == "call_function":
+            found = name_of_function(node.target)
+            if found is None:
+                module = getattr(node.target, "__module__", None) or "torch"
+                raise ValueError(
+                    "Expected functions of torch on tensors, but got "
+                    f"{module}.{getattr(node.target, '__name__', node.target)} in {where}. "
+                    f"{_ADVICE}"
+                )
+            target = found
+        elif node.op == "placeholder" and target.startswith("**"):
+            raise ValueError(f"Expected inputs by position, but got {target} in {where}. {_ADVICE}")
+        results[node] = Result(len(steps))
+        steps.append(Step(node.op, target, args, kwargs))
+    return tuple(steps)
+
+
+def _is_stochastic_depth(node: fx.Node) -> bool:
+    function = node.target
+    known = getattr(function, "__module__", "") == "torchvision.ops.stochastic_depth"
+    training = node.args[3] if len(node.args) > 3 else node.kwargs.get("training", True)
+    return known and node.op == "call_function" and training is False
+
+
+def _recorded(value: Any, results: Mapping[fx.Node, Any]) -> Any:
+    """A copy without symbols and without the immutable containers of torch.fx."""
+    if isinstance(value, fx.Node):
+        return results[value]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(_recorded(item, results) for item in value)
+    if isinstance(value, list):
+        return [_recorded(item, results) for item in value]
+    if isinstance(value, dict):
+        return {key: _recorded(item, results) for key, item in value.items()}
+    if isinstance(value, slice):
+        parts = (value.start, value.stop, value.step)
+        return slice(*(_recorded(part, results) for part in parts))
+    return value
+
+
+def _describe_steps(root: nn.Module, steps: tuple[Step, ...], name: str) -> dict[str, Any]:
+    called = [step.target for step in steps if step.op == "call_module"]
+    modules = {key: _describe(root.get_submodule(key), _join(name, key)) for key in called}
+    saved = root.state_dict(keep_vars=True)
+    read = [step.target for step in steps if step.op == "get_attr"]
+    tensors = {}
+    for key in dict.fromkeys((*saved, *read)):
+        if not any(key.startswith(f"{module}.") for module in modules):
+            tensors[key] = _describe_tensor(root, key, saved, name)
+    written = [
+        _written_step(step, f"step {i} of {name or 'the network'}") for i, step in enumerate(steps)
+    ]
+    return {"type": "Graph", "modules": modules, "tensors": tensors, "steps": written}
+
+
+def _describe_tensor(
+    root: nn.Module, key: str, saved: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    tensor = saved[key] if key in saved else _attribute(root, key)
+    dtype = str(getattr(tensor, "dtype", "")).removeprefix("torch.")
+    if not isinstance(tensor, Tensor) or dtype not in _DTYPES:
+        raise ValueError(
+            f"Expected tensors of a common data type, but got {type(tensor).__name__} {dtype} as "
+            f"{_join(name, key)!r}. {_ADVICE}"
+        )
+    entry: dict[str, Any] = {"dtype": dtype, "shape": list(tensor.shape)}
+    if isinstance(tensor, nn.Parameter):
+        entry["parameter"] = True
+    elif key not in saved:
+        if tensor.numel() > _MAX_VALUES or tensor.is_complex():
+            raise ValueError(
+                f"Expected real constants of at most {_MAX_VALUES} entries, but got {dtype} of "
+                f"shape {tuple(tensor.shape)} as {_join(name, key)!r}. Register it as a "
+                "persistent buffer."
+            )
+        entry["values"] = _written(tensor.detach().cpu().reshape(-1).tolist(), key)
+    return entry
+
+
+def _attribute(root: nn.Module, key: str) -> Any:
+    value: Any = root
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _written_step(step: Step, where: str) -> list[Any]:
+    written: list[Any] = [step.op, step.target]
+    if step.args or step.kwargs:
+        written.append([_written(value, where) for value in step.args])
+    if step.kwargs:
+        written.append({key: _written(value, where) for key, value in step.kwargs.items()})
+    return written
+
+
+def _written(value: Any, where: str) -> Any:
+    """An argument as JSON: an object with one key for what JSON lacks."""
+    if value is None or isinstance(value, (bool, str)) or type(value) is int:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, Result):
+        return {"result": value.step}
+    if type(value) is list:
+        return [_written(item, where) for item in value]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return {"tuple": [_written(item, where) for item in value]}
+    if type(value) is dict:
+        return {"dict": {_key(key, where): _written(item, where) for key, item in value.items()}}
+    if isinstance(value, slice):
+        return {"slice": [_written(part, where) for part in (value.start, value.stop, value.step)]}
+    if value is Ellipsis:
+        return {"ellipsis": True}
+    text = str(value).removeprefix("torch.")
+    if isinstance(value, torch.dtype) and text in _DTYPES:
+        return {"dtype": text}
+    if isinstance(value, torch.memory_format) and text in _FORMATS:
+        return {"memory_format": text}
+    if isinstance(value, torch.device):
+        return {"device": text}
+    if isinstance(value, torch.layout) and value is torch.strided:
+        return {"layout": text}
+    raise ValueError(
+        f"Expected numbers, texts and tensors as arguments, but got {type(value).__name__} in "
+        f"{where}. {_ADVICE}"
+    )
+
+
+def _key(key: Any, where: str) -> str:
+    if isinstance(key, str):
+        return key
+    raise ValueError(f"Expected texts as keys, but got {key!r} in {where}. {_ADVICE}")
+
+
+def _read(value: Any) -> Any:
+    """Undo :func:`_written`."""
+    if isinstance(value, list):
+        return [_read(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "result":
+        return Result(int(content))
+    if kind == "float":
+        return float(content)
+    if kind == "tuple":
+        return tuple(_read(item) for item in content)
+    if kind == "dict":
+        return {str(key): _read(item) for key, item in content.items()}
+    if kind == "slice":
+        start, stop, step = content
+        return slice(_read(start), _read(stop), _read(step))
+    if kind == "ellipsis":
+        return Ellipsis
+    if kind == "dtype":
+        return _DTYPES[content]
+    if kind == "memory_format":
+        return _FORMATS[content]
+    if kind == "device":
+        return torch.device(content)
+    if kind == "layout" and content == "strided":
+        return torch.strided
+    raise ValueError(f"Expected an argument that describe() wrote, but got {value!r}.")
+
+
+def _build(description: Mapping[str, Any]) -> nn.Module:
+    arguments: dict[str, Any]
+    try:
+        kind = description["type"]
+        if kind == "Sequential":
+            return nn.Sequential(
+                OrderedDict((key, _build(child)) for key, child in description["children"].items())
+            )
+        if kind == "Graph":
+            return _build_graph(description)
+        arguments = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in description["arguments"].items()
+        }
+        if kind == "SelectFeatures":
+            return SelectFeatures(range(arguments["num_features"]))
+        if kind == "Constant":
+            return Constant(torch.zeros(arguments["shape"]))
+        return _BY_NAME[kind](**arguments)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"Expected a description made by describe(), but got {description!r}: {error!r}"
+        ) from error
+
+
+def _build_graph(description: Mapping[str, Any]) -> GraphNetwork:
+    steps = []
+    for op, target, *rest in description["steps"]:
+        args = tuple(_read(value) for value in rest[0]) if rest else ()
+        kwargs = {key: _read(value) for key, value in rest[1].items()} if rest[1:] else {}
+        steps.append(Step(op, target, args, kwargs))
+    modules = {key: _build(child) for key, child in description["modules"].items()}
+    entries = description["tensors"]
+    tensors = {key: _build_tensor(entry) for key, entry in entries.items()}
+    unsaved = [key for key, entry in entries.items() if "values" in entry]
+    return GraphNetwork(steps, modules, tensors, unsaved)
+
+
+def _build_tensor(entry: Mapping[str, Any]) -> Tensor:
+    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+    if "values" in entry:
+        return torch.tensor(_read(entry["values"]), dtype=dtype).reshape(shape)
+    tensor = torch.zeros(shape, dtype=dtype)
+    if not entry.get("parameter", False):
+        return tensor
+    return nn.Parameter(tensor, requires_grad=tensor.is_floating_point() or tensor.is_complex())
+
+
+def _join(module: str, name: str) -> str:
+    return f"{module}.{name}".strip(".")

@@ -1,0 +1,144 @@
+"""The small network that is left after a cut, with its receipt, in memory and in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pyro_relevance._files import replacing
+from pyro_relevance.edges.packing import pack, unpack
+from pyro_relevance.errors import CheckpointError
+from pyro_relevance.surgery.description import build, describe
+from pyro_relevance.surgery.receipt import Receipt
+
+__all__ = ["PrunedNetwork", "load_pruned"]
+
+_FORMAT = "pyro_relevance.pruned_network"
+_VERSION = 1
+
+
+class PrunedNetwork(nn.Module):
+    """A plain small network that takes the same inputs as the network it was cut from.
+
+    Args:
+        network: The small network.
+        receipt: What the cut achieved.
+    """
+
+    def __init__(self, network: nn.Module, receipt: Receipt) -> None:
+        super().__init__()
+        self.network = network
+        self.receipt = receipt
+        self.training = network.training
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Outputs of the small network for the full, uncut inputs."""
+        return self.network(*inputs)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write architecture, tensors and receipt to one safetensors file.
+
+        An old file of that name stays until the new one is whole. :func:`load_pruned` reads it.
+
+        Without this library, safetensors gives the tensors, for a ``load_state_dict`` of the
+        network's own code. The metadata says which of them are packed: of a tensor with many
+        zeros, ``<name>::values`` holds the other entries in order and ``<name>::bits`` one bit
+        per position, the lowest bit of a byte first::
+
+            import json, torch
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                state = {name: file.get_tensor(name) for name in file.keys()}
+            for name, shape in json.loads(metadata["packed"]).items():
+                values, bits = state.pop(name + "::values"), state.pop(name + "::bits")
+                kept = (bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
+                dense = torch.zeros(shape, dtype=values.dtype)
+                dense.view(-1)[kept.view(-1)[: dense.numel()].bool()] = values
+                state[name] = dense
+            architecture = json.loads(metadata["architecture"])
+
+        The architecture is a tree of types of ``torch.nn`` and their arguments, or a list of
+        operations; :mod:`pyro_relevance.surgery.description` says how to read it. A file that runs
+        without that code, with torch alone, is what ``export_torch`` writes.
+
+        Args:
+            path: File to write, usually ``*.safetensors``.
+
+        Raises:
+            ValueError: The network is not built of standard modules and functions of torch, so
+                that its architecture cannot be described. ``export_torch`` may still do.
+            CheckpointError: The file could not be written.
+        """
+        description = describe(self.network)
+        tensors, packed = pack(self.network.state_dict())
+        metadata = {
+            "format": _FORMAT,
+            "version": str(_VERSION),
+            "architecture": json.dumps(description),
+            "packed": packed,
+            "receipt": json.dumps(self.receipt.to_dict()),
+        }
+        try:
+            with replacing(path) as temporary:
+                save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"Expected to write {os.fspath(path)!r}, but it failed: {error}"
+            ) from error
+
+
+def load_pruned(path: str | os.PathLike[str]) -> PrunedNetwork:
+    """Read a network that :meth:`PrunedNetwork.save` wrote; no code in the file is run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The network on the CPU in evaluation mode, with its receipt.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: The file is damaged, or not one of this library.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(
+            f"Expected a file of a pruned network, but {name!r} does not exist."
+        )
+    try:
+        with safe_open(name, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"Expected a whole safetensors file, but {name!r} is damaged: {error}"
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"Expected a file written by PrunedNetwork.save, but {name!r} says format "
+            f"{metadata.get('format')!r}."
+        )
+    if metadata.get("version") != str(_VERSION):
+        raise CheckpointError(
+            f"Expected version {_VERSION} of the file format, but {name!r} has "
+            f"{metadata.get('version')!r}. "
+            "Read it with the release of the library that wrote it."
+        )
+    try:
+        network = build(json.loads(metadata["architecture"]))
+        state = unpack(tensors, metadata["packed"])
+        network.load_state_dict(state, assign=True)
+        receipt = Receipt.from_dict(json.loads(metadata["receipt"]))
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"Expected a consistent file, but {name!r} is damaged: {error}"
+        ) from error
+    network.requires_grad_(True)
+    return PrunedNetwork(network.eval(), receipt).eval()

@@ -1,0 +1,287 @@
+"""Cutting edges: `apply_mask` keeps all shapes and writes zeros, `prune` makes a smaller network.
+
+Both are the same function. `prune` removes what the mask cut and all that is dead then: units that
+nothing reads, inputs that nobody reads, and units that nothing makes, whose constant value moves
+into the biases of their readers. The result is compared with the masked network before it is
+returned.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
+from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.groups import EdgeGroup
+from pyro_relevance.edges.size import evaluating
+from pyro_relevance.errors import EdgeError, SurgeryError
+from pyro_relevance.surgery.constants import fold_constants, nonzero_entries, owner_of
+from pyro_relevance.surgery.equivalence import largest_difference
+from pyro_relevance.surgery.plain_modules import Constant, GraphNetwork, SelectFeatures
+from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
+from pyro_relevance.surgery.receipt import Receipt
+from pyro_relevance.surgery.rewrite import resized_network
+
+__all__ = ["PrunedNetwork", "Receipt", "apply_mask", "load_pruned", "prune"]
+
+OnEmpty = Literal["remove", "keep", "error"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def apply_mask(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> nn.Module:
+    """Copy a network with zeros where a weight reads an edge that the mask cuts.
+
+    Args:
+        network: The network that ``edges`` were found in; it is not touched.
+        edges: Its edges.
+        mask: For each group, booleans of ``group.shape``, True = kept.
+
+    Returns:
+        A network of the same shapes.
+
+    Raises:
+        ValueError: The mask or the network does not fit the edges.
+    """
+    _check(network, edges, mask)
+    masked = copy.deepcopy(network)
+    parameters = dict(masked.named_parameters())
+    gates = {name: mask[name].to(_device(parameters)) for name in edges.names}
+    with torch.no_grad():
+        for name, folded in edges.fold(parameters, gates).items():
+            parameters[name].copy_(folded)
+    for parameter in parameters.values():
+        parameter.grad = None
+    return masked
+
+
+def prune(
+    network: nn.Module,
+    edges: Edges,
+    mask: Mapping[str, Tensor],
+    *,
+    example_input: Tensor | tuple[Tensor, ...],
+    on_empty: OnEmpty = "remove",
+) -> PrunedNetwork:
+    """Make the small network that computes what the masked network computes.
+
+    Args:
+        network: The network that ``edges`` were found in; it is not touched.
+        edges: Its edges.
+        mask: For each group, booleans of ``group.shape``, True = kept.
+        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: for the comparison,
+            and the batch at which latency is measured.
+        on_empty: What to do where a layer or all inputs are cut: ``"remove"`` the layer with all
+            that only it read, so that its readers become constants; ``"keep"`` one unit of it
+            that nothing reads; or raise an ``"error"``.
+
+    Returns:
+        The small network with a receipt; its training flag is that of ``network``. It consists of
+        the modules of ``network``, except where a number in its ``forward()`` has to change (heads
+        of attention, a convolution that is removed): then it is a list of operations, computes
+        what ``network`` computes in evaluation mode, and the receipt says so.
+
+    Raises:
+        ValueError: The mask or the network does not fit the edges, or ``on_empty`` is unknown.
+        SurgeryError: The small network differs from the masked one, cannot run, or is empty and
+            that is an error.
+    """
+    if on_empty not in get_args(OnEmpty):
+        raise ValueError(
+            f"Expected on_empty from {list(get_args(OnEmpty))}, but got {on_empty!r}. 'remove' "
+            "takes a layer that is cut whole out of the network."
+        )
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    if any(len(argument) == 0 for argument in arguments):
+        raise ValueError("Expected an example_input with at least one example, but got none.")
+    masked = apply_mask(network, edges, mask)
+    folded = copy.deepcopy(masked)
+    with evaluating(masked, folded), torch.no_grad():
+        added, notes = fold_constants(folded, edges, arguments)
+        live, kept = _left(folded, edges, added, keep_one=on_empty == "keep")
+        empty = _empty(edges, live, mask)
+        if empty and on_empty == "error":
+            raise SurgeryError(
+                f"Expected something left of each layer, but nothing is left of "
+                f"{', '.join(empty)}. Keep more edges, or accept it with on_empty='remove' or "
+                "'keep'."
+            )
+        notes += _removals(live)
+        if is_constant(edges.structure, live, edges.positions):
+            small: nn.Module = Constant(masked(*(argument[:1] for argument in arguments))[0])
+            notes.append("No input is read any more: the network is a constant.")
+        else:
+            small, written = _cut(folded, edges, live, kept, arguments)
+            notes += written
+    small.train(network.training)
+    difference = largest_difference(masked, small, arguments)
+    if isinstance(small, GraphNetwork):
+        # It must not know how many examples there were when it was written down.
+        one = tuple(torch.cat((a, a)) if len(a) == 1 else a[:1] for a in arguments)
+        difference = max(difference, largest_difference(masked, small, one))
+    receipt = Receipt.measured(
+        network, small, example_input, max_difference=difference, notes=notes
+    )
+    return PrunedNetwork(small, receipt)
+
+
+def _check(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> None:
+    shapes = {
+        name: tuple(t.shape) for name, t in (*network.named_parameters(), *network.named_buffers())
+    }
+    wrong = [name for name, shape in edges.shapes.items() if shapes.get(name) != shape]
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"Expected the network in which the edges were found, with {name!r} of shape "
+            f"{edges.shapes[name]}, but got "
+            f"{shapes.get(name, 'none')}. Pass the same network, or find its edges again."
+        )
+    if set(mask) != set(edges.names):
+        raise ValueError(
+            f"Expected a mask of the groups {list(edges.names)}, but got {list(mask)}. Keep a "
+            "group whole with ones."
+        )
+    for group in edges:
+        keep = mask[group.name]
+        if keep.dtype != torch.bool or keep.shape != group.shape:
+            raise ValueError(
+                f"Expected mask[{group.name!r}] with booleans of shape {group.shape}, but got "
+                f"{keep.dtype} of shape "
+                f"{tuple(keep.shape)}. True keeps an edge."
+            )
+
+
+def _removals(live: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name}: {int(flags.sum())} of {len(flags)} left."
+        for name, flags in live.items()
+        if not bool(flags.all())
+    ]
+
+
+def _left(
+    network: nn.Module, edges: Edges, added: Mapping[str, str], *, keep_one: bool
+) -> tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]]:
+    """What lives, and what stays of each tensor along each axis, biases that were added too."""
+    connected = nonzero_entries(network)
+    live = live_edges(edges.structure, connected, edges.unfoldable, keep_one=keep_one)
+    kept = kept_positions(edges.structure, live, connected)
+    kept |= {(bias, 0): kept[weight, 0] for weight, bias in added.items() if (weight, 0) in kept}
+    return live, kept
+
+
+def _empty(edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> list[str]:
+    """Groups of which nothing is left, or nothing but one unit for the layer's sake."""
+    empty = [name for name, flags in live.items() if not bool(flags.any())]
+    cut = [name for name, keep in mask.items() if name in live and not bool(keep.any())]
+    return list(dict.fromkeys((*empty, *cut)))
+
+
+def _cut(
+    network: nn.Module,
+    edges: Edges,
+    live: Mapping[str, Tensor],
+    kept: Mapping[tuple[str, int], Tensor],
+    arguments: tuple[Tensor, ...],
+) -> tuple[nn.Module, list[str]]:
+    """Cut the tensors of a network, in its own modules if these can do with what is left."""
+    changed = [
+        name for name, some in edges.rewritten.items() if not bool(live[name][[*some]].all())
+    ]
+    gone = [name for name in edges.unfoldable if not bool(live[name].any())]
+    if not changed and not gone:
+        small = copy.deepcopy(network)
+        _slice(small, kept)
+        for group in edges.structure:
+            if group.granularity == "input":
+                small = _select_inputs(small, group, kept)
+        if _runs(small, arguments):
+            return small, []
+    try:
+        written = resized_network(network, arguments, kept)
+    except EdgeError as error:
+        raise SurgeryError(
+            "Expected a network whose forward() can do with what is left, or can be written anew, "
+            f"but it failed: {error} A size is written into forward(), or a layer is cut whole: "
+            "take sizes from tensors there, or keep one unit of each layer with on_empty='keep'."
+        ) from error
+    why = [f"{name} changed numbers in it" for name in changed]
+    why += [f"{name} is removed" for name in gone]
+    reason = ", ".join(why) or "it has sizes of its own"
+    return written, [f"forward() is now a list of operations, as in evaluation mode: {reason}."]
+
+
+def _runs(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
+    """Whether a network does not stumble over sizes that are written into its code."""
+    try:
+        network(*arguments)
+    except (RuntimeError, IndexError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
+    """Cut parameters and buffers in place, and correct the sizes that modules remember."""
+    touched = set()
+    for (name, dim), flags in kept.items():
+        if bool(flags.all()):
+            continue
+        module, key = owner_of(network, name), name.rpartition(".")[2]
+        tensor = module._parameters.get(key, module._buffers.get(key))
+        assert tensor is not None
+        index = flags.nonzero()[:, 0].to(tensor.device)
+        small = tensor.detach().index_select(dim, index)
+        if isinstance(tensor, nn.Parameter):
+            module._parameters[key] = nn.Parameter(small, requires_grad=tensor.requires_grad)
+        else:
+            module._buffers[key] = small
+        touched.add(module)
+    for module in touched:
+        if isinstance(module, nn.Linear):
+            module.out_features, module.in_features = module.weight.shape
+        elif isinstance(module, _CONVOLUTIONS):
+            # A group goes as a whole, so the number of outputs of each stays.
+            if module.groups > 1:
+                module.groups = module.groups * len(module.weight) // module.out_channels
+            module.out_channels = len(module.weight)
+            module.in_channels = module.weight.shape[1] * module.groups
+        elif isinstance(module, _TRANSPOSED):
+            module.in_channels, module.out_channels = module.weight.shape[:2]
+        elif isinstance(module, nn.PReLU):
+            module.num_parameters = len(module.weight)
+        elif isinstance(module, nn.GroupNorm):
+            width = module.num_channels // module.num_groups
+            module.num_channels = len(module.weight)
+            module.num_groups = module.num_channels // width
+        elif isinstance(module, nn.modules.batchnorm._NormBase):
+            sizes = [module.weight, module.running_mean]
+            module.num_features = next(len(tensor) for tensor in sizes if tensor is not None)
+
+
+def _select_inputs(
+    network: nn.Module, group: EdgeGroup, kept: Mapping[tuple[str, int], Tensor]
+) -> nn.Module:
+    """Put a choice of columns before each layer that reads the input but no longer all of it."""
+    for slot in group.consumers:
+        flags = kept[slot.tensor, 1]
+        if bool(flags.all()):
+            continue
+        name = slot.tensor.rpartition(".")[0]
+        reader = network.get_submodule(name)
+        select = SelectFeatures(flags.nonzero()[:, 0].tolist()).to(next(reader.parameters()).device)
+        if not name:
+            return nn.Sequential(select, reader)
+        parent, _, key = name.rpartition(".")
+        setattr(network.get_submodule(parent), key, nn.Sequential(select, reader))
+    return network
+
+
+def _device(parameters: Mapping[str, Tensor]) -> torch.device:
+    return next(iter(parameters.values())).device

@@ -1,0 +1,144 @@
+"""What a cut achieved, measured on both networks, and the proof that they are the same function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyro_relevance.edges.size import Cost, Latency, count_cost, latency
+
+__all__ = ["Receipt", "milliseconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Sizes and times before and after a cut.
+
+    Args:
+        before: Size of the network as it was given.
+        after: Size of the cut network.
+        latency_before: Time of one pass of the network as it was given.
+        latency_after: Time of one pass of the cut network.
+        batch_size: Examples in a timed pass.
+        dtype: Data type of the parameters.
+        max_difference: Largest max|a - b| / max(1, max|a|) between masked (a) and cut (b) outputs
+            over all inputs that were compared; nan where the weights are fresh ones.
+        notes: What was removed, in sentences.
+    """
+
+    before: Cost
+    after: Cost
+    latency_before: Latency
+    latency_after: Latency
+    batch_size: int
+    dtype: str
+    max_difference: float
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def measured(
+        cls,
+        network: nn.Module,
+        small: nn.Module,
+        example_input: Tensor | tuple[Tensor, ...],
+        *,
+        max_difference: float,
+        notes: Sequence[str],
+    ) -> Receipt:
+        """Count and time both networks.
+
+        Args:
+            network: The network as it was given.
+            small: What is left of it.
+            example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: the timed pass.
+            max_difference: As above.
+            notes: What was removed, in sentences.
+        """
+        first = example_input[0] if isinstance(example_input, tuple) else example_input
+        return cls(
+            before=count_cost(network, example_input),
+            after=count_cost(small, example_input),
+            latency_before=latency(network, example_input),
+            latency_after=latency(small, example_input),
+            batch_size=len(first),
+            dtype=str(next(network.parameters()).dtype).removeprefix("torch."),
+            max_difference=max_difference,
+            notes=tuple(notes),
+        )
+
+    @property
+    def compression_ratio(self) -> float:
+        """Parameters before divided by non-zero parameters after."""
+        return _ratio(self.before.num_parameters, self.after.num_nonzero)
+
+    @property
+    def speedup(self) -> float:
+        """Median latency before divided by median latency after."""
+        return _ratio(self.latency_before.median, self.latency_after.median)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able content."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Receipt:
+        """Rebuild from :meth:`to_dict`.
+
+        Args:
+            content: What :meth:`to_dict` returned, possibly read from JSON.
+
+        Returns:
+            An equal receipt.
+
+        Raises:
+            TypeError: The content is not that of a receipt.
+        """
+        parts = dict(content)
+        for name, kind in (
+            ("before", Cost),
+            ("after", Cost),
+            ("latency_before", Latency),
+            ("latency_after", Latency),
+        ):
+            parts[name] = kind(**parts.get(name, {}))
+        return cls(**(parts | {"notes": tuple(parts.get("notes", ()))}))
+
+    def __str__(self) -> str:
+        rows = [("", "before", "after", "ratio")]
+        for label, name in (
+            ("parameters", "num_parameters"),
+            ("non-zero parameters", "num_nonzero"),
+            ("MACs per example", "num_macs"),
+            ("bytes on disk", "num_bytes"),
+        ):
+            before, after = getattr(self.before, name), getattr(self.after, name)
+            rows.append((label, f"{before:,}", f"{after:,}", f"{_ratio(before, after):.1f}x"))
+        times = (milliseconds(self.latency_before), milliseconds(self.latency_after))
+        rows.append((f"ms per pass of {self.batch_size:,}", *times, f"{self.speedup:.1f}x"))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"{row[0]:<{widths[0]}}  " + "  ".join(f"{row[c]:>{widths[c]}}" for c in (1, 2, 3))
+            for row in rows
+        ]
+        if math.isnan(self.max_difference):
+            lines.append("weights are fresh: nothing to compare with")
+        else:
+            lines.append(
+                f"max |masked - pruned| = {self.max_difference:.1e} (relative, {self.dtype})"
+            )
+        return "\n".join([*lines, *self.notes])
+
+
+def _ratio(before: float, after: float) -> float:
+    if after == 0:
+        return 1.0 if before == 0 else float("inf")
+    return before / after
+
+
+def milliseconds(time: Latency) -> str:
+    """Median and quartiles in milliseconds, for printing."""
+    return f"{1e3 * time.median:.3g} [{1e3 * time.lower:.3g}, {1e3 * time.upper:.3g}]"

@@ -1,0 +1,35 @@
+"""Fit it: the one training loop of the method, and that of plain networks.
+
+`fit` prepares chains and programs (``preparation``, ``programs``), runs the loop (``run``) with
+schedules, callbacks and checkpoints, and returns a `Fit` with the posterior. A program computes one
+step of all chains; it may be vectorised, recorded and replayed. `fine_tune` trains what a cut left;
+``plain`` trains networks without gates, with the same loop.
+"""
+
+from __future__ import annotations
+
+from pyro_relevance.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    ProgressBar,
+    TrainingState,
+    every,
+)
+from pyro_relevance.training.checkpoint import Checkpoint
+from pyro_relevance.training.fine_tuning import FineTuned, fine_tune
+from pyro_relevance.training.schedules import Schedules
+from pyro_relevance.training.svi import Fit, fit
+
+__all__ = [
+    "Fit",
+    "fit",
+    "Schedules",
+    "Checkpoint",
+    "Callback",
+    "EarlyStopping",
+    "ProgressBar",
+    "TrainingState",
+    "every",
+    "FineTuned",
+    "fine_tune",
+]

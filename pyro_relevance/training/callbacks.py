@@ -1,0 +1,237 @@
+"""What may happen beside a training step: progress, early stopping, anything of the user's.
+
+A callback is called after each step with a `TrainingState` and may return true to stop the run.
+Reading ``loss`` waits for the device; ``every`` keeps that rare. A callback may also have
+
+- ``state() -> dict[str, Tensor]`` and ``load(state)``: what a resumed run needs; ``load({})`` is
+  called at the start of every run, so that a callback can be used again;
+- ``close()``: called when the run ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.posterior.history import History
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.training.batches import as_tensors
+
+__all__ = ["Callback", "EarlyStopping", "ProgressBar", "TrainingState", "every", "innermost"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingState:
+    """What a callback sees.
+
+    Args:
+        step: Steps taken so far, counted from 1.
+        num_steps: Steps of the whole run.
+        losses: ``(num_chains,)`` negative ELBO of this step's minibatch in nats, on the device.
+        temperature: Present temperature.
+        kl_weight: Present weight of the KL.
+        history: Records so far.
+        model: The model of the first chain.
+        make_posterior: Makes a posterior of the present state of all chains (copies the
+            parameters).
+    """
+
+    step: int
+    num_steps: int
+    losses: Tensor
+    temperature: float
+    kl_weight: float
+    history: History
+    model: RelevanceModel
+    make_posterior: Callable[[], Posterior]
+
+    @property
+    def loss(self) -> float:
+        """Mean negative ELBO over chains, in nats; waits for the device."""
+        return float(self.losses.mean())
+
+
+class Callback(Protocol):
+    """Called after each step; returns true to stop the run."""
+
+    def __call__(self, state: TrainingState) -> bool | None:
+        """Look at the state."""
+        ...
+
+
+def every(num_steps: int, callback: Callback) -> Callback:
+    """Return a callback that calls another one now and then, and after the last step.
+
+    Args:
+        num_steps: Steps between two calls.
+        callback: The callback; its ``state``, ``load`` and ``close`` work as before.
+
+    Raises:
+        ValueError: If ``num_steps`` is not positive.
+    """
+    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
+        raise ValueError(
+            f"Expected num_steps to be a positive integer, but got {num_steps!r}. Pass 1 or more."
+        )
+    return _Every(num_steps, callback)
+
+
+def innermost(callback: Callback) -> Callback:
+    """Return the callback that `every` was given, or the callback itself."""
+    while isinstance(callback, _Every):
+        callback = callback.callback
+    return callback
+
+
+class _Every:
+    """See `every`."""
+
+    def __init__(self, num_steps: int, callback: Callback) -> None:
+        self.num_steps = num_steps
+        self.callback = callback
+
+    def __call__(self, state: TrainingState) -> bool | None:
+        if state.step % self.num_steps == 0 or state.step == state.num_steps:
+            return self.callback(state)
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("state", "load", "close"):
+            return getattr(self.callback, name)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+
+class ProgressBar:
+    """A tqdm bar with the ELBO, the temperature and the expected number of parameters left.
+
+    It is written to the standard error stream.
+
+    Args:
+        description: Text in front of the bar.
+        num_updates: How often the figures are read, at most.
+
+    Raises:
+        ValueError: If ``num_updates`` is not positive.
+    """
+
+    def __init__(self, description: str = "fit", *, num_updates: int = 100) -> None:
+        if num_updates < 1:
+            raise ValueError(f"Expected num_updates >= 1, but got {num_updates}. Pass 1 or more.")
+        self.description = description
+        self.num_updates = num_updates
+        self._bar: Any = None
+
+    def __call__(self, state: TrainingState) -> None:
+        """Move the bar."""
+        interval = max(1, state.num_steps // self.num_updates)
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            # A resumed run starts in the middle; its speed is that of the steps still to take.
+            self._bar = tqdm(
+                total=state.num_steps, desc=self.description, unit="step", initial=state.step - 1
+            )
+        if state.step % interval and state.step != state.num_steps:
+            return
+        figures = {"ELBO": f"{-state.loss:.4g}", "temperature": f"{state.temperature:.2f}"}
+        if state.history.step.size:
+            size = state.history.expected_size[:, -1].mean()
+            if math.isfinite(size):
+                figures["parameters"] = f"{size:.0f}"
+        self._bar.set_postfix(figures, refresh=False)
+        self._bar.update(state.step - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class EarlyStopping:
+    """Stops when the held-out ELBO (with hard gates) has not risen for a while.
+
+    The gates are decided late, while the temperature falls, so nothing is evaluated before
+    ``start``. ``fit`` returns the best state of each chain instead of the last one. The last step
+    is always evaluated.
+
+    Args:
+        valid: Held-out data, a pair ``(x, y)`` or a data set.
+        patience: Evaluations without improvement of any chain before a stop.
+        interval: Steps between evaluations.
+        start: Fraction of the run before the first evaluation.
+        num_samples: Draws for each evaluation, the same random numbers each time.
+
+    Raises:
+        ValueError: If a number is out of range.
+        TypeError: If the data are of an unknown kind.
+    """
+
+    def __init__(
+        self,
+        valid: Any,
+        *,
+        patience: int = 10,
+        interval: int = 100,
+        start: float = 0.5,
+        num_samples: int = 16,
+    ) -> None:
+        if patience < 1 or interval < 1 or num_samples < 1:
+            raise ValueError(
+                "Expected patience, interval and num_samples >= 1, but got "
+                f"{patience}, {interval}, {num_samples}."
+            )
+        if not 0.0 <= start < 1.0:
+            raise ValueError(f"Expected start in [0, 1), a fraction of the run, but got {start}.")
+        self.x, self.y = as_tensors(valid)
+        self.patience, self.interval = patience, interval
+        self.start, self.num_samples = start, num_samples
+        self.best_elbo: Tensor | None = None
+        self.best_step: Tensor | None = None
+        self.best_state: dict[str, Tensor] | None = None
+        self._waited = 0
+
+    def __call__(self, state: TrainingState) -> bool | None:
+        """Evaluate if it is time to; return true if no chain has improved for long enough."""
+        last = state.step == state.num_steps
+        early = state.step < self.start * state.num_steps or state.step % self.interval
+        if early and not last:
+            return None
+        posterior = state.make_posterior()
+        value = posterior.elbo(self.x, self.y, num_samples=self.num_samples)
+        value = torch.where(torch.isfinite(value), value, float("-inf"))
+        steps = torch.full_like(value, state.step, dtype=torch.long)
+        if self.best_elbo is None or self.best_state is None or self.best_step is None:
+            self.best_elbo, self.best_step, self.best_state = value, steps, posterior.state
+            return None
+        better = value > self.best_elbo
+        self.best_elbo = torch.where(better, value, self.best_elbo)
+        self.best_step = torch.where(better, steps, self.best_step)
+        for name, tensor in posterior.state.items():
+            self.best_state[name][better] = tensor[better]
+        self._waited = 0 if bool(better.any()) else self._waited + 1
+        return self._waited >= self.patience
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what an interrupted run needs to go on."""
+        if self.best_elbo is None or self.best_state is None or self.best_step is None:
+            return {}
+        return {
+            "elbo": self.best_elbo,
+            "step": self.best_step,
+            "waited": torch.tensor(self._waited),
+            **{f"best/{name}": tensor for name, tensor in self.best_state.items()},
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned; nothing starts anew."""
+        self._waited = int(state["waited"]) if state else 0
+        self.best_elbo, self.best_step = state.get("elbo"), state.get("step")
+        best = {n.removeprefix("best/"): t for n, t in state.items() if n.startswith("best/")}
+        self.best_state = best or None

@@ -1,0 +1,368 @@
+"""What ``fit`` does before the first step: chains, checks, program, parameter groups."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer.elbo import ELBO, ELBOModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pyro_relevance.model.elbo import LeanELBO
+from pyro_relevance.model.model import Noise, RelevanceModel
+from pyro_relevance.model.precision import Precision
+from pyro_relevance.training.batches import Batches
+from pyro_relevance.training.checkpoint import fingerprint
+from pyro_relevance.training.data_checks import check_data, check_types
+from pyro_relevance.training.programs.chains import (
+    LoopProgram,
+    Program,
+    RecordableProgram,
+    VectorisedProgram,
+)
+from pyro_relevance.training.programs.replay import ReplayedProgram
+from pyro_relevance.training.programs.two_levels import TwoLevelProgram
+from pyro_relevance.training.schedules import Schedules
+
+__all__ = [
+    "Guide",
+    "describe_run",
+    "make_chains",
+    "make_program",
+    "models_of_chains",
+    "parameter_groups",
+    "stable_text",
+    "try_first_batch",
+]
+
+Guide = nn.Module | Callable[[RelevanceModel], nn.Module]
+"""A guide, or what makes one from a model."""
+
+
+def models_of_chains(
+    model: RelevanceModel | Sequence[RelevanceModel], num_chains: int | None
+) -> list[RelevanceModel]:
+    """Return the model of each chain.
+
+    Args:
+        model: One model for all chains, or one for each.
+        num_chains: Number of chains; ``None`` for as many as there are models.
+
+    Raises:
+        ValueError: If the number of models is another one, or they differ in more than values.
+        TypeError: If they are not models.
+    """
+    if isinstance(model, RelevanceModel):
+        return [model] * (num_chains or 1)
+    models = list(model)
+    if not models or not all(isinstance(item, RelevanceModel) for item in models):
+        raise TypeError(
+            f"Expected a RelevanceModel, or one for each chain, but got {type(model).__name__} of "
+            f"{sorted({type(item).__name__ for item in models})}."
+        )
+    if num_chains not in (None, len(models)):
+        raise ValueError(f"Expected one model for each of {num_chains} chains, got {len(models)}.")
+    for index, item in enumerate(models[1:], 1):
+        different = _difference(models[0], item)
+        if different:
+            raise ValueError(
+                f"Expected models that differ only in their numbers (initial weights, prior odds, "
+                f"noise), but those of chains 0 and {index} differ in {different}. Fit them apart."
+            )
+    return models
+
+
+def _difference(one: RelevanceModel, other: RelevanceModel) -> str:
+    """Return the name of a part that keeps two models from being chains of one run, or ""."""
+    for name in (
+        "edges",
+        "num_data",
+        "weight_prior",
+        "relaxation",
+        "operation_prior",
+        "operation_relaxation",
+    ):
+        if getattr(one, name) != getattr(other, name):
+            return name
+    numbers = {"noise_scale", "degrees_of_freedom"}
+    settings = [
+        {k: v for k, v in m.likelihood.settings().items() if k not in numbers} for m in (one, other)
+    ]
+    if type(one.likelihood) is not type(other.likelihood) or settings[0] != settings[1]:
+        return "likelihood"
+    # Odds without unknowns are a tensor of each chain; other priors compute with their arguments.
+    fixed = one.gate_prior is not None and not one.gate_prior.latents(one.edges)
+    same_kind = type(one.gate_prior) is type(other.gate_prior)
+    return "" if same_kind and (fixed or one.gate_prior == other.gate_prior) else "gate_prior"
+
+
+def make_chains(
+    models: Sequence[RelevanceModel],
+    guide: Guide,
+    elbo: ELBO,
+    initial_weights: str,
+    device: torch.device,
+    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
+) -> list[Any]:
+    """Return one ELBO module per chain, on the device, with initial weights of its own.
+
+    Args:
+        models: The user's model of each chain; they are copied. Chains with the same model as the
+            first one are initialised anew, if so asked.
+        guide: The user's guide; an instance is copied, and the copy belongs to the chain's model.
+        elbo: The ELBO.
+        initial_weights: ``"reset"`` or ``"network"``, see ``fit``.
+        device: Where the chains are trained.
+        precision: How the networks are computed in training.
+
+    Raises:
+        ValueError: If ``initial_weights`` is unknown, or a layer cannot be initialised anew.
+        TypeError: If the guide is not a module.
+    """
+    if initial_weights not in ("reset", "network"):
+        raise ValueError(
+            f"Expected initial_weights to be 'reset' or 'network', but got {initial_weights!r}."
+        )
+    modules: list[Any] = []
+    for index, model in enumerate(models):
+        chain = copy.deepcopy(model).to(device).train()
+        if index > 0 and model is models[0] and initial_weights == "reset":
+            _reset(chain.network)
+        chain.precision = precision
+        if len(models) == 1:  # those of several chains are stacked
+            precision.prepare(chain.network)
+        if isinstance(guide, nn.Module):
+            # The memo makes a guide that knows the user's model know the chain's in its place.
+            made = copy.deepcopy(guide, {id(model): chain})
+        else:
+            made = guide(chain)
+        if not isinstance(made, nn.Module):
+            raise TypeError(
+                f"Expected guide to make an nn.Module, but it made a {type(made).__name__}. Write "
+                "a guide as a module that keeps its parameters."
+            )
+        modules.append(elbo(chain, made.to(device)))
+    return modules
+
+
+def _reset(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        own = list(module.parameters(recurse=False))
+        # nn.MultiheadAttention keeps its own to itself.
+        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+        if callable(reset):
+            reset()
+        elif own:
+            raise ValueError(
+                f"Expected each layer to have reset_parameters for further chains, but '{name}' "
+                f"({type(module).__name__}) has none. Pass initial_weights='network', or fit one "
+                "chain."
+            )
+
+
+def try_first_batch(modules: Sequence[Any], batches: Batches, noise: Noise) -> None:
+    """Run each chain once: lazy guides make their parameters, wrong shapes are told.
+
+    Args:
+        modules: ELBO modules, one per chain.
+        batches: The data; their position does not move.
+        noise: How gates are drawn while training.
+
+    Raises:
+        ValueError: If the data do not fit network and likelihood, or the guide keeps its
+            parameters in Pyro's global store.
+    """
+    store = set(pyro.get_param_store().keys())
+    for index, module in enumerate(modules):
+        model: RelevanceModel = module.model
+        x, y = batches.of_chain(index)
+        x, y = x[: batches.batch_size], y[: batches.batch_size]
+        check_types(model, x)
+        model.set_noise(noise)
+        model.update_statistics = False
+        with torch.no_grad():
+            outputs = model.run(x, dict(model.network.named_parameters()), {})
+            check_data(model, outputs, *batches.of_chain(index))
+            module(x, y)
+            _check_guide(module.guide)
+        model.update_statistics = True
+    added = [name for name in pyro.get_param_store() if name not in store]
+    for name in added:
+        pyro.get_param_store().__delitem__(name)
+    if added:
+        raise ValueError(
+            f"Expected the guide to keep its parameters in the module, but it called pyro.param "
+            f"for {added}. Use nn.Parameter or pyro.nn.PyroParam."
+        )
+
+
+def _check_guide(guide: nn.Module) -> None:
+    try:
+        with poutine.block():
+            guide()
+    except TypeError as error:
+        raise TypeError(
+            "Expected a guide that can be called without data, as the posterior is sampled, but "
+            f"{type(guide).__name__}.forward() fails: {error}. Give x and y the default None."
+        ) from error
+
+
+def make_program(
+    modules: Sequence[ELBOModule],
+    batches: Batches,
+    num_particles: int,
+    elbo: ELBO | None,
+    replay: bool | None = None,
+    held_out: Batches | None = None,
+    num_steps: int | None = None,
+) -> Program:
+    """Return the fastest program that network, guide and ELBO allow.
+
+    All chains in one vectorised call, else one after another; a step that is one call is recorded
+    and replayed.
+
+    Args:
+        modules: ELBO modules, one per chain, that have been called once.
+        batches: The data; their position does not move.
+        num_particles: Draws of the guide in each step.
+        elbo: The user's ELBO, or ``None`` for the lean one.
+        replay: Whether steps may be recorded; by default those of which there are many.
+        held_out: Examples from which the gates learn, or ``None`` for those of the weights.
+        num_steps: Steps of the run, from which it is told how many there are of each kind.
+
+    Raises:
+        ValueError: If there are held-out examples and the guide does not say which of its
+            parameters are the gates'.
+    """
+    guide: Any = modules[0].guide
+    if held_out is not None:
+        gates = getattr(guide, "gate_parameters", ())
+        if not gates:
+            raise ValueError(
+                f"Expected a guide that names its gate_parameters where held_out is given, but "
+                f"{type(guide).__name__} has none. Use MeanFieldGuide or LowRankGuide."
+            )
+        return TwoLevelProgram(LoopProgram(modules, num_particles), held_out, gates)
+    model: Any = modules[0].model
+    lean = elbo is None or type(elbo) is LeanELBO
+    # What is left out of a step depends on the gates that were drawn: no step is like another.
+    skips = model.has_operations and model.operation_relaxation.skips_zeros
+    if not lean or skips or not getattr(guide, "vectorised", False):
+        return LoopProgram(modules, num_particles)
+    if len(modules) == 1:
+        program: RecordableProgram | None = LoopProgram(modules, num_particles)
+    else:
+        program = _vectorised(modules, batches, num_particles)
+    if program is None:
+        return LoopProgram(modules, num_particles)
+    if replay is False:
+        return program
+    return ReplayedProgram(program, None if replay else num_steps)
+
+
+def _vectorised(
+    modules: Sequence[ELBOModule], batches: Batches, num_particles: int
+) -> VectorisedProgram | None:
+    program = VectorisedProgram(modules, num_particles)
+    model: Any = modules[0].model
+    x, y = batches.of_chain(0)
+    model.update_statistics = False
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            # An operator without a batching rule is looped over by torch; then chains can be too.
+            warnings.filterwarnings("error", message="There is a performance drop")
+            program.losses(x[: batches.batch_size], y[: batches.batch_size], False, 1.0)
+    except (RuntimeError, ValueError, UserWarning):  # or control flow that depends on data
+        return None
+    finally:
+        model.update_statistics = True
+    return program
+
+
+def parameter_groups(
+    program: Program, learning_rate: float, gate_learning_rate: float
+) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: gates with a step size of their own, and all the rest.
+
+    Args:
+        program: The chains.
+        learning_rate: Step size of weights and their posterior.
+        gate_learning_rate: Step size of the guide's ``gate_parameters``.
+
+    Raises:
+        ValueError: If nothing can be trained.
+    """
+    guide: Any = program.modules[0].guide
+    gates = {f"guide.{name}" for name in getattr(guide, "gate_parameters", ())}
+    named = program.named_parameters()
+    groups = [
+        {"params": [p for n, p in named if n not in gates], "lr": learning_rate, "gates": False},
+        {"params": [p for n, p in named if n in gates], "lr": gate_learning_rate, "gates": True},
+    ]
+    if not named:
+        raise ValueError(
+            "Expected parameters to train, but all of them are frozen. Set requires_grad."
+        )
+    return [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
+
+
+def describe_run(
+    program: Program,
+    optimizer: Optimizer,
+    batches: Batches,
+    schedules: Schedules,
+    callbacks: Sequence[object],
+    settings: Mapping[str, Any],
+) -> str:
+    """Return the fingerprint of a run: what must be the same for its numbers to be the same.
+
+    Args:
+        program: The chains in their initial state.
+        optimizer: The optimiser.
+        batches: The data.
+        schedules: The schedules.
+        callbacks: The callbacks that have a state.
+        settings: JSON-able arguments of ``fit``.
+    """
+    model: Any = program.modules[0].model
+    parts = [model.gate_prior, model.weight_prior, model.relaxation]
+    if model.has_operations:
+        parts += [model.operation_prior, model.operation_relaxation]
+    held_out: dict[str, Tensor] = {}
+    if isinstance(program, TwoLevelProgram):
+        held_out = {"held_out_x": program.held_out.x, "held_out_y": program.held_out.y}
+    places = [i / 10 for i in range(11)]
+    curves = [(schedules.temperature, schedules.kl_weight, schedules.learning_rate)]
+    if any(schedules.gate_learning_rate(place) != 1.0 for place in places):
+        curves.append((schedules.gate_learning_rate,) * 3)
+    return fingerprint(
+        {
+            **settings,
+            "classes": [
+                type(thing).__name__
+                for thing in (program.modules[0].guide, model.likelihood, optimizer, *callbacks)
+            ],
+            "num_data": model.num_data,
+            "edges": model.edges.to_json(),
+            "model": [stable_text(part) for part in parts],
+            "schedules": [[f(place) for f in three] for three in curves for place in places],
+            "optimizer": {
+                name: value
+                for name, value in optimizer.defaults.items()
+                if isinstance(value, bool | int | float | str | tuple | None)
+            },
+        },
+        {**program.state(), "x": batches.x, "y": batches.y, **held_out},
+    )
+
+
+def stable_text(thing: object) -> str:
+    """Return a text that is the same in every process, without the addresses of a default repr."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))

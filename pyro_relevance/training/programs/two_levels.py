@@ -1,0 +1,72 @@
+"""A program whose gates learn from other examples than its weights.
+
+With the same examples for both, the structure that fits the training examples best wins; held-out
+examples ask which structure generalises (the two levels of DARTS, in the form of one posterior:
+weights maximise the evidence lower bound on training examples, the gates' posterior on held-out
+ones).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from pyro_relevance.training.batches import Batches
+from pyro_relevance.training.programs.chains import LoopProgram, WrappedProgram
+
+__all__ = ["TwoLevelProgram"]
+
+
+class TwoLevelProgram(WrappedProgram):
+    """Takes the gradients of the gates from held-out examples.
+
+    Args:
+        program: The chains.
+        held_out: The held-out examples.
+        gates: Names of the guide's parameters that are learned from them.
+
+    Attributes:
+        gates_move: Whether the gates take a step at all; the held-out pass is left out otherwise.
+
+    References:
+        Liu, Simonyan, Yang, DARTS, ICLR 2019, section 2.3 (the first-order approximation).
+    """
+
+    program: LoopProgram
+
+    def __init__(self, program: LoopProgram, held_out: Batches, gates: Sequence[str]) -> None:
+        super().__init__(program)
+        self.held_out = held_out
+        self.gates_move = True
+        names = {f"guide.{name}" for name in gates}
+        parameters = program.named_parameters()
+        self._gates = [p for name, p in parameters if name in names]
+        self._others = [p for name, p in parameters if name not in names]
+
+    def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
+        """Add the gradients of the weights for these examples, of the gates for held-out ones."""
+        losses = self._pass(self._gates, x, y, per_chain, kl_weight)
+        if self.gates_move:
+            models: list[Any] = [module.model for module in self.modules]
+            moving = [model.update_statistics for model in models]
+            for model in models:
+                model.update_statistics = False
+            try:
+                self._pass(self._others, *self.held_out.next(), kl_weight)
+            finally:
+                for model, before in zip(models, moving, strict=True):
+                    model.update_statistics = before
+        return losses
+
+    def _pass(
+        self, resting: Sequence[Tensor], x: Tensor, y: Tensor, per_chain: bool, kl_weight: float
+    ) -> Tensor:
+        for parameter in resting:
+            parameter.requires_grad_(False)
+        try:
+            return self.program.backward(x, y, per_chain, kl_weight)
+        finally:
+            for parameter in resting:
+                parameter.requires_grad_(True)

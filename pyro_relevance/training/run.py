@@ -1,0 +1,308 @@
+"""One run of the training loop: steps, records, checkpoints, and what happens when a loss fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyro_relevance.edges.find import Edges
+from pyro_relevance.errors import DivergenceError
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.posterior import relevance
+from pyro_relevance.posterior.history import History
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.training.batches import Batches
+from pyro_relevance.training.callbacks import Callback, TrainingState
+from pyro_relevance.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pyro_relevance.training.divergence import first_bad_site, first_bad_tensor
+from pyro_relevance.training.programs.chains import Program
+from pyro_relevance.training.programs.two_levels import TwoLevelProgram
+from pyro_relevance.training.schedules import Schedules
+from pyro_relevance.training.snapshots import (
+    generator_state,
+    load_optimizer,
+    optimizer_state,
+    part,
+    set_generator_state,
+    to_host,
+)
+
+__all__ = ["TrainingRun"]
+
+NUM_RECORDS = 200
+DIVERGED = 1e3
+"""A run has diverged when a record's loss exceeds the first record's by this factor."""
+
+
+@dataclass(eq=False)
+class TrainingRun:
+    """The mutable state of a run; ``fit`` makes one, runs it, and keeps what is asked for.
+
+    Args:
+        program: The chains.
+        optimizer: Over the program's parameters; its groups carry ``initial_lr``.
+        batches: The data.
+        schedules: Temperature, KL weight and learning-rate factor.
+        num_steps: Length of the run.
+        callbacks: Called after each step.
+        checkpoint: Where the state is written, or ``None``.
+        run: Fingerprint of the run.
+    """
+
+    program: Program
+    optimizer: Optimizer
+    batches: Batches
+    schedules: Schedules
+    num_steps: int
+    callbacks: Sequence[Callback] = ()
+    checkpoint: Checkpoint | None = None
+    run: str = ""
+    step: int = 0
+    history: History = field(init=False)
+    seconds: float = 0.0
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        """Start with empty records."""
+        self.device = self.batches.x.device
+        self.history = History.empty(self.batches.num_chains)
+        self._models: list[Any] = [module.model for module in self.program.modules]
+        self._interval = max(1, self.num_steps // NUM_RECORDS)
+        self._losses: list[Tensor] = []
+        self._last_write = time.monotonic()
+
+    def execute(self) -> None:
+        """Take the remaining steps.
+
+        Raises:
+            DivergenceError: If a loss or a parameter is not finite, or a loss explodes; the run is
+                then back at its last good record.
+            CheckpointError: If the checkpoint is damaged or belongs to another run.
+            OSError: If the checkpoint cannot be written; the one before it stays.
+        """
+        self._resume()
+        started, before = time.monotonic(), self.seconds
+        good = self.snapshot()
+        while self.step < self.num_steps and not self.stopped:
+            losses = self.take_step()
+            self.step += 1
+            self._losses.append(losses)
+            due = len(self._losses) == self._interval or self.step == self.num_steps
+            if due:
+                self._record(good)
+            # Every callback sees every step, even when one of them asks to stop.
+            state = self._state(losses)
+            self.stopped = any([bool(callback(state)) for callback in self.callbacks])
+            if self.stopped and not due:
+                self._record(good)
+            if due or self.stopped:
+                self.seconds = before + time.monotonic() - started
+                good = self.snapshot()
+                self._write(good)
+        self.seconds = before + time.monotonic() - started
+        self._write(self.snapshot(), force=True)
+
+    def take_step(self) -> Tensor:
+        """Take one step without waiting for the device, and return the losses ``(num_chains,)``."""
+        factor, of_gates = self._anneal(self.step)
+        for group in self.optimizer.param_groups:
+            own = of_gates if group.get("gates") else 1.0
+            group["lr"] = group["initial_lr"] * factor * own
+            for parameter in group["params"]:
+                parameter.grad = None
+        x, y, per_chain = self.batches.next()
+        losses = self.program.backward(x, y, per_chain, self._kl_weight)
+        self.optimizer.step()
+        return losses
+
+    def _anneal(self, step: int) -> tuple[float, float]:
+        """Set temperature and KL weight of a step; return the factors of its learning rates."""
+        progress = step / max(1, self.num_steps - 1)
+        self._temperature = self.schedules.temperature(progress)
+        self._kl_weight = self.schedules.kl_weight(progress)
+        for model in self._models:
+            model.temperature = self._temperature
+        of_gates = self.schedules.gate_learning_rate(progress)
+        if isinstance(self.program, TwoLevelProgram):
+            self.program.gates_move = of_gates > 0
+        return self.schedules.learning_rate(progress), of_gates
+
+    def make_posterior(self) -> Posterior:
+        """Return a posterior of the present state of all chains."""
+        guide: Any = self.program.modules[0].guide
+        return Posterior(self._models[0], guide, self.program.state(), history=self.history)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return copies of everything that the rest of the run depends on, on the host."""
+        tensors = to_host(self.program.state(), "program/")
+        tensors |= to_host(optimizer_state(self.optimizer), "optimizer/")
+        tensors |= to_host(self.batches.state(), "batches/")
+        tensors |= to_host(generator_state(self.device), "generator/")
+        if isinstance(self.program, TwoLevelProgram):
+            tensors |= to_host(self.program.held_out.state(), "held_out/")
+        arrays = self.history.to_arrays()
+        tensors |= {f"history/{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
+        for index, callback in enumerate(self.stateful()):
+            tensors |= to_host(callback.state(), f"callback{index}/")
+        tensors["run/step"] = torch.tensor(self.step)
+        tensors["run/seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
+        tensors["run/stopped"] = torch.tensor(self.stopped)
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to a snapshot."""
+        self.program.load(part(tensors, "program/"))
+        load_optimizer(self.optimizer, part(tensors, "optimizer/"))
+        self.batches.load(part(tensors, "batches/"))
+        set_generator_state(self.device, part(tensors, "generator/"))
+        if isinstance(self.program, TwoLevelProgram):
+            self.program.held_out.load(part(tensors, "held_out/"))
+        self.history = History.from_arrays(
+            {name: tensor.numpy() for name, tensor in part(tensors, "history/").items()}
+        )
+        for index, callback in enumerate(self.stateful()):
+            state = part(tensors, f"callback{index}/")
+            callback.load({name: t.to(self.device, copy=True) for name, t in state.items()})
+        self.step = int(tensors["run/step"])
+        self.seconds = float(tensors["run/seconds"])
+        self.stopped = bool(tensors["run/stopped"])
+        self._losses = []
+        self._anneal(max(0, self.step - 1))
+
+    def stateful(self) -> list[Any]:
+        """Return the callbacks that have a state."""
+        return [c for c in self.callbacks if hasattr(c, "state") and hasattr(c, "load")]
+
+    def _state(self, losses: Tensor) -> TrainingState:
+        model: RelevanceModel = self._models[0]
+        return TrainingState(
+            self.step,
+            self.num_steps,
+            losses,
+            self._temperature,
+            self._kl_weight,
+            self.history,
+            model,
+            self.make_posterior,
+        )
+
+    def _record(self, good: Mapping[str, Tensor]) -> None:
+        """Read the losses since the last record; this is where the loop waits for the device."""
+        block = torch.stack(self._losses, dim=1).double().cpu().numpy()
+        if not self._is_sound(block):
+            self._fail(good)
+        self._losses = []
+        self.history = self.history.append(
+            step=self.step,
+            loss=block.mean(axis=1),
+            temperature=self._temperature,
+            kl_weight=self._kl_weight,
+            expected_size=self._expected_size(),
+        )
+
+    def _expected_size(self) -> npt.NDArray[np.float64]:
+        model: RelevanceModel = self._models[0]
+        num_chains = self.batches.num_chains
+        operations = self._operation_probability()
+        if not model.has_gates and operations is None:
+            return np.full(num_chains, float(sum(p.numel() for p in model.network.parameters())))
+        gates: dict[str, Tensor] = {}
+        if model.has_gates:
+            probability = self.program.gate_probability()
+            if probability is None:
+                return np.full(num_chains, np.nan)
+            gates = model.edges.split(probability.cpu())
+        expected = relevance.expected_size(gates, model.edges, operations)
+        return np.asarray(expected.num_parameters.numpy(), dtype=np.float64)
+
+    def _operation_probability(self) -> dict[str, Tensor] | None:
+        """Group -> ``(num_chains, num_operations)``, where the guide's edges are independent."""
+        name = "guide.operation_posterior.logits"
+        logits = [t.detach().cpu() for n, t in self.program.named_parameters() if n == name]
+        if not logits:
+            return None
+        table = logits[0] if logits[0].ndim == 3 else torch.stack(logits)
+        edges: Edges = self._models[0].edges
+        return edges.split_operations(torch.softmax(table, dim=-1))
+
+    def _is_sound(self, block: npt.NDArray[np.float64]) -> bool:
+        if not np.isfinite(block).all():
+            return False
+        mean = block.mean(axis=1)
+        first = self.history.loss[:, 0] if self.history.step.size else mean
+        if (mean > DIVERGED * np.maximum(np.abs(first), 1.0)).any():
+            return False
+        return first_bad_tensor(self.program.named_parameters()) is None
+
+    def _fail(self, good: Mapping[str, Tensor]) -> NoReturn:
+        failed = self.step
+        self.restore(good)
+        name, what, chain, step = self._locate(failed)
+        self.restore(good)
+        self._write(good, force=True)
+        where = f" of chain {chain}" if self.batches.num_chains > 1 else ""
+        raise DivergenceError(
+            f"Expected a finite, bounded loss, but {what} '{name}'{where} was not at step {step}. "
+            f"The state of step {self.step} was kept (error.fit). Use a smaller learning rate, "
+            "scale the inputs and targets, or start the KL weight lower.",
+            site=name,
+            step=step,
+        )
+
+    def _locate(self, failed: int) -> tuple[str, str, int, int]:
+        """Repeat the steps since the last record; return the fault's name, kind, chain and step."""
+        while True:
+            before = self.program.state()
+            generators, position = generator_state(self.device), self.batches.state()
+            losses = self.take_step()
+            sound = bool(torch.isfinite(losses).all())
+            if not sound or self.step == failed - 1:
+                break
+            self.step += 1
+        # Without a loss that is not finite, the largest one has exploded or broke the parameters.
+        chain = int(torch.where(torch.isfinite(losses), losses, float("inf")).argmax())
+        after = self.program.state()
+        for step, states in ((self.step, before), *([(self.step + 1, after)] if sound else [])):
+            for index in dict.fromkeys((chain, *range(self.batches.num_chains))):
+                bad = first_bad_tensor((name, t[index]) for name, t in states.items())
+                if bad is not None:
+                    return bad, "parameter", index, step
+        set_generator_state(self.device, generators)
+        self.batches.load(position)
+        x, y, per_chain = self.batches.next()
+        pair = (x[chain], y[chain]) if per_chain else (x, y)
+        state = {name: tensor[chain] for name, tensor in before.items()}
+        site = first_bad_site(self.program.modules[0], state, *pair, self._kl_weight)
+        return site or "loss", "site", chain, self.step
+
+    def _resume(self) -> None:
+        for callback in self.stateful():
+            callback.load({})
+        if self.checkpoint is None:
+            return
+        path = Path(self.checkpoint.path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(
+                f"Expected the folder of the checkpoint {path} to exist, but got none. Create "
+                f"{path.parent} first."
+            )
+        found = read_checkpoint(path, self.run)
+        if found is not None:
+            self.restore(found[0])
+
+    def _write(self, tensors: Mapping[str, Tensor], *, force: bool = False) -> None:
+        if self.checkpoint is None:
+            return
+        if force or time.monotonic() - self._last_write >= self.checkpoint.interval:
+            description = {"run": self.run, "step": int(tensors["run/step"])}
+            write_checkpoint(Path(self.checkpoint.path), tensors, description)
+            self._last_write = time.monotonic()

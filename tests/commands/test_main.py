@@ -1,0 +1,203 @@
+"""The command line, tried as a user would: real files, few steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_relevance import load_posterior, load_pruned, tables
+from pyro_relevance.commands.main import main
+from pyro_relevance.posterior.arviz import convert as report
+
+QUICK = ["--quiet", "--steps", "20", "--chains", "2", "--folds", "2", "--hidden", "6"]
+FILES = {
+    "posterior.nc",
+    "network.safetensors",
+    "fit.safetensors",
+    "checkpoint.safetensors",
+    "encoder.json",
+    "record.json",
+    "report.txt",
+    *(
+        f"{name}.{kind}"
+        for name in ("relevance", "network", "training", "path")
+        for kind in ("pdf", "png")
+    ),
+}
+
+
+def write_table(path: Path, *, classes: bool = False, num_rows: int = 60) -> Path:
+    generator = np.random.default_rng(0)
+    lines = ["size,colour,weight,y"]
+    for _ in range(num_rows):
+        size, weight = generator.normal(size=2)
+        colour = generator.choice(["red", "green", "blue"])
+        value = 2 * size + (colour == "red")
+        target = ("yes" if value > 0 else "no") if classes else f"{value:.4f}"
+        lines.append(f"{size:.4f},{colour},{weight:.4f},{target}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.contract
+def test_regression_from_a_file_to_a_run_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_table(tmp_path / "things.csv")
+    out = tmp_path / "out"
+    assert main(["table", str(file), "--target", "y", "--out", str(out), *QUICK]) == 0
+    text = capsys.readouterr().out
+    for expected in (
+        "size",
+        "colour",
+        "weight",
+        "hidden1.weight",
+        "dense",
+        "posterior mean",
+        "pruned",
+        "RMSE",
+    ):
+        assert expected in text
+    assert {path.name for path in out.iterdir()} == FILES
+    idata = report.load(out / "posterior.nc")
+    names = idata.posterior["inputs_inclusion_probability"].coords["inputs_edge"].values.tolist()
+    assert names == ["size", "colour", "weight"]
+    record = json.loads((out / "record.json").read_text())
+    assert [row["method"] for row in record["rows"]] == ["dense", "posterior mean", "pruned"]
+    assert set(record["inclusion_probability"]) == {"size", "colour", "weight"}
+
+
+@pytest.mark.exact
+def test_the_small_network_and_the_encoder_predict_new_rows(tmp_path: Path) -> None:
+    """What is on disk is enough to predict, and equals the posterior that was kept on disk."""
+    file = write_table(tmp_path / "things.csv")
+    out = tmp_path / "out"
+    main(["table", str(file), "--target", "y", "--out", str(out), *QUICK])
+    encoder = tables.Encoder.from_json((out / "encoder.json").read_text())
+    table = tables.read_table(file, target="y")
+    x = encoder.transform_features(table.features)
+    small = load_pruned(out / "network.safetensors")
+    record = json.loads((out / "record.json").read_text())
+    posterior = load_posterior(out / "fit.safetensors").chain(record["chain"])
+    from pyro_relevance import apply_mask, masks
+
+    masked = apply_mask(posterior.network(), posterior.edges, masks.median_probability(posterior))
+    with torch.no_grad():
+        assert torch.allclose(small(x), masked(x), atol=1e-5)
+
+
+@pytest.mark.contract
+def test_classes_are_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_table(tmp_path / "things.csv", classes=True)
+    out = tmp_path / "out"
+    assert (
+        main(["table", str(file), "--target", "y", "--out", str(out), *QUICK, "--rule", "fdr"]) == 0
+    )
+    text = capsys.readouterr().out
+    assert "classification" in text
+    assert "test error" in text
+
+
+@pytest.mark.exact
+def test_the_same_seed_gives_the_same_report(tmp_path: Path) -> None:
+    file = write_table(tmp_path / "things.csv")
+    reports = []
+    for name in ("one", "two"):
+        main(
+            [
+                "table",
+                str(file),
+                "--target",
+                "y",
+                "--out",
+                str(tmp_path / name),
+                *QUICK,
+                "--seed",
+                "3",
+            ]
+        )
+        lines = (tmp_path / name / "report.txt").read_text().splitlines()
+        # Wall times differ.
+        timed = ("ms per pass", " s in all")
+        reports.append(
+            [" ".join(ln.split()) for ln in lines if not any(part in ln for part in timed)]
+        )
+    assert reports[0] == reports[1]
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.csv", "--target", "y"], "missing.csv"),
+        (["things.csv"], "Expected --target"),
+        (["things.csv", "--target", "z"], "Expected a target among the columns"),
+        (["--target", "y"], "Expected FILE beside --target y"),
+        (["things.csv", "--target", "y", "--chains", "0"], "Expected num_chains >= 1"),
+        (["things.csv", "--target", "y", "--rate", "2"], "Expected rate in (0, 1)"),
+        (["things.csv", "--target", "y", "--folds", "1"], "Expected 2 <= num_folds"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_table(tmp_path / "things.csv")
+    monkeypatch.chdir(tmp_path)
+    assert main(["table", "--quiet", "--steps", "5", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pyro-relevance: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.contract
+def test_bad_sizes_are_refused_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["table", "--hidden", "many"])
+    assert stopped.value.code == 2
+    assert "expected positive numbers such as 50" in capsys.readouterr().err
+
+
+@pytest.mark.contract
+def test_python_m_is_the_same_command() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    shown = subprocess.run(
+        [sys.executable, "-m", "pyro_relevance", "table", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    ).stdout
+    for option in ("--target", "--out", "--rule", "--chains", "--seed", "--task", "FILE"):
+        assert option in shown
+
+
+@pytest.mark.contract
+def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--task", "boston", "--methods", "list"]) == 0
+    assert "lottery-ticket" in capsys.readouterr().out
+    command = ["compare", "--task", "boston", "--methods", "dense", "filters", "--seeds", "2"]
+    command += ["--budget-minutes", "0.01", "--out", str(tmp_path), "--quiet"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "filters" in text
+    assert (tmp_path / "table.txt").read_text() in text
+    for name in ("table.tex", "record.json", "pareto.pdf", "pareto.png", "runs/dense-1.json"):
+        assert (tmp_path / name).exists()
+    before = (tmp_path / "runs" / "dense-1.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (tmp_path / "runs" / "dense-1.json").stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert main([*command[:4], "magic", "--out", str(tmp_path)]) == 2
+    assert "Expected methods out of" in capsys.readouterr().err

@@ -1,17 +1,21 @@
-"""Writes that either happen completely or leave the previous file as it was.
-
-The standard library only, so that every layer may use it.
-"""
+"""Writes that happen completely or leave the previous file as it was; files of tensors."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["replacing", "synchronise"]
+from pyro_relevance.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["read_tensors", "replacing", "save_tensors", "synchronise", "write_tensors"]
 
 
 @contextlib.contextmanager
@@ -66,3 +70,76 @@ def synchronise(path: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write tensors and a description to one safetensors file, completely or not at all.
+
+    Args:
+        path: The file.
+        tensors: Tensors by name.
+        description: JSON-able description.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; the previous file stays as it
+            was.
+    """
+    with replacing(path) as temporary:
+        save_tensors(path, temporary, tensors, description)
+
+
+def save_tensors(
+    path: Path,
+    temporary: Path,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+) -> None:
+    """Write tensors to a temporary name inside a block of `replacing`.
+
+    Args:
+        path: The file that it will become, for the message.
+        temporary: The name to write to.
+        tensors: Tensors by name.
+        description: JSON-able description.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(own, temporary, metadata={"description": json.dumps(description)})
+    except SafetensorError as error:  # what the library makes of a full disk
+        raise OSError(
+            f"Expected to write {path}, but got: {error}. Free some space and try again."
+        ) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the description of a file of `write_tensors`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"Expected a file at {path}, but there is none. Check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get("description", ""))
+            if not isinstance(description, dict):
+                raise ValueError("its description is not a mapping")
+            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"Expected a complete file of this library at {path}, but it is damaged or of another "
+            f"kind ({error}). Use another copy, or delete it to start again."
+        ) from error

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_relevance._files import read_tensors, write_tensors
 from pyro_relevance.data.root import data_root
 from pyro_relevance.errors import CheckpointError, DataError
-from pyro_relevance.training.checkpoint import read_tensors, write_tensors
 
 __all__ = ["cifar10", "image_folder", "mnist", "some", "standardise", "train_validation"]
 

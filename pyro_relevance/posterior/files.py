@@ -12,6 +12,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_relevance._files import read_tensors, write_tensors
 from pyro_relevance._random import seeded
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import CheckpointError
@@ -22,7 +23,6 @@ from pyro_relevance.posterior.evaluation import quiet
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.surgery import description as architecture
-from pyro_relevance.training.checkpoint import read_tensors, write_tensors
 
 __all__ = ["load_posterior", "save_posterior"]
 

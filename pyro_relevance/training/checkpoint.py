@@ -14,19 +14,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from pyro_relevance._files import replacing
+from pyro_relevance._files import read_tensors, replacing, save_tensors
 from pyro_relevance.errors import CheckpointError
 
 __all__ = [
     "Checkpoint",
     "fingerprint",
     "read_checkpoint",
-    "read_tensors",
     "write_checkpoint",
-    "write_tensors",
 ]
 
 FORMAT = "pyro_relevance checkpoint 1"
@@ -71,63 +68,6 @@ def fingerprint(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> s
     return digest.hexdigest()
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
-) -> None:
-    """Write tensors and a description to one safetensors file, completely or not at all.
-
-    Args:
-        path: The file.
-        tensors: Tensors by name.
-        description: JSON-able description.
-
-    Raises:
-        OSError: If the disk is full or the folder cannot be written; the previous file stays as it
-            was.
-    """
-    with replacing(path) as temporary:
-        _save(path, temporary, tensors, description)
-
-
-def _save(
-    path: Path,
-    temporary: Path,
-    tensors: Mapping[str, Tensor],
-    description: Mapping[str, Any],
-) -> None:
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        save_file(own, temporary, metadata={"description": json.dumps(description)})
-    except SafetensorError as error:  # what the library makes of a full disk
-        raise OSError(
-            f"Expected to write {path}, but got: {error}. Free some space and try again."
-        ) from error
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the description of a file of `write_tensors`.
-
-    Args:
-        path: The file.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another kind.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"Expected a file at {path}, but there is none. Check the path.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get("description", ""))
-            if not isinstance(description, dict):
-                raise ValueError("its description is not a mapping")
-            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"Expected a complete file of this library at {path}, but it is damaged or of another "
-            f"kind ({error}). Use another copy, or delete it to start again."
-        ) from error
-
-
 def _previous(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
@@ -149,7 +89,7 @@ def write_checkpoint(
         OSError: As `write_tensors`; the last state stays in place.
     """
     with replacing(path) as temporary:
-        _save(path, temporary, tensors, {**description, "format": FORMAT})
+        save_tensors(path, temporary, tensors, {**description, "format": FORMAT})
         if _is_complete(path):
             _keep_previous(path)
 

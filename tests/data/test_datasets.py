@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyro_relevance.data.datasets import UCI_NAMES, boston, friedman_like, standard_splits, uci
 from pyro_relevance.errors import DataError
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 def test_checksum_of_boston_is_the_recorded_one() -> None:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from pyro_relevance import images
+from pyro_relevance._files import read_tensors
 from pyro_relevance.data.images import cifar10, image_folder, mnist, standardise, train_validation
 from pyro_relevance.errors import DataError
-from pyro_relevance.training.checkpoint import read_tensors
 from tests.image_files import write_mnist_part
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -14,10 +14,9 @@ from safetensors import safe_open
 from torch import nn
 
 import pyro_relevance as pr
-from pyro_relevance import likelihoods, priors, relaxations
+from pyro_relevance import _files, likelihoods, priors, relaxations
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.posterior.files import load_posterior, save_posterior
-from pyro_relevance.training import checkpoint
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
 CLASSES = (regression()[0], (regression()[1] > 0).long())
@@ -182,7 +181,7 @@ def test_a_failed_write_leaves_the_file_before_it(tmp_path, monkeypatch):
         Path(filename).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_posterior(quick_fit(num_epochs=2).posterior, path)
     _assert_equal(posterior, load_posterior(path))
@@ -311,7 +310,7 @@ def test_wrong_files_and_wrong_things(tmp_path):
     path = tmp_path / "fit.safetensors"
     with pytest.raises(CheckpointError, match="there is none. Check the path"):
         load_posterior(path)
-    checkpoint.write_tensors(path, {}, {"format": "pyro_relevance checkpoint 1"})
+    _files.write_tensors(path, {}, {"format": "pyro_relevance checkpoint 1"})
     with pytest.raises(CheckpointError, match="Expected a posterior at .* of another kind"):
         load_posterior(path)
     save_posterior(quick_fit(num_epochs=1).posterior, path)

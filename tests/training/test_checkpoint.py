@@ -19,15 +19,14 @@ from safetensors.torch import save_file
 
 import pyro_relevance as pr
 from pyro_relevance import _files
+from pyro_relevance._files import read_tensors, write_tensors
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.training import checkpoint
 from pyro_relevance.training.checkpoint import (
     Checkpoint,
     fingerprint,
     read_checkpoint,
-    read_tensors,
     write_checkpoint,
-    write_tensors,
 )
 from tests.small_fits import quick_fit, regression, same
 
@@ -153,7 +152,7 @@ def test_a_write_that_fails_leaves_both_states(tmp_path, monkeypatch, error):
     path = tmp_path / "run"
     _write(path, 1)
     _write(path, 2)
-    monkeypatch.setattr(checkpoint, "save_file", _full_disk(error))
+    monkeypatch.setattr("safetensors.torch.save_file", _full_disk(error))
     with pytest.raises(type(error)):
         _write(path, 3)
     with pytest.raises(type(error)):
@@ -166,7 +165,7 @@ def test_a_write_that_fails_leaves_both_states(tmp_path, monkeypatch, error):
 @pytest.mark.contract
 def test_a_full_disk_is_an_oserror_that_says_so(tmp_path, monkeypatch):
     full = checkpoint.SafetensorError("I/O error: No space left on device (os error 28)")
-    monkeypatch.setattr(checkpoint, "save_file", _full_disk(full))
+    monkeypatch.setattr("safetensors.torch.save_file", _full_disk(full))
     with pytest.raises(OSError, match="No space left .* Free some space and try again"):
         _write(tmp_path / "run", 1)
     assert _names(tmp_path) == []
@@ -182,7 +181,7 @@ def test_a_really_full_device(tmp_path, monkeypatch):
         with open("/dev/full", "wb") as file:
             file.write(b"x" * 100_000)
 
-    monkeypatch.setattr(checkpoint, "save_file", save)
+    monkeypatch.setattr("safetensors.torch.save_file", save)
     with pytest.raises(OSError, match="No space left on device"):
         _write(path, 2)
     assert _value(path) == 1
@@ -295,7 +294,7 @@ def uninterrupted(name):
 
 def _killed_midway(name, path):
     """Start a run in another process and kill it when it has written the state of step 30."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, name, str(path)], env=environment, stdout=subprocess.PIPE
     )
@@ -413,7 +412,7 @@ def test_a_run_survives_a_failed_write(tmp_path, monkeypatch, error):
             raise error
         save_file(tensors, filename, metadata)
 
-    monkeypatch.setattr(checkpoint, "save_file", save)
+    monkeypatch.setattr("safetensors.torch.save_file", save)
     with pytest.raises(type(error)):
         run("loop", where)
     assert _names(tmp_path) == ["run", "run.previous"]

@@ -11,10 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyro_relevance as pr
 from pyro_relevance import likelihoods, priors
+from pyro_relevance._files import read_tensors
 from pyro_relevance._random import local_pyro
 from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.errors import DivergenceError
-from pyro_relevance.training.checkpoint import Checkpoint, read_tensors
+from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.snapshots import load_optimizer, optimizer_state
 from pyro_relevance.training.svi import TrainingRun
 from tests import test_precision

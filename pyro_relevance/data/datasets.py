@@ -63,7 +63,7 @@ def boston() -> Table:
         Harrison & Rubinfeld, Hedonic prices and the demand for clean air, J. Environmental
         Economics and Management 1978.
     """
-    checkout = Path(__file__).resolve().parent.parent / "data" / "boston.csv"
+    checkout = Path(__file__).resolve().parents[2] / "data" / "boston.csv"
     try:
         installed = resources.files("pyro_relevance._data") / "boston.csv"
     except ModuleNotFoundError:

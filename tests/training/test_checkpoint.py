@@ -255,7 +255,7 @@ import sys, time
 import torch
 import pyro_relevance as pr
 from tests.small_fits import make_model, make_network, quick_fit, regression
-from tests.test_checkpoint import PROGRAMS, run
+from tests.training.test_checkpoint import PROGRAMS, run
 
 torch.set_num_threads(1)
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import pyro_relevance as pr
 from pyro_relevance.edges.size import masked_cost
 from tests.small_fits import make_model, quick_fit, regression
-from tests.test_coupling import (
+from tests.edges.coupling.test_coupling import (
     Depthwise,
     Grouped,
     Residual,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.test_structure_search import make_table, search_cells
+from tests.search.test_structure import make_table, search_cells
 from torch import nn
 
 import pyro_relevance as pr

@@ -12,7 +12,7 @@ import torch
 from pyro_relevance import find_edges, likelihoods, load_posterior, load_pruned
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.commands.main import main
-from pyro_relevance.commands.search import SearchData, default_settings, make_space
+from pyro_relevance.search.tasks import SearchData, default_settings, make_space
 from pyro_relevance.errors import CollapseWarning
 from pyro_relevance.graphs import Graph, canonical, is_connected, mode, spaces
 from pyro_relevance.model.priors import CategoricalPrior

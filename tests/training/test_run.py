@@ -18,7 +18,7 @@ from pyro_relevance.errors import DivergenceError
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.snapshots import load_optimizer, optimizer_state
 from pyro_relevance.training.svi import TrainingRun
-from tests import test_precision
+from tests.model import test_precision
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import pyro_relevance as pr
-from pyro_relevance.edges.coupling import elementwise, layers, moves
+from pyro_relevance.edges.coupling import pointwise, layers, moves
 from pyro_relevance.edges.coupling.disjoint_sets import DisjointSets
 from pyro_relevance.edges.size import count_cost, masked_cost
 from pyro_relevance.errors import EdgeError, SurgeryError
@@ -783,8 +783,8 @@ def test_transformers_of_torchvision(make_network, size):
 @pytest.mark.contract
 def test_whatever_is_followed_can_be_written_down():
     followed = {
-        *moves.MOVES, *elementwise.SPATIAL, *elementwise.AS_THEY_ARE, *layers.CONVOLUTIONS,
-        *elementwise.ALONG, *elementwise.REDUCTIONS, *elementwise.POINTWISE, *elementwise.CREATED,
+        *moves.MOVES, *pointwise.SPATIAL, *pointwise.AS_THEY_ARE, *layers.CONVOLUTIONS,
+        *pointwise.ALONG, *pointwise.REDUCTIONS, *pointwise.POINTWISE, *pointwise.CREATED,
     }  # fmt: skip
     for name in followed:
         packet = getattr(torch.ops.aten, name, None)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy import optimize
 
 from pyro_relevance import likelihoods
 from pyro_relevance.model.noise import fit_noise, predictive_log_likelihood
@@ -21,6 +22,21 @@ def test_gaussian_noise_is_the_root_mean_square_of_the_residuals() -> None:
     assert float(start.log_scale.detach()) == 0.0
     assert not fitted.log_scale.requires_grad
     assert fitted.log_scale.dtype == torch.float32
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("residual", [1e-3, 0.3, 40.0])
+def test_few_residuals_leave_the_noise_near_its_start(residual: float) -> None:
+    """One residual r: the mode of log s solves 1 - (r / s)^2 + (log s - start) / 2^2 = 0."""
+    start = 0.5
+    mode = optimize.brentq(
+        lambda log_scale: 1 - (residual / math.exp(log_scale)) ** 2 + (log_scale - start) / 4,
+        -10.0,
+        10.0,
+    )
+    likelihood = likelihoods.Gaussian(math.exp(start))
+    fitted = fit_noise(likelihood, torch.zeros(1, 1, 1), torch.tensor([residual]))
+    assert float(fitted.log_scale.detach()) == pytest.approx(mode, abs=1e-4)
 
 
 @pytest.mark.statistical

@@ -6,6 +6,7 @@ import json
 import warnings
 from dataclasses import replace
 
+import pyro
 import pytest
 import torch
 
@@ -15,9 +16,10 @@ from pyro_relevance.commands.main import main
 from pyro_relevance.search.tasks import SearchData, default_settings, make_space
 from pyro_relevance.errors import CollapseWarning
 from pyro_relevance.graphs import Graph, canonical, is_connected, mode, spaces
-from pyro_relevance.model.priors import CategoricalPrior
+from pyro_relevance.model.priors import CategoricalPrior, PointWeights
 from pyro_relevance.posterior.architectures import chain_probability, draw_architectures
 from pyro_relevance.posterior.arviz import convert as report
+from pyro_relevance.search import structure
 from pyro_relevance.search.collapse import structure_report, warn_of_collapse
 from pyro_relevance.search.structure import SearchSettings, search_structure
 
@@ -135,6 +137,32 @@ def test_bad_end_points_are_told_with_numbers():
     with pytest.warns(CollapseWarning, match="100% of the entropy of the uniform distribution"):
         warn_of_collapse(structure_report(network, edges, undecided))
     warn_of_collapse(sound)
+
+
+@pytest.mark.exact
+@pytest.mark.filterwarnings("ignore::pyro_relevance.errors.CollapseWarning")
+@pytest.mark.parametrize("num_effective", [10, 10_000])
+def test_tempering_the_evidence_leaves_the_prior_of_the_weights_alone(num_effective, monkeypatch):
+    """Divided by the examples, KL weight times log prior is what it is without tempering."""
+    seen = {}
+
+    def stopped(model, data, *, schedules, **settings):
+        seen["model"], seen["kl_weight"] = model, schedules.kl_weight(0.5)
+        raise InterruptedError
+
+    monkeypatch.setattr(structure, "fit", stopped)
+    settings = replace(SHARED, num_effective=num_effective, weight_scale=0.3)
+    with pytest.raises(InterruptedError):
+        search_cells(settings)
+    num_train = 140  # 30 % of 200 are held out
+    assert seen["kl_weight"] == max(1.0, num_train / num_effective)
+    values = {"w": torch.tensor([0.2, -1.5])}
+    slope = []
+    for prior in (seen["model"].weight_prior, PointWeights(0.3)):
+        w = {"w": values["w"].clone().requires_grad_()}
+        trace = pyro.poutine.trace(prior.sample).get_trace(w)
+        slope.append(torch.autograd.grad(trace.log_prob_sum(), w["w"])[0])
+    torch.testing.assert_close(seen["kl_weight"] * slope[0], slope[1])
 
 
 @pytest.mark.contract

@@ -416,6 +416,19 @@ def test_the_receipt_is_a_readable_table():
     assert lines[-1] == "hidden1.units: 1 of 4 left."
 
 
+@pytest.mark.exact
+def test_compression_does_not_count_zeros():
+    network = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 2, bias=False))
+    edges = find_edges(network, granularity="weight")
+    mask = {group.name: torch.zeros(group.shape, dtype=torch.bool) for group in edges}
+    mask["0.weight"][0, 0] = mask["0.weight"][1, 1] = True
+    mask["2.weight"][0, 0] = mask["2.weight"][1, 1] = True
+    receipt = prune(network, edges, mask, example_input=torch.randn(5, 3)).receipt
+    # Four weights remain: two 2 x 2 matrices, each with two zeros.
+    assert receipt.after.num_parameters > receipt.after.num_nonzero == 4
+    assert receipt.compression_ratio == (3 * 4 + 4 * 2) / 4
+
+
 # Files
 
 

@@ -129,6 +129,26 @@ def test_early_stopping_keeps_the_best_state_of_each_chain(num_chains):
 
 
 @pytest.mark.exact
+@pytest.mark.parametrize(
+    ("start", "looked"),
+    [(0.0, [2, 4, 6, 8, 10, 12, 14, 16, 18]), (0.5, [10, 12, 14, 16, 18]), (0.9, [18])],
+)
+def test_early_stopping_looks_at_nothing_before_its_start(start, looked, monkeypatch):
+    steps, evaluated = [], []
+    elbo = pr.Posterior.elbo
+
+    def counted(self, *arguments, **settings):
+        evaluated.append(steps[-1])
+        return elbo(self, *arguments, **settings)
+
+    monkeypatch.setattr(pr.Posterior, "elbo", counted)
+    stop = EarlyStopping(regression(20, seed=1), interval=2, start=start, num_samples=2)
+    fit = quick_fit(callbacks=[lambda state: steps.append(state.step), stop])
+    assert fit.num_steps == 18
+    assert evaluated == looked
+
+
+@pytest.mark.exact
 def test_early_stopping_stops_when_patience_is_at_its_end():
     # Nothing improves: the first evaluation is that of the weights that made the data.
     stop = EarlyStopping(regression(40), interval=2, start=0.0, patience=3, num_samples=2)

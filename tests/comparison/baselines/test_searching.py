@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 
 import pytest
@@ -22,7 +23,7 @@ from pyro_relevance.comparison.baselines import (
     strongest_operations,
     train_random_architecture,
 )
-from pyro_relevance.comparison.baselines.darts import search_gradient
+from pyro_relevance.comparison.baselines.darts import search_gradient, search_operations
 from pyro_relevance.comparison.baselines.reinforcement import Controller
 from pyro_relevance.comparison.baselines.searching import DEAD, split
 from pyro_relevance.comparison.baselines.single_path import train_shared
@@ -76,24 +77,71 @@ def test_the_gradient_of_darts_is_that_of_the_unrolled_loss(unrolled):
         assert float(gradient["a"][place]) == pytest.approx(slope, rel=1e-6, abs=1e-9)
 
 
+def make_choice(full):
+    return Graph(
+        {"x": 2, "a": 8, "h": 8, "y": 1},
+        [
+            GraphEdge("x", "a", "linear"),
+            GraphEdge("a", "h", ("none", "identity", "sine")),
+            GraphEdge("h", "y", "linear"),
+        ],
+        output="y",
+    )
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_the_steps_of_darts_are_those_of_the_paper(order):
+    """Three steps on whole halves of the data, written anew: logits first, then weights."""
+    settings = DartsSettings(order, learning_rate=0.2, operation_learning_rate=3e-2)
+    x = torch.randn(60, 2, dtype=torch.float64)
+    data = x, torch.sin(3 * x[:, 0] + x[:, 1])
+    network = make_choice(False).double()
+    recipe = Recipe(pr.likelihoods.Gaussian(0.3, learn_noise=False).double(), batch_size=60)
+    w = [p.detach().clone().requires_grad_() for p in network.parameters()]
+    shapes = [tuple(p.shape) for p in w]
+    assert shapes == [(8, 2), (8,), (1, 8), (1,)]
+    edges = pr.find_edges(network, granularity="operation")
+    torch.manual_seed(5)
+    found, last = search_operations(network, edges, data, recipe, 3, settings)
+
+    torch.manual_seed(5)
+    train, held = split(data, 0.5)
+    a = torch.zeros(3).normal_(std=1e-3).requires_grad_()
+
+    def loss(w, a, x, y):
+        before = x @ w[0].T + w[1]
+        gates = a.softmax(-1)
+        after = gates[1] * before + gates[2] * torch.sin(before)
+        outputs = (after @ w[2].T + w[3])[:, 0].float().double()
+        return -torch.distributions.Normal(outputs, 0.3).log_prob(y).mean()
+
+    adam = torch.optim.Adam([a], lr=3e-2, betas=(0.5, 0.999), weight_decay=1e-3)
+    momentum = [torch.zeros_like(p) for p in w]
+    for step in range(3):
+        rate = 0.2 * (0.04 + 0.48 * (1 + math.cos(math.pi * step / 3)))
+        inner = torch.autograd.grad(loss(w, a, *train), w, create_graph=True)
+        unrolled = [p - rate * g for p, g in zip(w, inner, strict=True)] if order == "second" else w
+        value = loss(unrolled, a, *held)
+        (a.grad,) = torch.autograd.grad(value, [a])
+        adam.step()
+        gradient = torch.autograd.grad(loss(w, a.detach(), *train), w)
+        norm = torch.stack([g.norm() for g in gradient]).norm()
+        for p, g, m in zip(w, gradient, momentum, strict=True):
+            m.mul_(0.9).add_(g * min(1.0, 5.0 / (float(norm) + 1e-6)) + 3e-4 * p.detach())
+            p.data.sub_(rate * m)
+    assert last == pytest.approx(float(value.detach()), rel=1e-5)
+    torch.testing.assert_close(found["graph.a.h"], a.detach(), rtol=1e-4, atol=1e-7)
+    for got, expected in zip(network.parameters(), w, strict=True):
+        torch.testing.assert_close(got.detach(), expected.detach(), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.contract
 @pytest.mark.parametrize("order", ["first", "second"])
 def test_darts_finds_what_made_the_data(order):
     torch.manual_seed(0)
     x = torch.randn(400, 2)
     y = torch.sin(3 * x[:, 0] + x[:, 1])
-
-    def make_choice(full):
-        return Graph(
-            {"x": 2, "a": 8, "h": 8, "y": 1},
-            [
-                GraphEdge("x", "a", "linear"),
-                GraphEdge("a", "h", ("none", "identity", "sine")),
-                GraphEdge("h", "y", "linear"),
-            ],
-            output="y",
-        )
-
     result = darts(
         make_choice,
         (x, y),

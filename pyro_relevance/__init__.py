@@ -51,7 +51,17 @@ if TYPE_CHECKING:
         load_pruned,
         prune,
     )
-    from pyro_relevance.training import Checkpoint, Fit, callbacks, fine_tune, fit, schedules
+    from pyro_relevance.training import (
+        Checkpoint,
+        Estimation,
+        Execution,
+        Fit,
+        Optimisation,
+        callbacks,
+        fine_tune,
+        fit,
+        schedules,
+    )
 
 __version__ = "0.1.0"
 
@@ -66,6 +76,9 @@ _HOMES = {
     "ScoreFunctionELBO": "model",
     "fit": "training",
     "Fit": "training",
+    "Optimisation": "training",
+    "Estimation": "training",
+    "Execution": "training",
     "Checkpoint": "training",
     "fine_tune": "training",
     "Posterior": "posterior",
@@ -118,11 +131,14 @@ _MODULES = {
 __all__ = [
     "Checkpoint",
     "Edges",
+    "Estimation",
+    "Execution",
     "ExportReceipt",
     "Fit",
     "LeanELBO",
     "LocalExpectationELBO",
     "Mask",
+    "Optimisation",
     "Posterior",
     "Precision",
     "PrunedNetwork",

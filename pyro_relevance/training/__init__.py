@@ -2,8 +2,9 @@
 
 `fit` prepares chains and programs (``preparation``, ``programs``), runs the loop (``run``) with
 schedules, callbacks and checkpoints, and returns a `Fit` with the posterior. A program computes one
-step of all chains; it may be vectorised, recorded and replayed. `fine_tune` trains what a cut left;
-``plain`` trains networks without gates, with the same loop.
+step of all chains; it may be vectorised, recorded and replayed. Settings that belong together are
+the frozen values `Optimisation`, `Estimation` and `Execution` (``settings``). `fine_tune` trains a
+pruned network further; ``plain`` trains networks without gates, with the same loop.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from pyro_relevance.training.callbacks import (
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.fine_tuning import FineTuned, fine_tune
 from pyro_relevance.training.schedules import Schedules
+from pyro_relevance.training.settings import Estimation, Execution, Optimisation
 from pyro_relevance.training.svi import Fit, fit
 
 __all__ = [
     "Fit",
     "fit",
+    "Optimisation",
+    "Estimation",
+    "Execution",
     "Schedules",
     "Checkpoint",
     "Callback",

@@ -80,6 +80,24 @@ def whole_passes(
     return (x[rows], y[rows]), 1
 
 
+def check_batch_size(batch_size: int | None) -> None:
+    """Check the number of examples in a step.
+
+    Args:
+        batch_size: The number, or ``None`` for all examples.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if batch_size is not None and (
+        isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
+    ):
+        raise ValueError(
+            "Expected batch_size to be a positive integer, or None for all examples, but got "
+            f"{batch_size!r}."
+        )
+
+
 def _stacked(data: Any) -> tuple[Tensor, Tensor]:
     if not hasattr(data, "__len__"):
         raise TypeError(
@@ -136,13 +154,7 @@ class Batches:
         device: torch.device,
         augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        if batch_size is not None and (
-            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
-        ):
-            raise ValueError(
-                "Expected batch_size to be a positive integer, or None for all examples, but got "
-                f"{batch_size!r}."
-            )
+        check_batch_size(batch_size)
         self.per_chain = (
             isinstance(data, list) and bool(data) and isinstance(data[0], tuple | list | Dataset)
         )

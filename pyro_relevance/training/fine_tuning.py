@@ -1,19 +1,18 @@
-"""Training what a cut left, if wanted: optional, after the method, and reported apart from it.
+"""Training a pruned network further: optional, after the method, and reported apart from it.
 
-The cut network computes what the posterior promised. Further training can make it better, but then
-it is another network: its result belongs beside that of the cut, not in its place.
+The pruned network computes what the posterior promised. Further training can make it better, but
+then it is another network: its result belongs beside that of pruning, not in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from pyro_relevance.model.likelihoods import Likelihood
-from pyro_relevance.model.precision import Precision
 from pyro_relevance.model.priors import PointWeights
 from pyro_relevance.posterior.history import History
 from pyro_relevance.surgery.pruned_network import PrunedNetwork
@@ -21,17 +20,24 @@ from pyro_relevance.training.batches import Data
 from pyro_relevance.training.callbacks import Callback
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.plain import FALLING, train_plain, zero_entries
-from pyro_relevance.training.schedules import Schedules
+from pyro_relevance.training.settings import (
+    Execution,
+    FitSettings,
+    Optimisation,
+    PlainKeywords,
+    check_keywords,
+)
+from pyro_relevance.training.svi import Fit
 
 __all__ = ["FineTuned", "fine_tune"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTuned:
-    """A cut network that was trained further.
+    """A pruned network that was trained further.
 
     Args:
-        network: The network, with the receipt of the cut and a note that it was trained since.
+        network: The network, with the receipt of pruning and a note that it was trained since.
         history: Losses on the way: the negative log posterior in nats.
         seconds: Wall time of the training alone.
     """
@@ -41,54 +47,71 @@ class FineTuned:
     seconds: float
 
 
+GENTLE = Optimisation(num_epochs=10, learning_rate=1e-4, schedules=FALLING)
+"""How a pruned network is trained further by default: briefly, by small steps."""
+
+
 def fine_tune(
     pruned: PrunedNetwork,
     data: Data,
     *,
     likelihood: Likelihood,
     num_data: int,
-    num_epochs: int = 10,
-    batch_size: int | None = 128,
-    learning_rate: float = 1e-4,
     weight_prior: PointWeights = PointWeights(),  # noqa: B008 (a frozen value)
-    schedules: Schedules = FALLING,
+    optimisation: Optimisation = GENTLE,
+    execution: Execution = Execution(),  # noqa: B008 (a frozen value)
     augment: Callable[[Tensor], Tensor] | None = None,
-    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
     seed: int = 0,
-    device: torch.device | str | None = None,
+    **keywords: Unpack[PlainKeywords],
 ) -> FineTuned:
-    """Train a cut network further, with the settings of ``fit`` and without gates.
+    """Train a pruned network further, with the settings of ``fit`` and without gates.
 
-    Weights that the cut left at zero stay zero, and normalisation statistics move as in any
+    Weights that pruning set to zero stay zero, and normalisation statistics move as in any
     training. A network that ``prune`` had to write down as operations keeps its dropout layers, but
     no dropout inside of attention and no stochastic depth.
 
     Args:
         pruned: What ``prune`` returned; it is not changed.
         data: ``(x, y)`` tensors or a map-style data set.
-        likelihood: As of the model that was cut.
+        likelihood: As of the model that was pruned.
         num_data: Number of training examples.
-        num_epochs: Passes over the data.
-        batch_size: Examples in a step; ``None`` for all.
-        learning_rate: Step size of Adam at the start.
         weight_prior: Gaussian prior of the weights.
-        schedules: Learning-rate factor by progress; by default a cosine to 1 %.
+        optimisation: Epochs, batch size, learning rate, optimiser and schedules.
+        execution: Device, precision, and whether steps are recorded and replayed.
         augment: Changes the inputs of each minibatch at random, as in ``fit``.
-        precision: How the network is computed while it is trained.
         callbacks: Called after each step.
         checkpoint: Where to write the state and to resume from.
         seed: Seed of minibatches and augmentation.
-        device: Where to train; by default where the network is.
-
-    Returns:
-        The network that was trained further.
+        keywords: Fields of the two settings, see `PlainKeywords`; each overrides the field of its
+            name.
 
     Raises:
-        TypeError: If ``pruned`` is no pruned network.
+        TypeError: If ``pruned`` is no pruned network, or as in ``fit``.
         ValueError: If it has nothing to train, or as in ``fit``.
     """
+    check_keywords("fine_tune", keywords, PlainKeywords)
+    _check_trainable(pruned)
+    settings = FitSettings(optimisation, execution=execution).updated(keywords)
+    fitted = train_plain(
+        pruned.network,
+        data,
+        likelihood=likelihood,
+        num_data=num_data,
+        zeros=zero_entries(pruned.network),
+        weight_prior=weight_prior,
+        optimisation=settings.optimisation,
+        execution=settings.execution,
+        augment=augment,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        seed=seed,
+    )
+    return _with_note(pruned, fitted, settings.optimisation.num_epochs)
+
+
+def _check_trainable(pruned: PrunedNetwork) -> None:
     if not isinstance(pruned, PrunedNetwork):
         raise TypeError(
             f"Expected what prune() or load_pruned() returned, but got {type(pruned).__name__}. "
@@ -96,24 +119,9 @@ def fine_tune(
         )
     if not any(True for _ in pruned.network.parameters()):
         raise ValueError("Expected a network with parameters, but nothing was left by the cut.")
-    fitted = train_plain(
-        pruned.network,
-        data,
-        likelihood=likelihood,
-        num_data=num_data,
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        zeros=zero_entries(pruned.network),
-        weight_prior=weight_prior,
-        schedules=schedules,
-        augment=augment,
-        precision=precision,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        seed=seed,
-        device=device,
-    )
+
+
+def _with_note(pruned: PrunedNetwork, fitted: Fit, num_epochs: int) -> FineTuned:
     network = fitted.posterior.network()
     network.train(pruned.network.training)
     note = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +12,27 @@ from torch import Tensor, nn
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
-from pyro_relevance.model.precision import Precision
 from pyro_relevance.model.priors import PointWeights
 from pyro_relevance.training.batches import Data
 from pyro_relevance.training.callbacks import Callback, TrainingState
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.schedules import Schedules, cosine
+from pyro_relevance.training.settings import (
+    Execution,
+    Optimisation,
+    PlainKeywords,
+    check_keywords,
+)
 from pyro_relevance.training.svi import Fit, fit
 
-__all__ = ["FALLING", "train_plain", "with_zeros", "zero_entries"]
+__all__ = ["FALLING", "PLAIN", "train_plain", "with_zeros", "zero_entries"]
 
 FALLING = Schedules(learning_rate=cosine(1.0, 0.01))
 """A learning rate that falls along a cosine to 1 %."""
+
+
+PLAIN = Optimisation(schedules=FALLING)
+"""How plain networks are trained by default."""
 
 
 def train_plain(
@@ -31,18 +41,15 @@ def train_plain(
     *,
     likelihood: Likelihood,
     num_data: int,
-    num_epochs: int,
-    batch_size: int | None = 128,
-    learning_rate: float = 1e-3,
     zeros: Mapping[str, Tensor] | None = None,
     weight_prior: PointWeights = PointWeights(),  # noqa: B008 (a frozen value)
-    schedules: Schedules = FALLING,
+    optimisation: Optimisation = PLAIN,
+    execution: Execution = Execution(),  # noqa: B008 (a frozen value)
     augment: Callable[[Tensor], Tensor] | None = None,
-    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
     seed: int = 0,
-    device: torch.device | str | None = None,
+    **keywords: Unpack[PlainKeywords],
 ) -> Fit:
     """Train a network to the maximum of its posterior, with the settings of ``fit``.
 
@@ -51,23 +58,22 @@ def train_plain(
         data: ``(x, y)`` tensors or a map-style data set.
         likelihood: Distribution of the target given the network's outputs.
         num_data: Number of training examples.
-        num_epochs: Passes over the data.
-        batch_size: Examples in a step; ``None`` for all.
-        learning_rate: Step size of Adam at the start.
         zeros: For each parameter of which entries must stay zero, booleans of its shape, True at
             these, see `zero_entries`; ``None`` for none.
         weight_prior: Gaussian prior of the weights.
-        schedules: Learning-rate factor by progress.
+        optimisation: Epochs, batch size, learning rate, optimiser and schedules.
+        execution: Device, precision, and whether steps are recorded and replayed.
         augment: Changes the inputs of each minibatch at random, as in ``fit``.
-        precision: How the network is computed while it is trained.
         callbacks: Called after each step.
         checkpoint: Where to write the state and to resume from.
         seed: Seed of minibatches and augmentation.
-        device: Where to train; by default where the network is.
+        keywords: Fields of the two settings, see `PlainKeywords`; each overrides the field of its
+            name.
 
     Raises:
-        ValueError: As in ``fit``.
+        TypeError, ValueError: As in ``fit``.
     """
+    check_keywords("train_plain", keywords, PlainKeywords)
     model = RelevanceModel(
         network,
         _no_edges(network),
@@ -79,16 +85,13 @@ def train_plain(
     return fit(
         model,
         data,
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        schedules=schedules,
+        optimisation=optimisation,
+        execution=execution,
         augment=augment,
-        precision=precision,
         callbacks=[*([_KeepZeros(zeros)] if zeros else []), *callbacks],
         checkpoint=checkpoint,
         seed=seed,
-        device=device,
+        **keywords,
     )
 
 
@@ -96,7 +99,7 @@ def zero_entries(network: nn.Module) -> dict[str, Tensor]:
     """Return where matrices and kernels of a network are zero, for those that have zeros.
 
     Args:
-        network: The network, cut before.
+        network: The network, pruned before.
     """
     return {
         name: parameter.detach() == 0

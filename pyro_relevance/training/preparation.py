@@ -6,7 +6,7 @@ import copy
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.model import Noise, RelevanceModel
 from pyro_relevance.model.precision import Precision
-from pyro_relevance.training.batches import Batches
+from pyro_relevance.training.batches import Batches, Data
 from pyro_relevance.training.checkpoint import fingerprint
 from pyro_relevance.training.data_checks import check_data, check_types
 from pyro_relevance.training.programs.chains import (
@@ -30,20 +30,31 @@ from pyro_relevance.training.programs.chains import (
 from pyro_relevance.training.programs.replay import ReplayedProgram
 from pyro_relevance.training.programs.two_levels import TwoLevelProgram
 from pyro_relevance.training.schedules import Schedules
+from pyro_relevance.training.settings import FitSettings, check_counts
 
 __all__ = [
     "Guide",
+    "InitialWeights",
     "describe_run",
     "make_chains",
     "make_program",
     "models_of_chains",
     "parameter_groups",
+    "place_examples",
     "stable_text",
+    "start_chains",
     "try_first_batch",
 ]
 
 Guide = nn.Module | Callable[[RelevanceModel], nn.Module]
-"""A guide, or what makes one from a model."""
+"""A guide, or what makes one from a model: ``MeanFieldGuide``, ``LowRankGuide``, an AutoGuide."""
+
+InitialWeights = Literal["reset", "network"]
+"""Where further chains start; the first one starts from the model's network.
+
+``"reset"``: each layer is re-initialised by its ``reset_parameters``. ``"network"``: from the same
+network too, for pretrained weights.
+"""
 
 
 def models_of_chains(
@@ -56,9 +67,12 @@ def models_of_chains(
         num_chains: Number of chains; ``None`` for as many as there are models.
 
     Raises:
-        ValueError: If the number of models is another one, or they differ in more than values.
+        ValueError: If the number is no positive integer or not that of the models, or these differ
+            in more than values.
         TypeError: If they are not models.
     """
+    if num_chains is not None:
+        check_counts(num_chains=num_chains)
     if isinstance(model, RelevanceModel):
         return [model] * (num_chains or 1)
     models = list(model)
@@ -101,6 +115,76 @@ def _difference(one: RelevanceModel, other: RelevanceModel) -> str:
     fixed = one.gate_prior is not None and not one.gate_prior.latents(one.edges)
     same_kind = type(one.gate_prior) is type(other.gate_prior)
     return "" if same_kind and (fixed or one.gate_prior == other.gate_prior) else "gate_prior"
+
+
+def place_examples(
+    models: Sequence[RelevanceModel],
+    data: Data,
+    held_out: Data | None,
+    settings: FitSettings,
+    augment: Callable[[Tensor], Tensor] | None,
+) -> tuple[Batches, Batches | None]:
+    """Return the streams of minibatches of weights and, where there are such, of held-out examples.
+
+    Args:
+        models: The model of each chain.
+        data: The training examples.
+        held_out: Examples from which the gates learn, or ``None`` for the same ones.
+        settings: Of the run; they know batch size and device.
+        augment: Changes the inputs of each minibatch, or ``None``.
+
+    Raises:
+        TypeError: If the data are of an unknown kind.
+        ValueError: If sizes do not fit each other, or the model.
+    """
+    device = settings.execution.device
+    place = torch.device(device or next(models[0].network.parameters()).device)
+
+    def streams(examples: Data) -> Batches:
+        return Batches(
+            examples,
+            num_chains=len(models),
+            batch_size=settings.optimisation.batch_size,
+            device=place,
+            augment=augment,
+        )
+
+    batches = streams(data)
+    if batches.num_data != models[0].num_data:
+        raise ValueError(
+            f"Expected num_data={models[0].num_data} examples, as the model was given, but the "
+            f"data have {batches.num_data}. Make the model with num_data=len(x) of its training "
+            "set."
+        )
+    return batches, None if held_out is None else streams(held_out)
+
+
+def start_chains(
+    models: Sequence[RelevanceModel],
+    guide: Guide,
+    initial_weights: InitialWeights,
+    batches: Batches,
+    settings: FitSettings,
+) -> list[Any]:
+    """Return one ELBO module per chain, each of which has computed its first batch once.
+
+    Args:
+        models: The user's model of each chain; they are copied.
+        guide: The user's guide, see `make_chains`.
+        initial_weights: Where further chains start.
+        batches: The data; their position does not move.
+        settings: Of the run.
+    """
+    modules = make_chains(
+        models,
+        guide,
+        settings.estimation.elbo or LeanELBO(),
+        initial_weights,
+        batches.x.device,
+        settings.execution.precision,
+    )
+    try_first_batch(modules, batches, settings.estimation.noise)
+    return modules
 
 
 def make_chains(

@@ -13,18 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import torch
-from pyro.infer.elbo import ELBO
 from torch import Tensor
-from torch.optim import Optimizer
 
 from pyro_relevance._random import local_pyro, seeded, substream
 from pyro_relevance.errors import DivergenceError
-from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.guides import MeanFieldGuide
-from pyro_relevance.model.model import Noise, RelevanceModel
+from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.precision import Precision
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
@@ -33,16 +30,24 @@ from pyro_relevance.training.callbacks import Callback, EarlyStopping, innermost
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.preparation import (
     Guide,
+    InitialWeights,
     describe_run,
-    make_chains,
     make_program,
     models_of_chains,
     parameter_groups,
+    place_examples,
     stable_text,
-    try_first_batch,
+    start_chains,
 )
 from pyro_relevance.training.run import TrainingRun
-from pyro_relevance.training.schedules import Schedules
+from pyro_relevance.training.settings import (
+    Estimation,
+    Execution,
+    FitKeywords,
+    FitSettings,
+    Optimisation,
+    check_keywords,
+)
 
 __all__ = ["Checkpoint", "Fit", "fit"]
 
@@ -79,151 +84,110 @@ def fit(
     data: Data,
     *,
     guide: Guide = MeanFieldGuide,
-    num_epochs: int = 100,
-    batch_size: int | None = 128,
-    learning_rate: float = 1e-3,
-    gate_learning_rate: float = 3e-2,
-    schedules: Schedules = Schedules(),  # noqa: B008 (a frozen value)
-    noise: Noise = "shared",
-    num_particles: int = 1,
+    optimisation: Optimisation = Optimisation(),  # noqa: B008 (a frozen value)
+    estimation: Estimation = Estimation(),  # noqa: B008 (a frozen value)
+    execution: Execution = Execution(),  # noqa: B008 (a frozen value)
     num_chains: int | None = None,
     held_out: Data | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
-    initial_weights: Literal["reset", "network"] = "reset",
-    elbo: ELBO | None = None,
-    optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
+    initial_weights: InitialWeights = "reset",
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
-    replay: bool | None = None,
-    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
     seed: int = 0,
-    device: torch.device | str | None = None,
+    **keywords: Unpack[FitKeywords],
 ) -> Fit:
-    """Train weights and posterior together.
+    """Train weights and posterior together; the model given is not changed.
 
-    The model given is not changed. Several chains are independent fits; with the library's guides
-    they run in one vectorised program. With the same seed, settings and number of chains a run
-    gives the same numbers, whether it was interrupted and resumed or not.
+    With the same seed, settings and number of chains a run gives the same numbers, whether it was
+    interrupted and resumed or not.
 
     Args:
-        model: The model, or one for each chain; these may differ in their numbers (initial
-            weights, prior odds, noise scale), so that candidate settings are trained together.
-        data: ``(x, y)`` tensors or a map-style data set; a list of pairs gives each chain its own
-            data (splits).
-        guide: A guide, or what makes one from a model: ``MeanFieldGuide``, ``LowRankGuide``, an
-            AutoGuide of Pyro. Every chain starts from a copy of a guide that is given as such.
-        num_epochs: Passes over the data.
-        batch_size: Examples in a step; ``None`` for all.
-        learning_rate: Step size of Adam for weights and for their posterior.
-        gate_learning_rate: Step size of Adam for the gates' log-odds.
-        schedules: Temperature, KL weight and learning-rate factor by progress.
-        noise: One draw of the gates for a minibatch (``"shared"``) or for each example
-            (``"per_example"``).
-        num_particles: Draws of the guide in each step.
+        model: The model, or one for each chain; these may differ in their numbers.
+        data: ``(x, y)`` or a map-style data set; a list of pairs gives each chain its own.
+        guide: A guide, or what makes one from a model. Each chain starts from a copy of it.
+        optimisation: Epochs, batch size, learning rates, optimiser and schedules.
+        estimation: The ELBO, and how often gates are drawn for a step.
+        execution: Device, precision, and whether steps are recorded and replayed.
         num_chains: Independent fits; by default one, or one for each model.
-        held_out: Examples from which the gates' posterior learns, while the weights learn from
-            ``data`` (two levels, as in DARTS); by default both learn from ``data``.
-        augment: Changes the inputs of each minibatch at random, see ``augmentation``; it gets
-            ``(num_examples, ...)``, the examples of all chains together, and keeps the shape. Its
-            draws must come from torch's global generator, so that the run stays repeatable.
-        initial_weights: The first chain starts from the model's network. Further chains are
-            initialised anew by each layer's ``reset_parameters`` (``"reset"``), or start from it
-            too (``"network"``, for pretrained weights).
-        elbo: Another ELBO of ``pyro.infer`` than the lean one.
-        optimizer: Makes an optimiser from parameter groups with ``lr`` set; by default fused Adam.
+        held_out: Examples from which the gates learn instead (two levels, as in DARTS).
+        augment: Changes the inputs of each minibatch by draws from torch's global generator.
+        initial_weights: Where further chains start, see `InitialWeights`.
         callbacks: Called after each step; see ``callbacks``.
         checkpoint: Where to write the state and to resume from.
-        replay: Whether the tensor operators of a step may be recorded and replayed, which spares
-            the Python of a step and changes no number; only with the lean ELBO and the library's
-            guides. Recording takes as long as some hundred steps: by default only kinds of step are
-            recorded of which there are a thousand or more. Pass False where a callback changes how
-            the model computes (other than the values of its tensors), or to step through the model
-            in a debugger.
-        precision: Data type and memory format in which the network is computed while training:
-            ``Precision(autocast=torch.bfloat16, channels_last=True)`` for convolutional networks.
         seed: Seed of initial weights, minibatches and noise.
-        device: Where to train; by default where the model is.
+        keywords: Fields of the three settings: num_epochs, batch_size, learning_rate,
+            gate_learning_rate, optimizer, schedules; elbo, noise, num_particles; replay,
+            precision, device. Each overrides the field of its name.
 
     Raises:
+        TypeError: If an argument is of another kind, or a keyword is unknown.
         ValueError: If sizes, values or settings do not fit each other.
-        TypeError: If the data are of an unknown kind, or the guide is not a module.
-        DivergenceError: If the loss is not finite or explodes; ``error.fit`` holds the last good
-            state.
+        DivergenceError: If the loss fails or explodes; ``error.fit`` holds the last good state.
         CheckpointError: If the checkpoint is damaged or belongs to another run.
         OSError: If the checkpoint cannot be written.
     """
-    _check_counts(num_epochs=num_epochs, num_particles=num_particles)
-    if num_chains is not None:
-        _check_counts(num_chains=num_chains)
+    check_keywords("fit", keywords, FitKeywords)
+    settings = FitSettings(optimisation, estimation, execution).updated(keywords)
     models = models_of_chains(model, num_chains)
-    _check_rates(learning_rate=learning_rate, gate_learning_rate=gate_learning_rate)
-    _check_elbo(elbo)
-    place = torch.device(device or next(models[0].network.parameters()).device)
-    batches = Batches(
-        data, num_chains=len(models), batch_size=batch_size, device=place, augment=augment
-    )
-    if batches.num_data != models[0].num_data:
-        raise ValueError(
-            f"Expected num_data={models[0].num_data} examples, as the model was told, but the data "
-            f"have {batches.num_data}. Make the model with num_data=len(x) of its training set."
-        )
-    others = None
-    if held_out is not None:
-        others = Batches(
-            held_out,
-            num_chains=len(models),
-            batch_size=batch_size,
-            device=place,
-            augment=augment,
-        )
-    settings = {
-        "num_epochs": num_epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "gate_learning_rate": gate_learning_rate,
-        "noise": noise,
-        "num_particles": num_particles,
-        "num_chains": len(models),
-        "seed": int(seed),
-        "elbo": type(elbo).__name__,
-    }
-    if precision != Precision():
-        settings["precision"] = repr(precision)
-    if augment is not None:
-        settings["augment"] = stable_text(augment)
+    batches, others = place_examples(models, data, held_out, settings, augment)
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
-    with seeded(substream(seed, "fit"), place), local_pyro(), torch.enable_grad():
-        modules = make_chains(models, guide, elbo or LeanELBO(), initial_weights, place, precision)
-        try_first_batch(modules, batches, noise)
-        num_steps = num_epochs * batches.steps_per_epoch
-        program = make_program(modules, batches, num_particles, elbo, replay, others, num_steps)
-        adam = (optimizer or _fused_adam)(
-            parameter_groups(program, learning_rate, gate_learning_rate)
-        )
-        run = TrainingRun(
-            program,
-            adam,
-            batches,
-            schedules,
-            num_steps,
-            tuple(callbacks),
-            checkpoint,
-        )
-        if checkpoint is not None:
-            run.run = describe_run(program, adam, batches, schedules, run.stateful(), settings)
-        try:
-            run.execute()
-        except DivergenceError as error:
-            error.fit = _result(run)
-            raise
-        finally:
-            for module in modules:
-                module.model.set_noise("shared")
-                module.model.precision = Precision()
-                precision.restore(module.model.network)
-            _close(callbacks)
-        return _result(run)
+    with seeded(substream(seed, "fit"), batches.x.device), local_pyro(), torch.enable_grad():
+        modules = start_chains(models, guide, initial_weights, batches, settings)
+        run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed)
+        return _execute(run, settings.execution)
+
+
+def _prepare(
+    modules: Sequence[Any],
+    batches: Batches,
+    others: Batches | None,
+    settings: FitSettings,
+    callbacks: Sequence[Callback],
+    checkpoint: Checkpoint | None,
+    seed: int,
+) -> TrainingRun:
+    """Return the run before its first step, with the fingerprint that its checkpoint needs."""
+    optimisation, estimation = settings.optimisation, settings.estimation
+    num_steps = optimisation.num_epochs * batches.steps_per_epoch
+    program = make_program(
+        modules,
+        batches,
+        estimation.num_particles,
+        estimation.elbo,
+        settings.execution.replay,
+        others,
+        num_steps,
+    )
+    optimizer = optimisation.make_optimizer(
+        parameter_groups(program, optimisation.learning_rate, optimisation.gate_learning_rate)
+    )
+    schedules = optimisation.schedules
+    run = TrainingRun(
+        program, optimizer, batches, schedules, num_steps, tuple(callbacks), checkpoint
+    )
+    if checkpoint is not None:
+        described = {**settings.identity(), "num_chains": len(modules), "seed": int(seed)}
+        if batches.augment is not None:
+            described["augment"] = stable_text(batches.augment)
+        run.run = describe_run(program, optimizer, batches, schedules, run.stateful(), described)
+    return run
+
+
+def _execute(run: TrainingRun, execution: Execution) -> Fit:
+    try:
+        run.execute()
+    except DivergenceError as error:
+        error.fit = _result(run)
+        raise
+    finally:
+        modules: Sequence[Any] = run.program.modules
+        for module in modules:
+            module.model.set_noise("shared")
+            module.model.precision = Precision()
+            execution.precision.restore(module.model.network)
+        _close(run.callbacks)
+    return _result(run)
 
 
 def _result(run: TrainingRun) -> Fit:
@@ -242,33 +206,3 @@ def _close(callbacks: Sequence[Callback]) -> None:
         close: Callable[[], None] | None = getattr(callback, "close", None)
         if close is not None:
             close()
-
-
-def _fused_adam(groups: list[dict[str, Any]]) -> Optimizer:
-    return torch.optim.Adam(groups, fused=True)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"Expected {name} to be a positive integer, but got {value!r}.")
-
-
-def _check_rates(**rates: float) -> None:
-    for name, value in rates.items():
-        if not 0.0 < value < float("inf"):
-            raise ValueError(f"Expected {name} > 0 and finite, but got {value}.")
-
-
-def _check_elbo(elbo: ELBO | None) -> None:
-    if elbo is None:
-        return
-    if not isinstance(elbo, ELBO):
-        raise TypeError(
-            f"Expected an ELBO such as pyro.infer.TraceMeanField_ELBO(), but got {elbo!r}."
-        )
-    if elbo.num_particles != 1:
-        raise ValueError(
-            f"Expected an ELBO of one particle, but got num_particles={elbo.num_particles}. Pass "
-            "fit(..., num_particles=...), which moves BatchNorm statistics once a step."
-        )

@@ -386,7 +386,15 @@ CATEGORICAL = make_model(
 @pytest.mark.parametrize(
     ("model", "data", "text"),
     [
-        (None, regression(47), "num_data=48 examples, as the model was told, but the data have 47"),
+        (
+            None,
+            regression(47),
+            "num_data=48 examples, as the model was given, but the data have 47",
+        ),
+            None,
+            regression(47),
+            "num_data=48 examples, as the model was given, but the data have 47",
+        ),
         (None, _with(y=_nan(48, 47)), "finite targets, but y has NaN or infinite entries"),
         (None, _with(x=_nan((48, 4), (47, 3))), "finite inputs, but x has NaN or infinite entries"),
         (None, _with(x=torch.zeros(48, 4).double()), r"torch.float32, but got torch.float64. Pass"),

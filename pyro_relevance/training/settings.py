@@ -1,0 +1,246 @@
+"""Settings of a training that belong together, as frozen values.
+
+`fit`, `train_plain` and `fine_tune` share them: an `Optimisation` says which steps are taken, an
+`Estimation` how the loss of a step is estimated, an `Execution` how a step is computed. One value
+serves many runs, is checked where it is made, and can be varied by ``dataclasses.replace``. For a
+single run, the same functions accept each field as a keyword as well (`FitKeywords`); a keyword
+overrides the field of its name. The names of these keywords are types, so that an editor completes
+them and a type checker finds a misspelt one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypedDict, TypeVar
+
+import torch
+from pyro.infer.elbo import ELBO
+from torch.optim import Optimizer
+
+from pyro_relevance.model.model import Noise
+from pyro_relevance.model.precision import Precision
+from pyro_relevance.training.batches import check_batch_size
+from pyro_relevance.training.schedules import Schedules
+
+__all__ = [
+    "Estimation",
+    "Execution",
+    "FitKeywords",
+    "FitSettings",
+    "MakeOptimizer",
+    "Optimisation",
+    "PlainKeywords",
+    "check_counts",
+    "check_keywords",
+]
+
+MakeOptimizer = Callable[[list[dict[str, Any]]], Optimizer]
+"""What makes an optimiser from parameter groups with ``lr`` set."""
+
+Value = TypeVar("Value", "Optimisation", "Estimation", "Execution")
+
+
+@dataclass(frozen=True, slots=True)
+class Optimisation:
+    """Which steps a run takes.
+
+    Args:
+        num_epochs: How often the run goes through the data.
+        batch_size: Examples in a step; ``None`` for all.
+        learning_rate: Step size of Adam for weights and for their posterior.
+        gate_learning_rate: Step size of Adam for the gates' log-odds.
+        optimizer: Makes an optimiser from parameter groups with ``lr`` set; by default fused Adam.
+        schedules: Temperature, KL weight and learning-rate factor by progress.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    num_epochs: int = 100
+    batch_size: int | None = 128
+    learning_rate: float = 1e-3
+    gate_learning_rate: float = 3e-2
+    optimizer: MakeOptimizer | None = None
+    schedules: Schedules = Schedules()
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_counts(num_epochs=self.num_epochs)
+        check_batch_size(self.batch_size)
+        for name in ("learning_rate", "gate_learning_rate"):
+            value = getattr(self, name)
+            if not 0.0 < value < float("inf"):
+                raise ValueError(f"Expected {name} > 0 and finite, but got {value}.")
+
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Return the optimiser of these parameter groups."""
+        if self.optimizer is None:
+            return torch.optim.Adam(groups, fused=True)
+        return self.optimizer(groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimation:
+    """How the negative ELBO of a step is estimated.
+
+    Args:
+        elbo: Another ELBO of ``pyro.infer`` than the lean one.
+        noise: One draw of the gates for a minibatch (``"shared"``) or for each example
+            (``"per_example"``).
+        num_particles: Draws of the guide in each step.
+
+    Raises:
+        TypeError: If ``elbo`` is no ELBO.
+        ValueError: If a setting is unknown, or the ELBO has several particles of its own.
+    """
+
+    elbo: ELBO | None = None
+    noise: Noise = "shared"
+    num_particles: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ELBO and the number of draws."""
+        check_counts(num_particles=self.num_particles)
+        if self.elbo is None:
+            return
+        if not isinstance(self.elbo, ELBO):
+            raise TypeError(
+                f"Expected an ELBO such as pyro.infer.TraceMeanField_ELBO(), but got {self.elbo!r}."
+            )
+        if self.elbo.num_particles != 1:
+            raise ValueError(
+                f"Expected an ELBO of one particle, but got num_particles="
+                f"{self.elbo.num_particles}. Pass fit(..., num_particles=...), which moves "
+                "BatchNorm statistics once a step."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How and where a step is computed.
+
+    Args:
+        replay: Whether the tensor operators of a step may be recorded and replayed, which spares
+            the Python of a step and changes no number; only with the lean ELBO and the library's
+            guides. Recording takes as long as some hundred steps: by default a kind of step is
+            recorded where the run has a thousand of it or more. Pass False where a callback changes
+            how the model computes (other than the values of its tensors), or to step through the
+            model in a debugger.
+        precision: Data type and memory format in which the network is computed while training:
+            ``Precision(autocast=torch.bfloat16, channels_last=True)`` for convolutional networks.
+        device: Where to train; by default where the model is.
+    """
+
+    replay: bool | None = None
+    precision: Precision = Precision()
+    device: torch.device | str | None = None
+
+
+class PlainKeywords(TypedDict, total=False):
+    """Fields of `Optimisation` and `Execution` that a training without gates knows."""
+
+    num_epochs: int
+    batch_size: int | None
+    learning_rate: float
+    optimizer: MakeOptimizer | None
+    schedules: Schedules
+    replay: bool | None
+    precision: Precision
+    device: torch.device | str | None
+
+
+class FitKeywords(PlainKeywords, total=False):
+    """Fields of `Optimisation`, `Estimation` and `Execution`, as keywords of ``fit``."""
+
+    gate_learning_rate: float
+    elbo: ELBO | None
+    noise: Noise
+    num_particles: int
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """All settings of a run that do not depend on model and data.
+
+    Args:
+        optimisation: Which steps are taken.
+        estimation: How the loss of a step is estimated.
+        execution: How a step is computed.
+    """
+
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    estimation: Estimation = field(default_factory=Estimation)
+    execution: Execution = field(default_factory=Execution)
+
+    def updated(self, keywords: Mapping[str, object]) -> FitSettings:
+        """Return the settings with some fields of the three values replaced.
+
+        Args:
+            keywords: Field -> value, see `FitKeywords`.
+        """
+        return FitSettings(
+            _updated(self.optimisation, keywords),
+            _updated(self.estimation, keywords),
+            _updated(self.execution, keywords),
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the JSON-able part that decides the numbers of a run, for its fingerprint.
+
+        Schedules and optimiser have descriptions of their own, see ``describe_run``.
+        """
+        described = {
+            "num_epochs": self.optimisation.num_epochs,
+            "batch_size": self.optimisation.batch_size,
+            "learning_rate": self.optimisation.learning_rate,
+            "gate_learning_rate": self.optimisation.gate_learning_rate,
+            "noise": self.estimation.noise,
+            "num_particles": self.estimation.num_particles,
+            "elbo": type(self.estimation.elbo).__name__,
+        }
+        if self.execution.precision != Precision():
+            described["precision"] = repr(self.execution.precision)
+        return described
+
+
+def check_keywords(function: str, keywords: Mapping[str, object], known: type) -> None:
+    """Check the keywords of a call against those that its settings know.
+
+    Args:
+        function: Name of the function, for the message.
+        keywords: Keyword -> value.
+        known: `FitKeywords` or `PlainKeywords`.
+
+    Raises:
+        TypeError: If one is unknown.
+    """
+    names = sorted(known.__annotations__)
+    unknown = sorted(set(keywords) - set(names))
+    if unknown:
+        raise TypeError(
+            f"Expected settings of {function}() from {names}, but got an unexpected keyword "
+            f"argument {', '.join(map(repr, unknown))}. See help({function}) for its other "
+            "arguments."
+        )
+
+
+def check_counts(**counts: int) -> None:
+    """Check that numbers of things are positive integers.
+
+    Args:
+        counts: Name -> number.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"Expected {name} to be a positive integer, but got {value!r}.")
+
+
+def _updated(value: Value, keywords: Mapping[str, object]) -> Value:
+    changes: dict[str, Any] = {
+        known.name: keywords[known.name] for known in fields(value) if known.name in keywords
+    }
+    return replace(value, **changes)

@@ -14,18 +14,16 @@ from torch import Tensor, nn
 
 from pyro_relevance.edges.candidates import HasOperations
 from pyro_relevance.edges.edges import Edges
-from pyro_relevance.edges.flow import NEVER_JUDGED, Flow, UnitFlow
-from pyro_relevance.edges.groups import EdgeGroup, Skipped, Slot
-from pyro_relevance.edges.labels import GridLabels
+from pyro_relevance.edges.flow import Flow, UnitFlow
+from pyro_relevance.edges.groups import EdgeGroup, GridLabels, Skipped, Slot
 from pyro_relevance.edges.layerwise.units import follow_units, untraced
+from pyro_relevance.edges.reasons import RETURNED, Why
 from pyro_relevance.edges.tied import follow_coupled_units
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
 
 Granularity = Literal["input", "unit", "weight", "operation"]
-
-UNTRACED = "torch.fx cannot trace the network, which judging inputs needs"
 
 
 def find_edges(
@@ -84,9 +82,9 @@ def find_edges(
     if "input" in granularities:
         reason = flow.inputs.reason
         if not reason and not all(chosen(name) for name in flow.inputs.readers):
-            reason = "where does not choose all layers that read the input"
+            reason = Why.NOT_CHOSEN.reason()
         if reason:
-            skipped.append(Skipped("inputs", reason))
+            skipped.append(Skipped("inputs", str(reason)))
         else:
             groups.append(_judged_inputs(flow.inputs, input_labels, input_index))
     elif input_labels is not None or input_index is not None:
@@ -98,14 +96,16 @@ def find_edges(
         for unit in flow.units:
             if chosen(unit.module):
                 if unit.reason:
-                    skipped.append(Skipped(_units_name(unit.module), unit.reason))
+                    skipped.append(Skipped(_units_name(unit.module), str(unit.reason)))
                 else:
                     groups.append(_unit_group(unit))
     if "weight" in granularities:
         for weight in flow.weights:
             if chosen(weight.module):
                 if weight.reason:
-                    skipped.append(Skipped(weight.tensor, f"its layer {weight.reason}"))
+                    skipped.append(
+                        Skipped(weight.tensor, str(Why.LAYER.reason(fault=weight.reason)))
+                    )
                 else:
                     labels = GridLabels(weight.shape)
                     slot = Slot(weight.tensor, None)
@@ -180,10 +180,10 @@ def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | Non
             raise
         try:
             given = example_input if isinstance(example_input, tuple) else (example_input,)
-            return follow_coupled_units(network, given, untraced(network, given, UNTRACED))
+            return follow_coupled_units(network, given, untraced(network, given))
         except EdgeError:
             raise error from None
-    outputs_alone = all(not u.reason or u.reason.endswith(NEVER_JUDGED) for u in flow.units)
+    outputs_alone = all(u.reason is None or u.reason.why in RETURNED for u in flow.units)
     if example_input is None or outputs_alone:
         return flow
     return follow_coupled_units(network, arguments, flow)

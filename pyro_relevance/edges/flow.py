@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyro_relevance.edges.groups import Slot
+from pyro_relevance.edges.reasons import Reason
 
-__all__ = ["NEVER_JUDGED", "Flow", "UnitFlow", "WeightFlow"]
-
-NEVER_JUDGED = "outputs are never judged"
-"""End of the reason of units that the network returns."""
+__all__ = ["Flow", "UnitFlow", "WeightFlow"]
 
 
 @dataclass(slots=True)
 class UnitFlow:
-    """Units of one producer, or the input columns; with a ``reason`` where none can be judged.
+    """Units of one producer, or the input columns; with a ``reason`` where none can be gated.
 
     ``rewritten``: those whose cut changes a number in ``forward()``. ``products``: for each unit,
     multiply-accumulates of products of activations that go with it (a head of attention).
@@ -26,23 +24,23 @@ class UnitFlow:
     producers: list[Slot] = field(default_factory=list)
     consumers: list[Slot] = field(default_factory=list)
     readers: list[str] = field(default_factory=list)
-    reason: str = ""
+    reason: Reason | None = None
     rewritten: tuple[int, ...] = ()
     products: tuple[int, ...] = ()
 
-    def block(self, reason: str) -> None:
+    def block(self, reason: Reason) -> None:
         """Give the units up; the first reason stays."""
         self.reason = self.reason or reason
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFlow:
-    """The weight of one layer, with a ``reason`` where its entries cannot be judged."""
+    """The weight of one layer, with a ``reason`` where its entries cannot be gated."""
 
     tensor: str
     module: str
     shape: tuple[int, ...]
-    reason: str
+    reason: Reason | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,10 @@ from pyro_relevance.edges.coupling import Axis, Coupling, Ints, follow_channels
 from pyro_relevance.edges.exported import export_graph
 from pyro_relevance.edges.flow import Flow, UnitFlow
 from pyro_relevance.edges.groups import Slot
+from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["follow_coupled_units"]
-
-UNREAD = "no layer reads them"
-TIED_TO_INPUT = "they are tied to the input"
-UNFOLLOWED = "its layer is not called in evaluation, or its weight is computed from other tensors"
 
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
@@ -45,11 +42,11 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     units += [
         rest
         for layers, unit in zip(tied, units, strict=True)
-        for rest in _unjudged(coupling, layers, unit, reasons)
+        for rest in _ungated(coupling, layers, unit, reasons)
     ]
     followed = {axis[0].rpartition(".")[0] for axis in coupling.layers}
     units += [
-        UnitFlow(name, 0, reason=UNFOLLOWED)
+        UnitFlow(name, 0, reason=Why.UNFOLLOWED.reason())
         for name, module in network.named_modules()
         if isinstance(module, _LAYERS) and name not in followed
     ]
@@ -86,23 +83,24 @@ def _tied_layers(coupling: Coupling) -> list[list[Axis]]:
     return list(sets.values())
 
 
-def _reasons(coupling: Coupling) -> dict[int, str]:
-    """Return why a set of labels is not judged, by its root, for all that layers make."""
+def _reasons(coupling: Coupling) -> dict[int, Reason]:
+    """Return why a set of labels is not gated, by its root, for all that layers make."""
     roots = coupling.roots
     read = {
         r for columns in coupling.readers.values() for r in roots[columns[columns >= 0]].tolist()
     }
-    reasons = dict.fromkeys(roots[coupling.inputs.reshape(-1).numpy()].tolist(), TIED_TO_INPUT)
+    inputs = roots[coupling.inputs.reshape(-1).numpy()].tolist()
+    reasons = dict.fromkeys(inputs, Why.TIED_TO_INPUT.reason())
     for axis in coupling.layers:
         for root in roots[coupling.makers[axis]].tolist():
             if root not in read:
-                reasons[root] = UNREAD
+                reasons[root] = Why.NO_READER.reason()
     return reasons | coupling.reasons
 
 
 def _not_written_anew(
-    network: nn.Module, arguments: tuple[Any, ...], coupling: Coupling, reasons: dict[int, str]
-) -> dict[int, str]:
+    network: nn.Module, arguments: tuple[Any, ...], coupling: Coupling, reasons: dict[int, Reason]
+) -> dict[int, Reason]:
     """Return why sets whose cut changes ``forward()`` cannot be cut, where its graph is no help."""
     changing = {root: what for root, what in coupling.written.items() if root not in reasons}
     if not changing:
@@ -111,7 +109,7 @@ def _not_written_anew(
         export_graph(network, arguments, any_batch=True)
     except EdgeError as error:
         return {
-            root: f"{what} is written into forward(), which cannot be written anew: {error}"
+            root: Why.NOT_REWRITABLE.reason(what=what, error=str(error))
             for root, what in changing.items()
         }
     return {}
@@ -123,34 +121,36 @@ def _made(coupling: Coupling, layers: list[Axis]) -> list[int]:
     return list(dict.fromkeys(made.tolist()))
 
 
-def _unjudged(
-    coupling: Coupling, layers: list[Axis], judged: UnitFlow, reasons: dict[int, str]
+def _ungated(
+    coupling: Coupling, layers: list[Axis], gated: UnitFlow, reasons: dict[int, Reason]
 ) -> list[UnitFlow]:
-    """Return what is not judged of layers of which the rest is, by reason."""
+    """Return one entry for each reason why some units of partly gated layers have no gate."""
     made = _made(coupling, layers)
-    counts: dict[str, int] = {}
-    for root in made if not judged.reason else ():
+    counts: dict[Reason, int] = {}
+    for root in made if not gated.reason else ():
         if root in reasons:
             counts[reasons[root]] = counts.get(reasons[root], 0) + 1
     return [
-        UnitFlow(judged.module, 0, reason=f"{count} of {len(made)} are not judged: {reason}")
+        UnitFlow(
+            gated.module, 0, reason=Why.SOME.reason(count=count, total=len(made), reason=reason)
+        )
         for reason, count in counts.items()
     ]
 
 
-def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, str]) -> UnitFlow:
+def _unit_flow(coupling: Coupling, layers: list[Axis], reasons: dict[int, Reason]) -> UnitFlow:
     roots = coupling.roots
     ordered = _made(coupling, layers)
     module = layers[0][0].rpartition(".")[0]
-    judged = [root for root in ordered if root not in reasons]
-    if not judged:
+    gated = [root for root in ordered if root not in reasons]
+    if not gated:
         return UnitFlow(module, 0, reason=reasons[ordered[0]])
     number = np.full(len(roots) + 1, -1)
-    number[judged] = np.arange(len(judged))
-    flow = UnitFlow(module, len(judged))
-    flow.rewritten = tuple(i for i, root in enumerate(judged) if root in coupling.written)
-    if any(root in coupling.products for root in judged):
-        flow.products = tuple(coupling.products.get(root, 0) for root in judged)
+    number[gated] = np.arange(len(gated))
+    flow = UnitFlow(module, len(gated))
+    flow.rewritten = tuple(i for i, root in enumerate(gated) if root in coupling.written)
+    if any(root in coupling.products for root in gated):
+        flow.products = tuple(coupling.products.get(root, 0) for root in gated)
     for axis, labels in coupling.makers.items():
         flow.producers += _slots(axis, labels, roots, number)
     for axis, labels in coupling.readers.items():

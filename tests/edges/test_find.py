@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from pyro_relevance.data.networks import MLP, LeNet300100
 from pyro_relevance.edges.find import EdgeGroup, Edges, Skipped, Slot, find_edges
-from pyro_relevance.edges.labels import GridLabels
+from pyro_relevance.edges.groups import GridLabels
 from pyro_relevance.errors import EdgeError
 
 ALL = ("input", "unit", "weight")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from torch.utils._pytree import tree_leaves
 from pyro_relevance.edges.coupling.disjoint_sets import DisjointSets
 from pyro_relevance.edges.coupling.label_tensors import FILLER, KEPT, filled, narrowed
 from pyro_relevance.edges.exported import Exported, value_of
-from pyro_relevance.edges.flow import NEVER_JUDGED
+from pyro_relevance.edges.reasons import Reason, Why
 
 __all__ = ["Axis", "Coupling", "HEADS", "Ints", "Labelling", "Labels", "PLACE", "tensors_of"]
 
 Ints = NDArray[np.int64]
 Axis = tuple[str, int]
 """A tensor of the network and one of its axes."""
+T = TypeVar("T")
 Labels = dict[fx.Node, Any]
 """``(*shape)`` labels of the positions of each value, or a list of them; constants have none."""
 
@@ -54,7 +55,7 @@ class Coupling:
     makers: dict[Axis, Ints]
     layers: tuple[Axis, ...]
     readers: dict[Axis, Ints]
-    reasons: dict[int, str]
+    reasons: dict[int, Reason]
     written: dict[int, str]
     inputs: Tensor
     outputs: tuple[Tensor, ...]
@@ -81,10 +82,10 @@ class Labelling:
         self.makers: dict[Axis, Ints] = {}
         self.layers: list[Axis] = []
         self.readers: dict[Axis, Ints] = {}
-        self.blocked: list[tuple[Ints, str]] = []
+        self.blocked: list[tuple[Ints, Reason]] = []
         self.grids: list[Tensor] = []
         self.fixed: list[tuple[Tensor, int, bool]] = []  # axis, and whether it can be written anew
-        self.together: list[tuple[Tensor, list[int], str]] = []
+        self.together: list[tuple[Tensor, list[int], Reason]] = []
         self.written: list[tuple[Ints, str]] = []
         self.positions: dict[str, int] = {}
         self.partial: dict[str, int] = {}
@@ -95,7 +96,7 @@ class Labelling:
     def coupling(self) -> Coupling:
         """Return what was found, after the last operator."""
         for outputs in self.outputs:
-            self.block(outputs, f"it makes the outputs, and {NEVER_JUDGED}")
+            self.block(outputs, Why.MAKES_OUTPUTS.reason())
         self._place_elements()
         self._make_rectangular()
         roots = self.sets.roots()
@@ -187,16 +188,16 @@ class Labelling:
         both = (a >= 0) & (b >= 0)
         self.sets.join(a[both], b[both])
         kept = np.concatenate([a[(b == KEPT) & (a >= 0)], b[(a == KEPT) & (b >= 0)]])
-        self._note(kept, "they are combined with values that always stay", self.blocked)
+        self._note(kept, Why.WITH_KEPT.reason(), self.blocked)
 
     def join_along(self, elements: Tensor | None, columns: Tensor, what: str) -> None:
         """Join the labels of a parameter with those of the channels that it belongs to."""
         if elements is None:
-            self.block(columns, f"{what} is a constant")
+            self.block(columns, Why.IS_CONSTANT.reason(what=what))
         elif elements.shape == columns.shape:
             self.join(elements, columns)
         else:
-            self.block(columns, f"{what} has another shape than they have")
+            self.block(columns, Why.OTHER_SHAPE.reason(what=what))
 
     def columns(self, labels: Tensor, axis: int) -> Ints:
         """Return one label for each position of an axis, after joining all it stands for."""
@@ -217,7 +218,7 @@ class Labelling:
                 labels = labels.narrow(dim, 0, 1)
         return labels
 
-    def block(self, labels: Tensor, reason: str) -> None:
+    def block(self, labels: Tensor, reason: Reason) -> None:
         """Note why some labels cannot be cut."""
         self._note(narrowed(labels)[0].reshape(-1).numpy(), reason, self.blocked)
 
@@ -225,13 +226,13 @@ class Labelling:
         """Note that a number in ``forward()`` changes when some of these labels are cut."""
         self._note(narrowed(labels)[0].reshape(-1).numpy(), what, self.written)
 
-    def _note(self, labels: Ints, text: str, noted: list[tuple[Ints, str]]) -> None:
+    def _note(self, labels: Ints, note: T, noted: list[tuple[Ints, T]]) -> None:
         found = np.unique(labels)
         found = found[found >= 0]
         if len(found):
-            noted.append((found, text))
+            noted.append((found, note))
 
-    def block_varying(self, labels: Tensor, dims: Sequence[int], reason: str) -> None:
+    def block_varying(self, labels: Tensor, dims: Sequence[int], reason: Reason) -> None:
         """Block the labels that differ along some axes, since these are used together."""
         (thin,) = narrowed(labels)
         for dim in dims:
@@ -249,7 +250,7 @@ class Labelling:
                 continue  # joined with nothing: it stays as it is
             axes = [d for d in range(found.ndim) if not constant_along(found, d)]
             if len(axes) > 1:
-                self.block(elements, f"the parameter {name!r} ties them across axes")
+                self.block(elements, Why.ACROSS_AXES.reason(name=name))
             else:
                 axis = axes[0] if axes else int(np.argmax(found.shape))
                 first = np.moveaxis(elements.numpy(), axis, 0).reshape(found.shape[axis], -1)[:, 0]
@@ -270,7 +271,7 @@ class Labelling:
         for grid in self.grids:
             axes, thin = self._varying(grid)
             if len(axes) > 1:
-                self.block(thin, "they are mixed with values that always stay")
+                self.block(thin, Why.MIXED_WITH_KEPT.reason())
         for labels, dims, reason in self.together:
             axes, thin = self._varying(labels)
             if set(axes) & set(dims):
@@ -280,7 +281,7 @@ class Labelling:
             if dim in axes and can_be_moved:
                 self.write(thin, PLACE)
             elif dim in axes:
-                self.block(thin, "single ones are taken whose places are written into forward()")
+                self.block(thin, Why.SINGLE_PLACES.reason())
 
     def _varying(self, grid: Tensor) -> tuple[list[int], Tensor]:
         """Return the axes along which units differ, and labels without those that always stay."""
@@ -300,10 +301,10 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
 
 
-def _first(noted: list[tuple[Ints, str]], roots: Ints) -> dict[int, str]:
-    """Return the first text that was noted for each set, by its root."""
-    texts: dict[int, str] = {}
-    for labels, text in noted:
+def _first(noted: list[tuple[Ints, T]], roots: Ints) -> dict[int, T]:
+    """Return what was noted first for each set, by its root."""
+    first: dict[int, T] = {}
+    for labels, note in noted:
         for root in np.unique(roots[labels]).tolist():
-            texts.setdefault(root, text)
-    return texts
+            first.setdefault(root, note)
+    return first

@@ -13,6 +13,7 @@ from pyro_relevance.edges.coupling.labelling import Axis, Ints, Labelling
 from pyro_relevance.edges.coupling.operators import setting
 from pyro_relevance.edges.coupling.pointwise import unknown
 from pyro_relevance.edges.exported import value_of
+from pyro_relevance.edges.reasons import Why
 
 __all__ = ["CONVOLUTIONS", "layer", "rows_of", "part_of_layer", "embedding"]
 
@@ -114,9 +115,9 @@ def _grouped(
     if transposed:
         run.block(
             torch.from_numpy(columns),
-            f"the grouped transposed convolution {weight!r} reads them",
+            Why.READ_GROUPED_TRANSPOSED.reason(name=weight),
         )
-        run.block(torch.from_numpy(made), "they are made by a grouped transposed convolution")
+        run.block(torch.from_numpy(made), Why.MADE_GROUPED_TRANSPOSED.reason())
         return np.tile(made, groups)
     per_input, per_output = len(columns) // groups, len(made) // groups
     first = made[::per_output]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from pyro_relevance.edges.coupling.labelling import Labelling
+from pyro_relevance.edges.reasons import Why
 
 __all__ = ["channels", "prelu", "group_norm", "layer_norm"]
 
@@ -41,7 +42,7 @@ def group_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
             columns.reshape(groups, size), columns.reshape(groups, size)[:, :1].expand(-1, size)
         )
     if groups == 1 and size > 1:
-        run.block(labels, "GroupNorm with one group reads all of them together")
+        run.block(labels, Why.READ_TOGETHER.reason(what="GroupNorm with one group"))
     for argument in node.args[2:4]:
         if isinstance(argument, fx.Node):
             run.join_along(run.value(argument), columns, "normalisation")
@@ -53,7 +54,7 @@ def layer_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
     labels = run.value(node.args[0])
     normalised: Any = node.args[1]
     dims = list(range(labels.ndim - len(normalised), labels.ndim))
-    run.block_varying(labels, dims, "LayerNorm reads all of them together")
+    run.block_varying(labels, dims, Why.READ_TOGETHER.reason(what="LayerNorm"))
     for argument in node.args[2:4]:
         if isinstance(argument, fx.Node) and argument not in run.constants:
             run.join(labels, run.value(argument).expand_as(labels))

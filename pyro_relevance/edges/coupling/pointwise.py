@@ -11,6 +11,7 @@ from pyro_relevance.edges.coupling.label_tensors import FILLER, KEPT, compact, f
 from pyro_relevance.edges.coupling.labelling import Labelling, tensors_of
 from pyro_relevance.edges.coupling.operators import dims_of
 from pyro_relevance.edges.exported import value_of
+from pyro_relevance.edges.reasons import Reason, Why
 
 __all__ = [
     "SPATIAL",
@@ -70,7 +71,7 @@ def pointwise(run: Labelling, node: fx.Node, name: str) -> Tensor:
         wide, narrow = variable_axes(result), variable_axes(whole)
         if wide - narrow and not wide & narrow:
             # One value for many units: these can go without it, it cannot go without them.
-            run.block(labels, "one value of it is combined with many units")
+            run.block(labels, Why.ONE_FOR_MANY.reason())
         else:
             result = run.meet(result, whole)
     for source in node.all_input_nodes:
@@ -79,7 +80,7 @@ def pointwise(run: Labelling, node: fx.Node, name: str) -> Tensor:
         if isinstance(value, Tensor) and value.ndim:
             first = len(shape) - value.ndim
             dims = [first + d for d, size in enumerate(value.shape) if size > 1]
-            run.block_varying(result, dims, "a constant of their size is combined with them")
+            run.block_varying(result, dims, Why.WITH_CONSTANT.reason())
     return result
 
 
@@ -123,7 +124,7 @@ def expand_as(run: Labelling, node: fx.Node, name: str) -> Tensor:
 
 def unknown(run: Labelling, node: fx.Node, name: str) -> Any:
     """Block all labels that pass through an operator without a rule."""
-    reason = f"they pass through the operation {name!r}, which may mix or move units"
+    reason = Why.THROUGH_OPERATION.reason(name=name)
     for source in node.all_input_nodes:
         labels = run.value(source) if source not in run.constants else None
         for tensor in tensors_of(labels):
@@ -134,5 +135,5 @@ def unknown(run: Labelling, node: fx.Node, name: str) -> Any:
     )
 
 
-def _together(name: str) -> str:
-    return f"the operation {name!r} reads all of them together"
+def _together(name: str) -> Reason:
+    return Why.READ_TOGETHER.reason(what=f"the operation {name!r}")

@@ -12,10 +12,10 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.parametrize import is_parametrized
 
 from pyro_relevance.edges.layerwise.elementwise import FLATTEN_NAMES, RESHAPE_NAMES
+from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.errors import EdgeError
 
 __all__ = [
-    "CALLED_TWICE",
     "LAYERS",
     "function_name",
     "is_flatten",
@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-CALLED_TWICE = "is called more than once"
 
 
 def trace_graph(
@@ -65,7 +64,7 @@ def trace_graph(
     return graph, dict(copied.named_modules())
 
 
-def layer_faults(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[str, str]:
+def layer_faults(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[str, Reason]:
     """Why the tensors of a layer cannot be changed on their own, as the end of a sentence."""
     calls: dict[str, int] = {}
     direct = set()
@@ -78,26 +77,23 @@ def layer_faults(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[str, st
     for name, module in modules.items():
         for tensor in module.parameters(recurse=False):
             owners.setdefault(id(tensor), set()).add(name)
-    faults = {}
+    faults: dict[str, Reason] = {}
     for name, module in modules.items():
         own = dict(module.named_parameters(recurse=False))
         shared = [key for key, tensor in own.items() if len(owners[id(tensor)]) > 1]
         if is_parametrized(module):
-            faults[name] = (
-                "is parametrised (torch.nn.utils.parametrize), so that its weight is not a plain "
-                "tensor"
-            )
+            faults[name] = Why.PARAMETRISED.reason()
         elif isinstance(module, LAYERS) and "weight" not in own:
-            faults[name] = "computes its weight in a hook, so that it is not a plain parameter"
+            faults[name] = Why.COMPUTED_WEIGHT.reason()
         elif shared:
-            others = sorted(owners[id(own[shared[0]])] - {name})
-            faults[name] = f"shares its {shared[0]} with {', '.join(map(repr, others))}"
+            others = ", ".join(map(repr, sorted(owners[id(own[shared[0]])] - {name})))
+            faults[name] = Why.SHARED.reason(tensor=shared[0], others=others)
         elif any(join_name(name, key) in direct for key in own):
-            faults[name] = "has a parameter that forward() also uses directly"
+            faults[name] = Why.USED_DIRECTLY.reason()
         elif isinstance(module, LAYERS) and name not in calls:
-            faults[name] = "is not called as a module in forward()"
+            faults[name] = Why.NOT_CALLED.reason()
         elif calls.get(name, 0) > 1:
-            faults[name] = CALLED_TWICE
+            faults[name] = Why.CALLED_TWICE.reason()
     return faults
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from pyro_relevance.edges.flow import NEVER_JUDGED, Flow, UnitFlow, WeightFlow
+from pyro_relevance.edges.flow import Flow, UnitFlow, WeightFlow
 from pyro_relevance.edges.groups import Slot
 from pyro_relevance.edges.layerwise.elementwise import (
     ELEMENTWISE_MODULES,
@@ -27,7 +27,6 @@ from pyro_relevance.edges.layerwise.elementwise import (
     SHAPE_KEEPING_NAMES,
 )
 from pyro_relevance.edges.layerwise.tracing import (
-    CALLED_TWICE,
     LAYERS,
     function_name,
     is_flatten,
@@ -37,6 +36,7 @@ from pyro_relevance.edges.layerwise.tracing import (
     shape_of,
     trace_graph,
 )
+from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.edges.size import evaluating
 from pyro_relevance.errors import EdgeError
 
@@ -78,13 +78,12 @@ def follow_units(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] 
     return _Follower(network, example_input).follow()
 
 
-def untraced(network: nn.Module, arguments: tuple[Tensor, ...], reason: str) -> Flow:
+def untraced(network: nn.Module, arguments: tuple[Tensor, ...]) -> Flow:
     """What is known of a network that cannot be followed: the weights of its layers.
 
     Args:
         network: The network.
         arguments: Inputs, ``(num_data, *input_shape)``, on which it is run to see what it calls.
-        reason: Why its inputs cannot be judged.
 
     Returns:
         A flow without units.
@@ -113,7 +112,7 @@ def untraced(network: nn.Module, arguments: tuple[Tensor, ...], reason: str) -> 
     for name in called:
         calls.call_module(name)
     weights = _weights(modules, layer_faults(calls, modules))
-    return Flow(UnitFlow("", 0, reason=reason), (), weights, 0, {})
+    return Flow(UnitFlow("", 0, reason=Why.UNTRACED.reason()), (), weights, 0, {})
 
 
 class _Follower:
@@ -144,14 +143,12 @@ class _Follower:
             elif node.op == "output":
                 self._return(node)
         if num_inputs != 1:
-            self.inputs.block(
-                f"the network has {num_inputs} inputs; only a single one can be judged"
-            )
+            self.inputs.block(Why.SEVERAL_INPUTS.reason(count=num_inputs))
         if not self.inputs.consumers:
-            self.inputs.block("no linear layer reads the input")
+            self.inputs.block(Why.INPUT_UNREAD.reason())
         for unit in self.units.values():
             if not unit.consumers:
-                unit.block("no linear layer reads its units")
+                unit.block(Why.NO_LINEAR_READER.reason())
         return Flow(
             self.inputs,
             tuple(self.units.values()),
@@ -171,7 +168,7 @@ class _Follower:
             else:
                 self._produce_unjudged(name, module)
         elif value is None:
-            self._block(node, f"{type(module).__name__} {name!r} combines them with other values")
+            self._block(node, Why.COMBINED.reason(kind=type(module).__name__, name=name))
         elif isinstance(module, ELEMENTWISE_MODULES) or (
             isinstance(module, nn.PReLU) and module.num_parameters == 1
         ):
@@ -185,10 +182,7 @@ class _Follower:
                 module, SHAPE_KEEPING_MODULES
             ):
                 self._produce_unjudged(name, module)
-            self._block(
-                node,
-                f"they pass through {type(module).__name__} {name!r}, which may mix or move units",
-            )
+            self._block(node, Why.THROUGH_MODULE.reason(kind=type(module).__name__, name=name))
             if isinstance(module, SHAPE_KEEPING_MODULES):
                 self.values[node] = _Value("", value.num_units, value.flat)
 
@@ -218,30 +212,26 @@ class _Follower:
             if value is not None and scalars and name in SHAPE_KEEPING_NAMES:
                 self.values[node] = _Value("", value.num_units, value.flat)
 
-    def _why_lost(self, node: fx.Node, name: str) -> str:
+    def _why_lost(self, node: fx.Node, name: str) -> Reason:
         if name in RESHAPE_NAMES:
-            hint = "" if self.shapes_known else "; give example_input, so that the shapes are known"
-            return f"they pass through the operation {name!r}, which may move units{hint}"
-        if len(node.all_input_nodes) > 1:
-            return (
-                f"the operation {name!r} joins them with another tensor, so that none can go alone"
-            )
-        return f"they pass through the operation {name!r}, which may mix or move units"
+            why = Why.RESHAPED if self.shapes_known else Why.RESHAPED_UNSEEN
+        else:
+            why = Why.JOINED if len(node.all_input_nodes) > 1 else Why.THROUGH_OPERATION
+        return why.reason(name=name)
 
     def _read(self, node: fx.Node, name: str, module: nn.Module) -> None:
         value = self._argument(node)
         if value is None or not value.source:
             return
         flow = self._flow(value.source)
-        fault = self.faults.get(name, "")
+        fault = self.faults.get(name)
         if fault:
-            flow.block(f"its reader {name!r} {fault}")
+            flow.block(Why.READER.reason(name=name, fault=fault))
         elif type(module) is not nn.Linear:
-            kind = type(module).__name__
-            flow.block(f"{kind} {name!r} reads them; only linear layers can be cut exactly here")
+            flow.block(Why.READ_BY_KIND.reason(kind=type(module).__name__, name=name))
         elif value.source == INPUT:
             if flow.num_units not in (0, module.in_features):
-                flow.block("the layers that read the input see different numbers of columns")
+                flow.block(Why.UNEQUAL_COLUMNS.reason())
             flow.num_units = module.in_features
             flow.consumers.append(Slot(join_name(name, "weight"), 1))
             flow.readers.append(name)
@@ -257,22 +247,17 @@ class _Follower:
             flow.producers.append(Slot(join_name(name, "weight"), 0))
             if module.bias is not None:
                 flow.producers.append(Slot(join_name(name, "bias"), 0))
-        if self.faults.get(name):
-            flow.block(f"its layer {self.faults[name]}")
+        if name in self.faults:
+            flow.block(Why.LAYER.reason(fault=self.faults[name]))
         self.values[node] = _Value(name, module.out_features)
 
     def _produce_unjudged(self, name: str, module: nn.Module) -> None:
         flow = self.units.setdefault(name, UnitFlow(name, 0))
-        flow.block(
-            f"units of {type(module).__name__} are not judged; only those of linear layers are"
-        )
+        flow.block(Why.MADE_BY_KIND.reason(kind=type(module).__name__))
 
     def _normalise(self, node: fx.Node, name: str, module: nn.Module, value: _Value) -> None:
         if self.shapes_known and len(shape_of(node)) != 2:
-            self._block(
-                node,
-                f"{type(module).__name__} {name!r} works on another axis than that of the units",
-            )
+            self._block(node, Why.OTHER_AXIS.reason(kind=type(module).__name__, name=name))
             return
         self.values[node] = value
         if value.source in ("", INPUT):
@@ -286,20 +271,17 @@ class _Follower:
                 flow.producers.append(
                     Slot(join_name(name, key), 0, _columns(len(tensor), value.num_units))
                 )
-        if self.faults.get(name):
-            flow.block(f"{type(module).__name__} {name!r} {self.faults[name]}")
+        if name in self.faults:
+            kind = type(module).__name__
+            flow.block(Why.MODULE.reason(kind=kind, name=name, fault=self.faults[name]))
 
     def _return(self, node: fx.Node) -> None:
         for origin in node.all_input_nodes:
             value = self.values.get(origin)
             if value is not None and value.source:
                 flow = self._flow(value.source)
-                readers = (
-                    "its output is also returned by the network"
-                    if flow.consumers
-                    else "it makes the outputs"
-                )
-                flow.block(f"{readers}, and {NEVER_JUDGED}")
+                why = Why.ALSO_RETURNED if flow.consumers else Why.MAKES_OUTPUTS
+                flow.block(why.reason())
         if len(node.all_input_nodes) == 1 and isinstance(node.args[0], fx.Node):
             value = self.values.get(node.args[0])
             if value is not None and value.source != INPUT and not value.flat:
@@ -310,7 +292,7 @@ class _Follower:
         carried = [self.values[n] for n in node.all_input_nodes if n in self.values]
         return carried[0] if len(carried) == 1 else None
 
-    def _block(self, node: fx.Node, reason: str) -> None:
+    def _block(self, node: fx.Node, reason: Reason) -> None:
         for origin in node.all_input_nodes:
             value = self.values.get(origin)
             if value is not None and value.source:
@@ -320,12 +302,13 @@ class _Follower:
         return self.inputs if source == INPUT else self.units[source]
 
 
-def _weights(modules: dict[str, nn.Module], faults: dict[str, str]) -> tuple[WeightFlow, ...]:
+def _weights(modules: dict[str, nn.Module], faults: dict[str, Reason]) -> tuple[WeightFlow, ...]:
     weights = []
     for name, module in modules.items():
         if isinstance(module, LAYERS):
-            reason = faults.get(name, "")
-            reason = "" if reason == CALLED_TWICE else reason
+            reason = faults.get(name)
+            if reason is not None and reason.why is Why.CALLED_TWICE:
+                reason = None  # the entries of a weight are the same at each call
             tensor = join_name(name, "weight")
             weights.append(WeightFlow(tensor, name, tuple(module.weight.shape), reason))
     return tuple(weights)

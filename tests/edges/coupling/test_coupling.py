@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import pyro_relevance as pr
-from pyro_relevance.edges.coupling import pointwise, layers, moves
+from pyro_relevance.edges.coupling import layers, moves, pointwise
 from pyro_relevance.edges.coupling.disjoint_sets import DisjointSets
 from pyro_relevance.edges.size import count_cost, masked_cost
 from pyro_relevance.errors import EdgeError, SurgeryError
@@ -666,7 +666,7 @@ def test_units_that_are_not_judged_beside_others_are_listed():
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     assert edges["stem.0.units"].num_edges == 5
     reasons = {item.name: item.reason for item in edges.skipped}
-    assert reasons["stem.0.units"].startswith("3 of 8 are not judged: a constant of their size")
+    assert reasons["stem.0.units"].startswith("3 of 8 are not gated: a constant of their size")
     check(network, edges, random_mask(edges, 0.5), x)
 
 

@@ -2,7 +2,7 @@
 
 Trees of ``nn.Sequential`` over the modules listed here are described as such. Any other network
 that ``torch.fx`` can follow is described by the modules that it calls and the list of its
-operations, all of them from the list in ``plain_modules``. A description says
+operations, all of them from the list in ``operations``. A description says
 nothing about the values of parameters and buffers, which are stored beside it.
 
 A module is ``{"type": "Linear", "arguments": {...}}``, a tree
@@ -23,7 +23,6 @@ gave. A tensor that is no part of a state dict has its ``"values"`` in the descr
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -35,132 +34,17 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 from torch.nn.utils.parametrize import is_parametrized
 
-from pyro_relevance.surgery.plain_modules import (
-    Constant,
-    GraphNetwork,
-    Result,
-    SelectFeatures,
-    Step,
-    name_of_function,
-)
+from pyro_relevance.surgery.operations import name_of_function
+from pyro_relevance.surgery.plain_modules import Constant, SelectFeatures
+from pyro_relevance.surgery.standard_modules import FLAGS, MODULES, MODULES_BY_NAME
+from pyro_relevance.surgery.steps import GraphNetwork, Result, Step
+from pyro_relevance.surgery.values import ADVICE, DTYPES, from_json, to_json
 
 __all__ = ["build", "describe"]
 
-_CONV = "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
-_TRANSPOSED = f"{_CONV} output_padding"
-_NORM = "num_features eps momentum affine track_running_stats"
-_POOL = "kernel_size stride padding"
-_MAX_POOL = f"{_POOL} dilation ceil_mode"
-_AVERAGE_POOL = f"{_POOL} ceil_mode count_include_pad"
-_MODULES: dict[type[nn.Module], str] = {
-    nn.Linear: "in_features out_features bias",
-    nn.Bilinear: "in1_features in2_features out_features bias",
-    nn.Conv1d: _CONV,
-    nn.Conv2d: _CONV,
-    nn.Conv3d: _CONV,
-    nn.ConvTranspose1d: _TRANSPOSED,
-    nn.ConvTranspose2d: _TRANSPOSED,
-    nn.ConvTranspose3d: _TRANSPOSED,
-    nn.Embedding: "num_embeddings embedding_dim padding_idx max_norm norm_type",
-    nn.BatchNorm1d: _NORM,
-    nn.BatchNorm2d: _NORM,
-    nn.BatchNorm3d: _NORM,
-    nn.InstanceNorm1d: _NORM,
-    nn.InstanceNorm2d: _NORM,
-    nn.InstanceNorm3d: _NORM,
-    nn.LayerNorm: "normalized_shape eps elementwise_affine bias",
-    nn.RMSNorm: "normalized_shape eps elementwise_affine",
-    nn.GroupNorm: "num_groups num_channels eps affine",
-    nn.LocalResponseNorm: "size alpha beta k",
-    nn.MaxPool1d: _MAX_POOL,
-    nn.MaxPool2d: _MAX_POOL,
-    nn.MaxPool3d: _MAX_POOL,
-    nn.AvgPool1d: _AVERAGE_POOL,
-    nn.AvgPool2d: f"{_AVERAGE_POOL} divisor_override",
-    nn.AvgPool3d: f"{_AVERAGE_POOL} divisor_override",
-    nn.AdaptiveAvgPool1d: "output_size",
-    nn.AdaptiveAvgPool2d: "output_size",
-    nn.AdaptiveAvgPool3d: "output_size",
-    nn.AdaptiveMaxPool1d: "output_size",
-    nn.AdaptiveMaxPool2d: "output_size",
-    nn.AdaptiveMaxPool3d: "output_size",
-    nn.Upsample: "size scale_factor mode align_corners recompute_scale_factor",
-    nn.PixelShuffle: "upscale_factor",
-    nn.PixelUnshuffle: "downscale_factor",
-    nn.ChannelShuffle: "groups",
-    nn.ZeroPad1d: "padding",
-    nn.ZeroPad2d: "padding",
-    nn.ZeroPad3d: "padding",
-    nn.ConstantPad1d: "padding value",
-    nn.ConstantPad2d: "padding value",
-    nn.ConstantPad3d: "padding value",
-    nn.ReflectionPad1d: "padding",
-    nn.ReflectionPad2d: "padding",
-    nn.ReflectionPad3d: "padding",
-    nn.ReplicationPad1d: "padding",
-    nn.ReplicationPad2d: "padding",
-    nn.ReplicationPad3d: "padding",
-    nn.Flatten: "start_dim end_dim",
-    nn.Unflatten: "dim unflattened_size",
-    nn.Identity: "",
-    nn.Dropout: "p",
-    nn.Dropout1d: "p",
-    nn.Dropout2d: "p",
-    nn.Dropout3d: "p",
-    nn.AlphaDropout: "p",
-    nn.FeatureAlphaDropout: "p",
-    nn.ReLU: "",
-    nn.ReLU6: "",
-    nn.RReLU: "lower upper",
-    nn.Tanh: "",
-    nn.Sigmoid: "",
-    nn.SiLU: "",
-    nn.Mish: "",
-    nn.SELU: "",
-    nn.Softsign: "",
-    nn.LogSigmoid: "",
-    nn.Tanhshrink: "",
-    nn.Hardsigmoid: "",
-    nn.Hardswish: "",
-    nn.GELU: "approximate",
-    nn.GLU: "dim",
-    nn.ELU: "alpha",
-    nn.CELU: "alpha",
-    nn.LeakyReLU: "negative_slope",
-    nn.Softplus: "beta threshold",
-    nn.Softshrink: "lambd",
-    nn.Hardshrink: "lambd",
-    nn.Hardtanh: "min_val max_val",
-    nn.Threshold: "threshold value",
-    nn.PReLU: "num_parameters",
-    nn.Softmax: "dim",
-    nn.Softmin: "dim",
-    nn.Softmax2d: "",
-    nn.LogSoftmax: "dim",
-}
-_BY_NAME = {module.__name__: module for module in _MODULES}
-# Written only where it is true, so that a description without it means what it always meant.
-_FLAGS = ("inplace", "return_indices")
-_LEAVES = (*_MODULES, SelectFeatures, Constant, GraphNetwork)
+_LEAVES = (*MODULES, SelectFeatures, Constant, GraphNetwork)
 
 _MAX_VALUES = 65536
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool,
-        torch.complex128, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
-    )
-}  # fmt: skip
-_FORMATS = {
-    str(memory_format).removeprefix("torch."): memory_format
-    for memory_format in (
-        torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d,
-    )
-}  # fmt: skip
-_ADVICE = (
-    "Write the network from standard modules and functions of torch, or save it with export_torch, "
-    "which needs no description."
-)
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
@@ -228,7 +112,7 @@ def _check_shapes(module: nn.Module, description: Mapping[str, Any]) -> None:
         raise ValueError(
             "Expected modules whose settings say the shapes of their tensors, but got "
             f"{wrong[0]!r} of shape {given.get(wrong[0])} where the settings say "
-            f"{built.get(wrong[0])}. {_ADVICE}"
+            f"{built.get(wrong[0])}. {ADVICE}"
         )
 
 
@@ -256,9 +140,9 @@ def _describe(module: nn.Module, name: str) -> dict[str, Any]:
         return {"type": "SelectFeatures", "arguments": {"num_features": len(module.index)}}
     if type(module) is Constant:
         return {"type": "Constant", "arguments": {"shape": list(module.value.shape)}}
-    if type(module) in _MODULES:
-        arguments = {key: _argument(module, key) for key in _MODULES[type(module)].split()}
-        arguments |= {key: True for key in _FLAGS if getattr(module, key, False)}
+    if type(module) in MODULES:
+        arguments = {key: _argument(module, key) for key in MODULES[type(module)].split()}
+        arguments |= {key: True for key in FLAGS if getattr(module, key, False)}
         if getattr(module, "affine", False) and getattr(module, "bias", True) is None:
             arguments["bias"] = False
         return {"type": type(module).__name__, "arguments": arguments}
@@ -270,7 +154,7 @@ def _describe(module: nn.Module, name: str) -> dict[str, Any]:
     if not is_known or is_parametrized(module):
         raise ValueError(
             "Expected nn.Sequential over standard modules, or a network that calls them, but got "
-            f"{type(module).__name__} as {where}. {_ADVICE}"
+            f"{type(module).__name__} as {where}. {ADVICE}"
         )
     return _describe_steps(*_followed(module, name, where), name)
 
@@ -314,7 +198,7 @@ def _followed(module: nn.Module, name: str, where: str) -> tuple[nn.Module, tupl
     except Exception as error:
         raise ValueError(
             f"Expected a network that torch.fx can follow, but tracing {type(module).__name__} as "
-            f"{where} failed: {error}. {_ADVICE}"
+            f"{where} failed: {error}. {ADVICE}"
         ) from error
     return module, _steps(module, graph, where)
 
@@ -337,11 +221,11 @@ def _steps(root: nn.Module, graph: fx.Graph, where: str) -> tuple[Step, ...]:
                 raise ValueError(
                     "Expected functions of torch on tensors, but got "
                     f"{module}.{getattr(node.target, '__name__', node.target)} in {where}. "
-                    f"{_ADVICE}"
+                    f"{ADVICE}"
                 )
             target = found
         elif node.op == "placeholder" and target.startswith("**"):
-            raise ValueError(f"Expected inputs by position, but got {target} in {where}. {_ADVICE}")
+            raise ValueError(f"Expected inputs by position, but got {target} in {where}. {ADVICE}")
         results[node] = Result(len(steps))
         steps.append(Step(node.op, target, args, kwargs))
     return tuple(steps)
@@ -390,10 +274,10 @@ def _describe_tensor(
 ) -> dict[str, Any]:
     tensor = saved[key] if key in saved else _attribute(root, key)
     dtype = str(getattr(tensor, "dtype", "")).removeprefix("torch.")
-    if not isinstance(tensor, Tensor) or dtype not in _DTYPES:
+    if not isinstance(tensor, Tensor) or dtype not in DTYPES:
         raise ValueError(
             f"Expected tensors of a common data type, but got {type(tensor).__name__} {dtype} as "
-            f"{_join(name, key)!r}. {_ADVICE}"
+            f"{_join(name, key)!r}. {ADVICE}"
         )
     entry: dict[str, Any] = {"dtype": dtype, "shape": list(tensor.shape)}
     if isinstance(tensor, nn.Parameter):
@@ -405,7 +289,7 @@ def _describe_tensor(
                 f"shape {tuple(tensor.shape)} as {_join(name, key)!r}. Register it as a "
                 "persistent buffer."
             )
-        entry["values"] = _written(tensor.detach().cpu().reshape(-1).tolist(), key)
+        entry["values"] = to_json(tensor.detach().cpu().reshape(-1).tolist(), key)
     return entry
 
 
@@ -419,80 +303,10 @@ def _attribute(root: nn.Module, key: str) -> Any:
 def _written_step(step: Step, where: str) -> list[Any]:
     written: list[Any] = [step.op, step.target]
     if step.args or step.kwargs:
-        written.append([_written(value, where) for value in step.args])
+        written.append([to_json(value, where) for value in step.args])
     if step.kwargs:
-        written.append({key: _written(value, where) for key, value in step.kwargs.items()})
+        written.append({key: to_json(value, where) for key, value in step.kwargs.items()})
     return written
-
-
-def _written(value: Any, where: str) -> Any:
-    """An argument as JSON: an object with one key for what JSON lacks."""
-    if value is None or isinstance(value, (bool, str)) or type(value) is int:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": str(value)}
-    if isinstance(value, Result):
-        return {"result": value.step}
-    if type(value) is list:
-        return [_written(item, where) for item in value]
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return {"tuple": [_written(item, where) for item in value]}
-    if type(value) is dict:
-        return {"dict": {_key(key, where): _written(item, where) for key, item in value.items()}}
-    if isinstance(value, slice):
-        return {"slice": [_written(part, where) for part in (value.start, value.stop, value.step)]}
-    if value is Ellipsis:
-        return {"ellipsis": True}
-    text = str(value).removeprefix("torch.")
-    if isinstance(value, torch.dtype) and text in _DTYPES:
-        return {"dtype": text}
-    if isinstance(value, torch.memory_format) and text in _FORMATS:
-        return {"memory_format": text}
-    if isinstance(value, torch.device):
-        return {"device": text}
-    if isinstance(value, torch.layout) and value is torch.strided:
-        return {"layout": text}
-    raise ValueError(
-        f"Expected numbers, texts and tensors as arguments, but got {type(value).__name__} in "
-        f"{where}. {_ADVICE}"
-    )
-
-
-def _key(key: Any, where: str) -> str:
-    if isinstance(key, str):
-        return key
-    raise ValueError(f"Expected texts as keys, but got {key!r} in {where}. {_ADVICE}")
-
-
-def _read(value: Any) -> Any:
-    """Undo :func:`_written`."""
-    if isinstance(value, list):
-        return [_read(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "result":
-        return Result(int(content))
-    if kind == "float":
-        return float(content)
-    if kind == "tuple":
-        return tuple(_read(item) for item in content)
-    if kind == "dict":
-        return {str(key): _read(item) for key, item in content.items()}
-    if kind == "slice":
-        start, stop, step = content
-        return slice(_read(start), _read(stop), _read(step))
-    if kind == "ellipsis":
-        return Ellipsis
-    if kind == "dtype":
-        return _DTYPES[content]
-    if kind == "memory_format":
-        return _FORMATS[content]
-    if kind == "device":
-        return torch.device(content)
-    if kind == "layout" and content == "strided":
-        return torch.strided
-    raise ValueError(f"Expected an argument that describe() wrote, but got {value!r}.")
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:
@@ -513,7 +327,7 @@ def _build(description: Mapping[str, Any]) -> nn.Module:
             return SelectFeatures(range(arguments["num_features"]))
         if kind == "Constant":
             return Constant(torch.zeros(arguments["shape"]))
-        return _BY_NAME[kind](**arguments)
+        return MODULES_BY_NAME[kind](**arguments)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(
             f"Expected a description made by describe(), but got {description!r}: {error!r}"
@@ -523,8 +337,8 @@ def _build(description: Mapping[str, Any]) -> nn.Module:
 def _build_graph(description: Mapping[str, Any]) -> GraphNetwork:
     steps = []
     for op, target, *rest in description["steps"]:
-        args = tuple(_read(value) for value in rest[0]) if rest else ()
-        kwargs = {key: _read(value) for key, value in rest[1].items()} if rest[1:] else {}
+        args = tuple(from_json(value) for value in rest[0]) if rest else ()
+        kwargs = {key: from_json(value) for key, value in rest[1].items()} if rest[1:] else {}
         steps.append(Step(op, target, args, kwargs))
     modules = {key: _build(child) for key, child in description["modules"].items()}
     entries = description["tensors"]
@@ -534,9 +348,9 @@ def _build_graph(description: Mapping[str, Any]) -> GraphNetwork:
 
 
 def _build_tensor(entry: Mapping[str, Any]) -> Tensor:
-    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+    dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
     if "values" in entry:
-        return torch.tensor(_read(entry["values"]), dtype=dtype).reshape(shape)
+        return torch.tensor(from_json(entry["values"]), dtype=dtype).reshape(shape)
     tensor = torch.zeros(shape, dtype=dtype)
     if not entry.get("parameter", False):
         return tensor

@@ -22,10 +22,11 @@ from pyro_relevance.edges.size import evaluating
 from pyro_relevance.errors import EdgeError, SurgeryError
 from pyro_relevance.surgery.constants import fold_constants, nonzero_entries, owner_of
 from pyro_relevance.surgery.equivalence import largest_difference
-from pyro_relevance.surgery.plain_modules import Constant, GraphNetwork, SelectFeatures
+from pyro_relevance.surgery.plain_modules import Constant, SelectFeatures
 from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
 from pyro_relevance.surgery.receipt import Receipt
-from pyro_relevance.surgery.rewrite import resized_network
+from pyro_relevance.surgery.rewriting import resized_network
+from pyro_relevance.surgery.steps import GraphNetwork
 
 __all__ = ["PrunedNetwork", "Receipt", "apply_mask", "load_pruned", "prune"]
 

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from pyro_relevance.data.networks import MLP, LeNet300100
 from pyro_relevance.surgery.description import build, describe
-from pyro_relevance.surgery.plain_modules import Constant, GraphNetwork, SelectFeatures, Step
+from pyro_relevance.surgery.plain_modules import Constant, SelectFeatures
+from pyro_relevance.surgery.steps import GraphNetwork, Step
 
 
 def _convolutional() -> nn.Module:

@@ -24,9 +24,10 @@ from pyro_relevance.edges.find import find_edges
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.surgery import export
 from pyro_relevance.surgery.export import ExportReceipt, export_onnx, export_torch
-from pyro_relevance.surgery.plain_modules import Constant, GraphNetwork
+from pyro_relevance.surgery.plain_modules import Constant
 from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
 from pyro_relevance.surgery.pruning import prune
+from pyro_relevance.surgery.steps import GraphNetwork
 
 
 class Residual(nn.Module):

@@ -18,7 +18,8 @@ from pyro_relevance.edges.coupling import layers, moves, pointwise
 from pyro_relevance.edges.coupling.disjoint_sets import DisjointSets
 from pyro_relevance.edges.size import count_cost, masked_cost
 from pyro_relevance.errors import EdgeError, SurgeryError
-from pyro_relevance.surgery.plain_modules import GraphNetwork, name_of_function
+from pyro_relevance.surgery.operations import name_of_function
+from pyro_relevance.surgery.steps import GraphNetwork
 
 
 def conv(inputs, outputs, size=3, **settings):

@@ -1,0 +1,163 @@
+"""One walk over the graph of a network, which writes a step for each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
+
+from pyro_relevance.edges.coupling import Coupling, follow_graph, operator_name, setting
+from pyro_relevance.edges.exported import export_graph, value_of
+from pyro_relevance.errors import SurgeryError
+from pyro_relevance.surgery.operations import name_of_function
+from pyro_relevance.surgery.rewriting.rules import DROPOUTS, RULES, dropout
+from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
+from pyro_relevance.surgery.steps import GraphNetwork, Result, Step
+
+__all__ = ["resized_network"]
+
+
+def resized_network(
+    network: nn.Module,
+    arguments: tuple[Tensor, ...],
+    kept: Mapping[tuple[str, int], Tensor],
+) -> GraphNetwork:
+    """Write a network down as operations on what is left of its tensors.
+
+    It computes what the network computes in evaluation mode, for any number of examples. Layers
+    that have nothing left to read become their bias; what then leads nowhere is left out, and so
+    are parameters and buffers that evaluation does not use. BatchNorm and dropout are modules,
+    which do in training what they did; what evaluation does not show (dropout inside of attention,
+    stochastic depth) is gone.
+
+    Args:
+        network: Network of the old sizes whose cut columns are zero; it is not touched.
+        arguments: ``(num_data, *input_shape)`` inputs.
+        kept: For (tensor, axis), booleans of what stays along the axis.
+
+    Returns:
+        The network.
+
+    Raises:
+        EdgeError: The network cannot be traced for any number of examples.
+        SurgeryError: An operation has no form with the new sizes.
+    """
+    exported = export_graph(network, arguments, any_batch=True)
+    coupling, labels, constants = follow_graph(exported)
+    modules = dict(network.named_modules())
+    dropped = _dropped(coupling, kept)
+    return _network(Writer(exported, modules, labels, constants, dropped, kept))
+
+
+def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDArray[np.bool_]:
+    """Return whether each label is cut; the last entries are for labels below zero."""
+    roots = coupling.roots
+    cut = np.zeros(len(roots), dtype=bool)
+    for axis, flags in kept.items():
+        if axis in coupling.makers:
+            made = coupling.makers[axis]
+            cut[roots[made[~flags.numpy() & (made >= 0)]]] = True
+    return np.concatenate([cut[roots], [False, False]])
+
+
+def _network(writer: Writer) -> GraphNetwork:
+    """Return the whole as a module."""
+    nodes = list(writer.exported.graph.nodes)
+    placed = [node for node in nodes if node.op == "placeholder"]
+    for node in sorted(
+        placed, key=lambda node: _is_tensor(writer, node)
+    ):  # inputs stand before all else
+        _place(writer, node)
+    for node in nodes:
+        if node.op == "call_function":
+            _call(writer, node)
+        elif node.op == "output":
+            leaves = [writer.filled(leaf) for leaf in tree_leaves(node.args)]
+            writer.emit("output", "output", (tree_unflatten(leaves, writer.exported.outputs),))
+    steps = _used(writer.steps, writer.effects)
+    read = {step.target for step in steps if step.op in ("get_attr", "call_module")}
+    return GraphNetwork(
+        steps,
+        {name: module for name, module in writer.layers.items() if name in read},
+        {name: tensor for name, tensor in writer.tensors.items() if name in read},
+    )
+
+
+def _is_tensor(writer: Writer, node: fx.Node) -> bool:
+    return node.name in writer.exported.names or node.name in writer.exported.constants
+
+
+def _place(writer: Writer, node: fx.Node) -> None:
+    exported = writer.exported
+    if node.name in exported.constants:
+        constant = exported.constants[node.name].detach().clone()
+        writer.results[node] = writer.tensor(f"constants.{node.name}", constant)
+    elif node.name in exported.names:
+        name = exported.names[node.name]
+        writer.results[node] = writer.tensor(name, writer.cut(name, exported.tensors[name]))
+    else:
+        writer.input = writer.input or node
+        writer.results[node] = writer.emit("placeholder", node.name)
+
+
+def _call(writer: Writer, node: fx.Node) -> None:
+    if value_of(node) is None:
+        return  # a check of sizes
+    if writer.is_dead(writer.labels.get(node)):
+        writer.results[node] = DEAD
+        return
+    name = operator_name(node)
+    if name in DROPOUTS and setting(node, "train") is False:
+        writer.results[node] = dropout(writer, node, name)
+        return
+    if node.kwargs.get("device") is not None and not node.all_input_nodes:
+        # Made from nothing on a device that is written down: a buffer moves with the network.
+        writer.results[node] = writer.tensor(f"constants.{node.name}", writer.constants[node])
+        return
+    # What is made of constants alone has no labels and stays as it is.
+    rule = RULES.get(name) if node in writer.labels else None
+    call: Any = (node.args, node.kwargs, node.target)
+    args, kwargs, target = rule(writer, node) if rule else call
+    if isinstance(args, Result):
+        writer.results[node] = args
+        return
+    found = name_of_function(target)
+    if found is None:
+        raise SurgeryError(
+            f"Expected operations that a file can name, but got {target}. Keep whole what "
+            "makes the network a list of operations: heads of attention and whole layers."
+        )
+    schema = getattr(target, "_schema", None)
+    if schema is not None and schema.is_mutable:
+        writer.effects.add(len(writer.steps))
+    writer.results[node] = writer.emit(
+        "call_function", found, writer.filled(tuple(args)), writer.filled(dict(kwargs))
+    )
+
+
+def _used(steps: Sequence[Step], effects: set[int]) -> list[Step]:
+    """Leave out the steps that nothing reads, and number those that stay."""
+    needed = {i for i, step in enumerate(steps) if step.op in ("placeholder", "output")} | effects
+    for position in range(len(steps) - 1, -1, -1):
+        if position in needed:
+            needed |= {result.step for result in _reads(steps[position])}
+    number = {old: new for new, old in enumerate(sorted(needed))}
+
+    def renumbered(value: Any) -> Any:
+        return Result(number[value.step]) if isinstance(value, Result) else value
+
+    return [
+        Step(step.op, step.target, *tree_map(renumbered, (step.args, dict(step.kwargs))))
+        for position, step in enumerate(steps)
+        if position in needed
+    ]
+
+
+def _reads(step: Step) -> list[Result]:
+    return [
+        leaf for leaf in tree_leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Result)
+    ]

@@ -1,0 +1,243 @@
+"""How the call of an operation changes where some of what it works on is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from pyro_relevance.edges.coupling import operator_name, setting
+from pyro_relevance.edges.exported import value_of
+from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
+from pyro_relevance.surgery.steps import Result
+
+__all__ = ["DROPOUTS", "RULES", "dropout"]
+
+_LAYERS = {
+    "linear": (1, 0),
+    "conv1d": (1, 1),
+    "conv2d": (1, 2),
+    "conv3d": (1, 3),
+    "conv_transpose1d": (0, 1),
+    "conv_transpose2d": (0, 2),
+    "conv_transpose3d": (0, 3),
+}
+"""For each layer, the axis of its weight that reads, and its number of spatial axes."""
+DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
+    "alpha_dropout": lambda ndim: nn.AlphaDropout,
+    "dropout": lambda ndim: nn.Dropout,
+    "dropout_": lambda ndim: nn.Dropout,
+    "feature_dropout": lambda ndim: {4: nn.Dropout2d, 5: nn.Dropout3d}.get(ndim, nn.Dropout1d),
+}
+"""From the operation and the number of axes to the layer that does the same in training."""
+
+
+def _layer(writer: Writer, node: fx.Node) -> Any:
+    """A layer reads the columns that are left; with none left it is its bias."""
+    name = operator_name(node)
+    weight = writer.exported.names.get(str(node.args[1]), "")  # "" for a part of a parameter
+    reads, spatial = _LAYERS[name]
+    labels = writer.labels[node.args[0]]  # type: ignore[index]
+    groups = 1 if name == "linear" else int(setting(node, "groups"))
+    there = writer.flags(labels, labels.ndim - 1 - spatial)
+    if writer.is_dead(labels):
+        there = torch.zeros_like(there)
+    columns = writer.kept.get((weight, reads), there) if groups == 1 else there
+    if not bool((columns & there).any()):
+        return _bias(writer, node, spatial), {}, None
+    args: Any = node.args
+    kwargs: Any = node.kwargs
+    target: Any = node.target
+    if groups > 1:
+        old = writer.exported.tensors[weight].shape[0]
+        left = len(writer.tensors[weight])
+        args, kwargs, target = _with(node, "groups", groups * left // old)
+    if not bool((columns[there]).all()):
+        # Inputs that this layer does not read, though another one does.
+        module = weight.rpartition(".")[0]
+        index = columns[there].nonzero()[:, 0].to(torch.int32)
+        index = index.to(writer.tensors[weight].device)
+        chosen = writer.emit(
+            "call_function",
+            "torch.ops.aten.index_select.default",
+            (writer.filled(args[0]), labels.ndim - 1 - spatial,
+             writer.tensor(f"{module}.index".lstrip("."), index)),
+        )  # fmt: skip
+        args = (chosen, *args[1:])
+    return args, kwargs, target
+
+
+def _bias(writer: Writer, node: fx.Node, spatial: int) -> Result:
+    """The output of a layer that reads nothing."""
+    bias = setting(node, "bias")
+    if bias is None:
+        return writer.constant(node, 0.0)
+    labels = writer.labels[node]
+    channel = labels.ndim - 1 - spatial
+    sizes = [-1 if d == channel else writer.size(node, d) for d in range(labels.ndim)]
+    shape = [-1 if d == channel else 1 for d in range(labels.ndim)]
+    column = writer.emit(
+        "call_function", "torch.ops.aten.view.default", (writer.filled(bias), shape)
+    )
+    return writer.emit("call_function", "torch.ops.aten.expand.default", (column, sizes))
+
+
+def _view(writer: Writer, node: fx.Node) -> Any:
+    written: Any = node.args[1]
+    sizes = writer.sizes(writer.labels[node], written)
+    return (node.args[0], sizes, *node.args[2:]), node.kwargs, node.target
+
+
+def _unflatten(writer: Writer, node: fx.Node) -> Any:
+    labels = writer.labels[node]
+    sizes: Any = setting(node, "sizes")
+    dim = int(setting(node, "dim")) % (labels.ndim - len(sizes) + 1)
+    return (node.args[0], dim, writer.sizes(labels, sizes, dim)), {}, node.target
+
+
+def _slice(writer: Writer, node: fx.Node) -> Any:
+    labels = writer.labels[node.args[0]]  # type: ignore[index]
+    dim = int(setting(node, "dim")) % labels.ndim
+    flags = writer.flags(labels, dim)
+    if bool(flags.all()):
+        return node.args, node.kwargs, node.target
+    start, end, step = (setting(node, name) for name in ("start", "end", "step"))
+    if operator_name(node) == "narrow":
+        end, step = start + setting(node, "length"), 1
+    start, end, step = slice(start, end, step).indices(len(flags))
+    first, last = int(flags[:start].sum()), int(flags[:end].sum())
+    return (node.args[0], dim, first, last, step), {}, torch.ops.aten.slice.Tensor
+
+
+def _split(writer: Writer, node: fx.Node) -> Any:
+    labels = writer.labels[node.args[0]]  # type: ignore[index]
+    dim = int(setting(node, "dim")) % labels.ndim
+    flags = writer.flags(labels, dim)
+    if bool(flags.all()):
+        return node.args, node.kwargs, node.target
+    lengths = [part.shape[dim] for part in writer.labels[node]]
+    sizes = [int(part.sum()) for part in flags.split(lengths)]
+    return (node.args[0], sizes, dim), {}, torch.ops.aten.split_with_sizes.default
+
+
+def _roll(writer: Writer, node: fx.Node) -> Any:
+    labels = writer.labels[node.args[0]]  # type: ignore[index]
+    shifts, dims = list(setting(node, "shifts")), list(setting(node, "dims"))
+    for place, dim in enumerate(dims):
+        flags = writer.flags(labels, dim % labels.ndim)
+        if not bool(flags.all()):
+            moved = shifts[place] % len(flags)
+            shifts[place] = int(flags[len(flags) - moved :].sum())
+    return (node.args[0], shifts, dims), {}, node.target
+
+
+def _index(writer: Writer, node: fx.Node) -> Any:
+    labels = writer.labels.get(node.args[0])  # type: ignore[arg-type]
+    if labels is None:
+        return node.args, node.kwargs, node.target
+    single = operator_name(node) == "index_select"
+    given: Any = [setting(node, "index")] if single else setting(node, "indices")
+    dims = [int(setting(node, "dim")) % labels.ndim] if single else range(len(given))
+    indices = []
+    for dim, index in zip(dims, given, strict=True):
+        flags = writer.flags(labels, dim)
+        if index is not None and not bool(flags.all()):
+            values = writer.constants[index]
+            chosen = values.cpu() % len(flags)
+            places = (flags.cumsum(0) - 1)[chosen[flags[chosen]]].to(values)
+            index = writer.tensor(f"constants.{node.name}_{dim}", places)
+        indices.append(index)
+    if single:
+        return (node.args[0], dims[0], indices[0]), {}, node.target
+    return (node.args[0], indices), {}, node.target
+
+
+def _cat(writer: Writer, node: fx.Node) -> Any:
+    parts: Any = node.args[0]
+    left = [part for part in parts if writer.results[part] is not DEAD]
+    return (left, *node.args[1:]), node.kwargs, node.target
+
+
+def _pad(writer: Writer, node: fx.Node) -> Any:
+    """Channels are added for those that are left; around nothing, the padding stays."""
+    if writer.results[node.args[0]] is DEAD:  # type: ignore[index]
+        return writer.constant(node, float(setting(node, "value") or 0.0)), {}, None
+    labels = writer.labels[node]
+    widths = list(setting(node, "pad"))
+    for place in range(len(widths) // 2):
+        flags = writer.flags(labels, labels.ndim - 1 - place)
+        if not bool(flags.all()):
+            before, after = widths[2 * place : 2 * place + 2]
+            left = int(flags[:before].sum()), int(flags[len(flags) - after :].sum())
+            widths[2 * place : 2 * place + 2] = left
+    return _with(node, "pad", widths)
+
+
+def dropout(writer: Writer, node: fx.Node, operation: str) -> Any:
+    """A module, which drops in training; nothing where it would never drop."""
+    x, rate = writer.filled(node.args[0]), float(setting(node, "p"))
+    if not rate:
+        return x
+    name = f"dropouts.{node.name}"
+    made = DROPOUTS[operation](value_of(node).ndim)
+    writer.layers[name] = made(rate).eval()
+    return writer.emit("call_module", name, (x,))
+
+
+def _batch_norm(writer: Writer, node: fx.Node) -> Any:
+    """A module where it was one: its statistics move in training."""
+    tensor = writer.exported.names.get(str(setting(node, "running_mean")), "")
+    name, _, key = tensor.rpartition(".")
+    module = writer.modules.get(name) if name and key == "running_mean" else None
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return node.args, node.kwargs, node.target
+    if name not in writer.layers:
+        state = module.state_dict(keep_vars=True)
+        parts = {key: writer.cut(f"{name}.{key}", value) for key, value in state.items()}
+        mean = parts["running_mean"]
+        made = type(module)(
+            len(mean), module.eps, module.momentum, module.affine, device=mean.device,
+            dtype=mean.dtype,
+        )  # fmt: skip
+        made.load_state_dict(parts)
+        for key, parameter in made.named_parameters():
+            parameter.requires_grad_(parts[key].requires_grad)
+        writer.layers[name] = made.eval()
+    x = writer.filled(node.args[0])
+    return writer.emit("call_module", name, (x,)), {}, None
+
+
+def _group_norm(writer: Writer, node: fx.Node) -> Any:
+    labels = writer.labels[node.args[0]]  # type: ignore[index]
+    flags = writer.flags(labels, 1)
+    groups = int(setting(node, "num_groups"))
+    return _with(node, "num_groups", groups * int(flags.sum()) // len(flags))
+
+
+def _with(node: fx.Node, name: str, value: Any) -> Any:
+    """A call with another value of one argument."""
+    target: Any = node.target
+    place = [argument.name for argument in target._schema.arguments].index(name)
+    args = list(node.args)
+    if place < len(args):
+        args[place] = value
+        return tuple(args), node.kwargs, target
+    return tuple(args), {**node.kwargs, name: value}, target
+
+
+RULES: dict[str, Callable[[Writer, fx.Node], Any]] = {
+    **dict.fromkeys(_LAYERS, _layer),
+    **dict.fromkeys(("view", "reshape", "_unsafe_view", "expand"), _view),
+    **dict.fromkeys(("slice", "narrow"), _slice),
+    **dict.fromkeys(("chunk", "split", "split_with_sizes", "unsafe_chunk", "unsafe_split"), _split),
+    **dict.fromkeys(("index", "index_select"), _index),
+    **dict.fromkeys(("cat", "concat", "concatenate", "stack"), _cat),
+    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+    "unflatten": _unflatten,
+    "roll": _roll,
+    "group_norm": _group_norm,
+    "batch_norm": _batch_norm,
+}
+"""By operation, the rule that returns arguments and target of the new call, or its result."""

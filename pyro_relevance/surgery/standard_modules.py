@@ -1,0 +1,103 @@
+"""The modules of torch that a description names, each with the arguments that make it anew."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["FLAGS", "MODULES", "MODULES_BY_NAME"]
+
+_CONV = "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
+_TRANSPOSED = f"{_CONV} output_padding"
+_NORM = "num_features eps momentum affine track_running_stats"
+_POOL = "kernel_size stride padding"
+_MAX_POOL = f"{_POOL} dilation ceil_mode"
+_AVERAGE_POOL = f"{_POOL} ceil_mode count_include_pad"
+MODULES: dict[type[nn.Module], str] = {
+    nn.Linear: "in_features out_features bias",
+    nn.Bilinear: "in1_features in2_features out_features bias",
+    nn.Conv1d: _CONV,
+    nn.Conv2d: _CONV,
+    nn.Conv3d: _CONV,
+    nn.ConvTranspose1d: _TRANSPOSED,
+    nn.ConvTranspose2d: _TRANSPOSED,
+    nn.ConvTranspose3d: _TRANSPOSED,
+    nn.Embedding: "num_embeddings embedding_dim padding_idx max_norm norm_type",
+    nn.BatchNorm1d: _NORM,
+    nn.BatchNorm2d: _NORM,
+    nn.BatchNorm3d: _NORM,
+    nn.InstanceNorm1d: _NORM,
+    nn.InstanceNorm2d: _NORM,
+    nn.InstanceNorm3d: _NORM,
+    nn.LayerNorm: "normalized_shape eps elementwise_affine bias",
+    nn.RMSNorm: "normalized_shape eps elementwise_affine",
+    nn.GroupNorm: "num_groups num_channels eps affine",
+    nn.LocalResponseNorm: "size alpha beta k",
+    nn.MaxPool1d: _MAX_POOL,
+    nn.MaxPool2d: _MAX_POOL,
+    nn.MaxPool3d: _MAX_POOL,
+    nn.AvgPool1d: _AVERAGE_POOL,
+    nn.AvgPool2d: f"{_AVERAGE_POOL} divisor_override",
+    nn.AvgPool3d: f"{_AVERAGE_POOL} divisor_override",
+    nn.AdaptiveAvgPool1d: "output_size",
+    nn.AdaptiveAvgPool2d: "output_size",
+    nn.AdaptiveAvgPool3d: "output_size",
+    nn.AdaptiveMaxPool1d: "output_size",
+    nn.AdaptiveMaxPool2d: "output_size",
+    nn.AdaptiveMaxPool3d: "output_size",
+    nn.Upsample: "size scale_factor mode align_corners recompute_scale_factor",
+    nn.PixelShuffle: "upscale_factor",
+    nn.PixelUnshuffle: "downscale_factor",
+    nn.ChannelShuffle: "groups",
+    nn.ZeroPad1d: "padding",
+    nn.ZeroPad2d: "padding",
+    nn.ZeroPad3d: "padding",
+    nn.ConstantPad1d: "padding value",
+    nn.ConstantPad2d: "padding value",
+    nn.ConstantPad3d: "padding value",
+    nn.ReflectionPad1d: "padding",
+    nn.ReflectionPad2d: "padding",
+    nn.ReflectionPad3d: "padding",
+    nn.ReplicationPad1d: "padding",
+    nn.ReplicationPad2d: "padding",
+    nn.ReplicationPad3d: "padding",
+    nn.Flatten: "start_dim end_dim",
+    nn.Unflatten: "dim unflattened_size",
+    nn.Identity: "",
+    nn.Dropout: "p",
+    nn.Dropout1d: "p",
+    nn.Dropout2d: "p",
+    nn.Dropout3d: "p",
+    nn.AlphaDropout: "p",
+    nn.FeatureAlphaDropout: "p",
+    nn.ReLU: "",
+    nn.ReLU6: "",
+    nn.RReLU: "lower upper",
+    nn.Tanh: "",
+    nn.Sigmoid: "",
+    nn.SiLU: "",
+    nn.Mish: "",
+    nn.SELU: "",
+    nn.Softsign: "",
+    nn.LogSigmoid: "",
+    nn.Tanhshrink: "",
+    nn.Hardsigmoid: "",
+    nn.Hardswish: "",
+    nn.GELU: "approximate",
+    nn.GLU: "dim",
+    nn.ELU: "alpha",
+    nn.CELU: "alpha",
+    nn.LeakyReLU: "negative_slope",
+    nn.Softplus: "beta threshold",
+    nn.Softshrink: "lambd",
+    nn.Hardshrink: "lambd",
+    nn.Hardtanh: "min_val max_val",
+    nn.Threshold: "threshold value",
+    nn.PReLU: "num_parameters",
+    nn.Softmax: "dim",
+    nn.Softmin: "dim",
+    nn.Softmax2d: "",
+    nn.LogSoftmax: "dim",
+}
+MODULES_BY_NAME = {module.__name__: module for module in MODULES}
+# Written only where it is true, so that a description without it means what it always meant.
+FLAGS = ("inplace", "return_indices")

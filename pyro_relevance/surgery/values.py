@@ -1,0 +1,101 @@
+"""Arguments of steps as JSON: an object with one key for what JSON lacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pyro_relevance.surgery.steps import Result
+
+__all__ = ["ADVICE", "DTYPES", "from_json", "to_json"]
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool,
+        torch.complex128, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
+    )
+}  # fmt: skip
+FORMATS = {
+    str(memory_format).removeprefix("torch."): memory_format
+    for memory_format in (
+        torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d,
+    )
+}  # fmt: skip
+ADVICE = (
+    "Write the network from standard modules and functions of torch, or save it with export_torch, "
+    "which needs no description."
+)
+
+
+def to_json(value: Any, where: str) -> Any:
+    """An argument as JSON: an object with one key for what JSON lacks."""
+    if value is None or isinstance(value, (bool, str)) or type(value) is int:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, Result):
+        return {"result": value.step}
+    if type(value) is list:
+        return [to_json(item, where) for item in value]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return {"tuple": [to_json(item, where) for item in value]}
+    if type(value) is dict:
+        return {"dict": {_key(key, where): to_json(item, where) for key, item in value.items()}}
+    if isinstance(value, slice):
+        return {"slice": [to_json(part, where) for part in (value.start, value.stop, value.step)]}
+    if value is Ellipsis:
+        return {"ellipsis": True}
+    text = str(value).removeprefix("torch.")
+    if isinstance(value, torch.dtype) and text in DTYPES:
+        return {"dtype": text}
+    if isinstance(value, torch.memory_format) and text in FORMATS:
+        return {"memory_format": text}
+    if isinstance(value, torch.device):
+        return {"device": text}
+    if isinstance(value, torch.layout) and value is torch.strided:
+        return {"layout": text}
+    raise ValueError(
+        f"Expected numbers, texts and tensors as arguments, but got {type(value).__name__} in "
+        f"{where}. {ADVICE}"
+    )
+
+
+def _key(key: Any, where: str) -> str:
+    if isinstance(key, str):
+        return key
+    raise ValueError(f"Expected texts as keys, but got {key!r} in {where}. {ADVICE}")
+
+
+def from_json(value: Any) -> Any:
+    """Undo :func:`to_json`."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "result":
+        return Result(int(content))
+    if kind == "float":
+        return float(content)
+    if kind == "tuple":
+        return tuple(from_json(item) for item in content)
+    if kind == "dict":
+        return {str(key): from_json(item) for key, item in content.items()}
+    if kind == "slice":
+        start, stop, step = content
+        return slice(from_json(start), from_json(stop), from_json(step))
+    if kind == "ellipsis":
+        return Ellipsis
+    if kind == "dtype":
+        return DTYPES[content]
+    if kind == "memory_format":
+        return FORMATS[content]
+    if kind == "device":
+        return torch.device(content)
+    if kind == "layout" and content == "strided":
+        return torch.strided
+    raise ValueError(f"Expected an argument that describe() wrote, but got {value!r}.")

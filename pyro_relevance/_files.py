@@ -15,7 +15,15 @@ from pyro_relevance.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["read_tensors", "replacing", "save_tensors", "synchronise", "write_tensors"]
+__all__ = [
+    "read_safetensors",
+    "read_tensors",
+    "replacing",
+    "save_safetensors",
+    "save_tensors",
+    "synchronise",
+    "write_tensors",
+]
 
 
 @contextlib.contextmanager
@@ -108,11 +116,9 @@ def save_tensors(
         OSError: If the disk is full or the folder cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
-        save_file(own, temporary, metadata={"description": json.dumps(description)})
+        save_safetensors(temporary, tensors, {"description": json.dumps(description)})
     except SafetensorError as error:  # what the library makes of a full disk
         raise OSError(
             f"Expected to write {path}, but got: {error}. Free some space and try again."
@@ -128,18 +134,55 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     if not path.is_file():
         raise CheckpointError(f"Expected a file at {path}, but there is none. Check the path.")
     try:
-        with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get("description", ""))
-            if not isinstance(description, dict):
-                raise ValueError("its description is not a mapping")
-            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+        tensors, metadata = read_safetensors(path)
+        description = json.loads(metadata.get("description", ""))
+        if not isinstance(description, dict):
+            raise ValueError("its description is not a mapping")
+        return tensors, description
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"Expected a complete file of this library at {path}, but it is damaged or of another "
             f"kind ({error}). Use another copy, or delete it to start again."
         ) from error
+
+
+def save_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors and texts to a new safetensors file; wrap it in `replacing`.
+
+    Args:
+        path: The file.
+        tensors: Tensors by name, of any device and memory format.
+        metadata: Texts by name.
+
+    Raises:
+        SafetensorError: If the disk is full.
+        OSError: If the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(own, path, metadata=dict(metadata))
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the texts of a safetensors file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SafetensorError: If the file is damaged or of another kind.
+        OSError: If it cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}

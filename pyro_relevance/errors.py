@@ -7,11 +7,9 @@ would want to catch one failure apart from all others.
 from __future__ import annotations
 
 __all__ = [
-    "ApproximationWarning",
     "ArchitectureError",
     "CheckpointError",
     "CollapseWarning",
-    "ConvergenceWarning",
     "DataError",
     "DivergenceError",
     "EdgeError",
@@ -61,13 +59,5 @@ class DivergenceError(RuntimeError):
         self.fit = fit
 
 
-class ConvergenceWarning(UserWarning):
-    """A result may not have converged."""
-
-
 class CollapseWarning(UserWarning):
     """A posterior over operations has an end point that is known to be bad."""
-
-
-class ApproximationWarning(UserWarning):
-    """A quantity is an approximation in a way that the caller may not expect."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from pyro_relevance.surgery import description as architecture
 __all__ = ["load_posterior", "save_posterior"]
 
 FORMAT = "pyro_relevance posterior 1"
+
+MakeGuide = Callable[[RelevanceModel], nn.Module]
 
 
 def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
@@ -57,14 +60,14 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "network": _tried(_describe_network, model.network),
         "likelihood": _tried(likelihoods.describe, model.likelihood),
         "guide": _describe_guide(posterior.guide),
-        "gate_prior": None if model.gate_prior is None else _describe(model.gate_prior, priors),
-        "weight_prior": _describe(model.weight_prior, priors),
-        "relaxation": _describe(model.relaxation, relaxations),
+        "gate_prior": None if model.gate_prior is None else _describe(model.gate_prior),
+        "weight_prior": _describe(model.weight_prior),
+        "relaxation": _describe(model.relaxation),
         "has_gates": model.gate_prior is not None,
     }
     if model.has_operations:
-        description["operation_prior"] = _describe(model.operation_prior, priors)
-        description["operation_relaxation"] = _describe(model.operation_relaxation, relaxations)
+        description["operation_prior"] = _describe(model.operation_prior)
+        description["operation_relaxation"] = _describe(model.operation_relaxation)
     write_tensors(Path(path), tensors, description)
 
 
@@ -73,7 +76,7 @@ def load_posterior(
     *,
     network: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    guide: Callable[[RelevanceModel], nn.Module] | None = None,
+    guide: MakeGuide | None = None,
     gate_prior: priors.GatePrior | None = None,
     weight_prior: priors.WeightPrior | None = None,
     relaxation: relaxations.Relaxation | None = None,
@@ -83,93 +86,138 @@ def load_posterior(
 ) -> Posterior:
     """Return the posterior that `save_posterior` wrote; no data are needed.
 
+    Each part of the model is needed only where it is of the user's own class, so that the file
+    could not describe it.
+
     Args:
         path: The file.
-        network: A network of the same architecture, where the file could not describe it; never
-            changed.
-        likelihood: The likelihood, where it is of the user's own class.
-        guide: What makes the guide from the model, where it is not one of the library's.
-        gate_prior: The prior over gates, where it is of the user's own class.
-        weight_prior: The prior over weights, where it is of the user's own class.
-        relaxation: The relaxation, where it is of the user's own class.
-        operation_prior: The prior over operations, where it is of the user's own class.
-        operation_relaxation: Their relaxation, where it is of the user's own class.
+        network: A network of the same architecture; never changed.
+        likelihood: The likelihood.
+        guide: What makes the guide from the model.
+        gate_prior: The prior over gates.
+        weight_prior: The prior over weights.
+        relaxation: The relaxation of the gates.
+        operation_prior: The prior over operations.
+        operation_relaxation: Their relaxation.
         example_input: ``(1, ...)`` any input, where the guide makes its parameters only when it is
             first called (AutoGuides of Pyro).
 
     Raises:
-        CheckpointError: If the file is missing or damaged, or something that it could not describe
-            was not given.
+        CheckpointError: If the file is missing or damaged, names a class that is not the
+            library's, or does not describe something that was not given.
         TypeError: If ``guide`` is a guide instead of what makes one.
     """
-    file = Path(path)
-    tensors, description = read_tensors(file)
-    if description.get("format") != FORMAT:
-        raise CheckpointError(
-            f"Expected a posterior at {file}, but the file is of another kind. Check the path."
-        )
     if isinstance(guide, nn.Module):
         raise TypeError(
             f"Expected guide= to make a guide from the model, but got a {type(guide).__name__}. "
             f"Pass the class, or guide=lambda model: {type(guide).__name__}(model, ...)."
         )
+    file = _PosteriorFile.read(Path(path))
+    parts = {
+        "network": network,
+        "likelihood": likelihood,
+        "gate_prior": gate_prior,
+        "weight_prior": weight_prior,
+        "relaxation": relaxation,
+        "operation_prior": operation_prior,
+        "operation_relaxation": operation_relaxation,
+    }
+    model = file.model(parts)
+    return file.posterior(model, file.guide(model, guide, example_input))
 
-    def given_or_built(name: str, given: Any, build: Callable[[Any], Any]) -> Any:
+
+@dataclass(frozen=True)
+class _PosteriorFile:
+    """What a file holds, and how a posterior is made from it."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    description: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> _PosteriorFile:
+        tensors, description = read_tensors(path)
+        if description.get("format") != FORMAT:
+            raise CheckpointError(
+                f"Expected a posterior at {path}, but the file is of another kind. Check the path."
+            )
+        return cls(path, tensors, description)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Values of all chains by name."""
+        return _below("state/", self.tensors)
+
+    def part(self, name: str, given: Any) -> Any:
+        """Return a part of the model: the one that was given, or the one that is described."""
         if given is not None:
             return given
-        if description[name] is None:
+        if self.description[name] is None:
             raise CheckpointError(
-                f"Expected {name}= for {file}, because it is of a class that cannot be stored "
+                f"Expected {name}= for {self.path}, because it is of a class that cannot be stored "
                 f"without code. Pass load_posterior(path, {name}=...)."
             )
-        return build(description[name])
-
-    gates: Any = None
-    if description["has_gates"]:
-        gates = given_or_built("gate_prior", gate_prior, lambda d: _build(d, priors))
-    operations: dict[str, Any] = {}
-    if "operation_prior" in description:
-        operations = {
-            "operation_prior": given_or_built(
-                "operation_prior", operation_prior, lambda d: _build(d, priors)
-            ),
-            "operation_relaxation": given_or_built(
-                "operation_relaxation", operation_relaxation, lambda d: _build(d, relaxations)
-            ),
-        }
-    model = RelevanceModel(
-        given_or_built("network", network, architecture.build),
-        Edges.from_json(description["edges"]),
-        likelihood=given_or_built("likelihood", likelihood, likelihoods.build),
-        num_data=int(description["num_data"]),
-        gate_prior=gates,
-        weight_prior=given_or_built("weight_prior", weight_prior, lambda d: _build(d, priors)),
-        relaxation=given_or_built("relaxation", relaxation, lambda d: _build(d, relaxations)),
-        **operations,
-    )
-    model.temperature = float(description["temperature"])
-    state = {n.removeprefix("state/"): t for n, t in tensors.items() if n.startswith("state/")}
-    _adopt(model, "model", state, file)
-    make_guide = given_or_built("guide", guide, _guide_builder)
-    with seeded(0), quiet(model):  # a guide may draw where it starts
-        made = make_guide(model)
-        if not isinstance(made, nn.Module):
+        try:
+            return _BUILDERS[name](self.description[name])
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"Expected guide= to make an nn.Module, but it made a {type(made).__name__}."
-            )
-        if example_input is not None:
-            with torch.no_grad(), poutine.block():
-                outputs = model(example_input)
-                made(example_input, model.likelihood(outputs).sample())
-    _adopt(made, "guide", state, file)
-    arrays = {n[8:]: t.numpy() for n, t in tensors.items() if n.startswith("history/")}
-    return Posterior(
-        model,
-        made,
-        state,
-        history=History.from_arrays(arrays) if arrays else None,
-        first_chain=int(description["first_chain"]),
-    )
+                f"Expected a {name} of this library in {self.path}, but cannot make it: {error}. "
+                f"Use another copy, or pass load_posterior(path, {name}=...)."
+            ) from error
+
+    def model(self, given: Mapping[str, Any]) -> RelevanceModel:
+        """Return the model with the values of the first chain.
+
+        Args:
+            given: For each part of the model, what the user gave, or ``None``.
+        """
+        names = ["network", "likelihood", "weight_prior", "relaxation"]
+        if self.description["has_gates"]:
+            names.append("gate_prior")
+        if "operation_prior" in self.description:
+            names += ["operation_prior", "operation_relaxation"]
+        parts = {name: self.part(name, given[name]) for name in names}
+        model = RelevanceModel(
+            edges=Edges.from_json(self.description["edges"]),
+            num_data=int(self.description["num_data"]),
+            **{"gate_prior": None, **parts},
+        )
+        model.temperature = float(self.description["temperature"])
+        _adopt(model, "model", self.state, self.path)
+        return model
+
+    def guide(
+        self, model: RelevanceModel, given: MakeGuide | None, example_input: Tensor | None
+    ) -> nn.Module:
+        """Return the guide with the values of the first chain."""
+        make_guide = self.part("guide", given)
+        with seeded(0), quiet(model):  # a guide may draw where it starts
+            made = make_guide(model)
+            if not isinstance(made, nn.Module):
+                raise CheckpointError(
+                    f"Expected guide= to make an nn.Module, but it made a {type(made).__name__}."
+                )
+            if example_input is not None:
+                with torch.no_grad(), poutine.block():
+                    outputs = model(example_input)
+                    made(example_input, model.likelihood(outputs).sample())
+        _adopt(made, "guide", self.state, self.path)
+        return made
+
+    def posterior(self, model: RelevanceModel, guide: nn.Module) -> Posterior:
+        """Return the posterior of model and guide, with all chains and the history."""
+        arrays = {n: t.numpy() for n, t in _below("history/", self.tensors).items()}
+        return Posterior(
+            model,
+            guide,
+            self.state,
+            history=History.from_arrays(arrays) if arrays else None,
+            first_chain=int(self.description["first_chain"]),
+        )
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Path) -> None:
@@ -202,10 +250,10 @@ def _tried(describe: Callable[[Any], Any], thing: Any) -> Any:
         return None
 
 
-def _describe(thing: Any, module: Any) -> dict[str, Any] | None:
-    """Return class and fields of a dataclass of ``module``, or ``None`` for any other object."""
+def _describe(thing: Any) -> dict[str, Any] | None:
+    """Return class and fields of one of the library's values, or ``None`` for any other object."""
     name = type(thing).__name__
-    if getattr(module, name, None) is not type(thing):
+    if _KINDS.get(name) is not type(thing):
         return None
     return {"kind": name, **{f.name: _plain(getattr(thing, f.name)) for f in fields(thing)}}
 
@@ -220,15 +268,19 @@ def _plain(value: Any) -> Any:
 
 def _unplain(value: Any) -> Any:
     if isinstance(value, dict) and "tensor" in value:
-        return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+        return torch.tensor(value["tensor"], dtype=_DTYPES[value["dtype"]])
     if isinstance(value, dict) and "mapping" in value:
         return {name: _unplain(item) for name, item in value["mapping"].items()}
     return value
 
 
-def _build(description: Mapping[str, Any], module: Any) -> Any:
-    settings = {name: _unplain(value) for name, value in description.items() if name != "kind"}
-    return getattr(module, description["kind"])(**settings)
+def _build(description: Mapping[str, Any], kinds: Mapping[str, Any]) -> Any:
+    """Make a value of one of the classes that a file may name."""
+    name = description["kind"]
+    if name not in kinds:
+        raise ValueError(f"Expected one of {sorted(kinds)}, but got {name!r}")
+    settings = {key: _unplain(value) for key, value in description.items() if key != "kind"}
+    return kinds[name](**settings)
 
 
 def _describe_guide(guide: nn.Module) -> dict[str, Any] | None:
@@ -239,6 +291,66 @@ def _describe_guide(guide: nn.Module) -> dict[str, Any] | None:
     return None
 
 
-def _guide_builder(description: Mapping[str, Any]) -> Callable[[RelevanceModel], nn.Module]:
-    settings = {name: value for name, value in description.items() if name != "kind"}
-    return lambda model: getattr(guides, description["kind"])(model, **settings)
+def _mean_field() -> MakeGuide:
+    return guides.MeanFieldGuide
+
+
+def _low_rank(rank: int) -> MakeGuide:
+    return lambda model: guides.LowRankGuide(model, rank=rank)
+
+
+def _by_name(*classes: type) -> dict[str, type]:
+    return {cls.__name__: cls for cls in classes}
+
+
+# The classes that a file may name, by the part of the model that they make; no file can ask for
+# anything else. What is not registered here is left out of a file and given when it is loaded.
+_GATE_PRIORS = _by_name(
+    priors.IndependentPrior, priors.HierarchicalPrior, priors.DescriptionLengthPrior
+)
+_WEIGHT_PRIORS = _by_name(
+    priors.PointWeights,
+    priors.GaussianWeights,
+    priors.ArdWeights,
+    priors.HorseshoeWeights,
+    priors.LogUniformWeights,
+)
+_RELAXATIONS = _by_name(
+    relaxations.Concrete, relaxations.HardConcreteGate, relaxations.StraightThrough
+)
+_OPERATION_PRIORS = _by_name(
+    priors.CategoricalPrior, priors.DirichletPrior, priors.OperationCostPrior
+)
+_OPERATION_RELAXATIONS = _by_name(
+    relaxations.Mixture, relaxations.SampledPath, relaxations.TopPaths
+)
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64,
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+        torch.int64,
+        torch.int32,
+        torch.bool,
+    )
+}
+_GUIDES = {"MeanFieldGuide": _mean_field, "LowRankGuide": _low_rank}
+_KINDS: dict[str, Any] = {
+    **_GATE_PRIORS,
+    **_WEIGHT_PRIORS,
+    **_RELAXATIONS,
+    **_OPERATION_PRIORS,
+    **_OPERATION_RELAXATIONS,
+}
+_BUILDERS: dict[str, Callable[[Any], Any]] = {
+    "network": architecture.build,
+    "likelihood": likelihoods.build,
+    "gate_prior": partial(_build, kinds=_GATE_PRIORS),
+    "weight_prior": partial(_build, kinds=_WEIGHT_PRIORS),
+    "relaxation": partial(_build, kinds=_RELAXATIONS),
+    "operation_prior": partial(_build, kinds=_OPERATION_PRIORS),
+    "operation_relaxation": partial(_build, kinds=_OPERATION_RELAXATIONS),
+    "guide": partial(_build, kinds=_GUIDES),
+}

@@ -6,11 +6,10 @@ import json
 import os
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pyro_relevance._files import replacing
+from pyro_relevance._files import read_safetensors, replacing, save_safetensors
 from pyro_relevance.edges.packing import pack, unpack
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.surgery.description import build, describe
@@ -87,7 +86,7 @@ class PrunedNetwork(nn.Module):
         }
         try:
             with replacing(path) as temporary:
-                save_file(tensors, temporary, metadata)
+                save_safetensors(temporary, tensors, metadata)
         except SafetensorError as error:
             raise CheckpointError(
                 f"Expected to write {os.fspath(path)!r}, but it failed: {error}"
@@ -113,9 +112,7 @@ def load_pruned(path: str | os.PathLike[str]) -> PrunedNetwork:
             f"Expected a file of a pruned network, but {name!r} does not exist."
         )
     try:
-        with safe_open(name, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_safetensors(name)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"Expected a whole safetensors file, but {name!r} is damaged: {error}"

@@ -16,6 +16,7 @@ from torch import nn
 import pyro_relevance as pr
 from pyro_relevance import _files, likelihoods, priors, relaxations
 from pyro_relevance.errors import CheckpointError
+from pyro_relevance.posterior import files
 from pyro_relevance.posterior.files import load_posterior, save_posterior
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
@@ -331,3 +332,33 @@ def test_wrong_files_and_wrong_things(tmp_path):
         load_posterior(path)
     with pytest.raises(FileNotFoundError, match="Expected the folder of"):
         save_posterior(quick_fit(num_epochs=1).posterior, tmp_path / "none" / "fit")
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("gate_prior", "annotations"),
+        ("gate_prior", "PointWeights"),
+        ("weight_prior", "IndependentPrior"),
+        ("relaxation", "Tensor"),
+        ("relaxation", "Mixture"),
+        ("guide", "LatentPosteriors"),
+        ("guide", "AutoregressiveGuide"),
+    ],
+)
+def test_a_file_names_registered_classes_of_its_part_only(tmp_path, part, kind):
+    path = tmp_path / "posterior.safetensors"
+    save_posterior(quick_fit(num_epochs=1).posterior, path)
+    tensors, description = _files.read_tensors(path)
+    description[part]["kind"] = kind
+    _files.write_tensors(path, tensors, description)
+    with pytest.raises(CheckpointError, match=rf"a {part} of this library .* got '{kind}'"):
+        load_posterior(path)
+
+
+@pytest.mark.contract
+def test_every_prior_and_relaxation_of_the_library_is_registered():
+    protocols = {"GatePrior", "OperationPrior", "WeightPrior", "Relaxation", "OperationRelaxation"}
+    public = {*priors.__all__, *relaxations.__all__} - protocols
+    assert set(files._KINDS) == public

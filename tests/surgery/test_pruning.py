@@ -526,7 +526,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         target.write_bytes(b"half a fi")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pyro_relevance.surgery.pruned_network.save_file", full_disk)
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         pruned.save(path)
     assert path.read_bytes() == content

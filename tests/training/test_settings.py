@@ -33,7 +33,7 @@ def problem() -> tuple[pr.RelevanceModel, tuple[torch.Tensor, torch.Tensor]]:
     model = pr.RelevanceModel(
         network, edges, likelihood=pr.likelihoods.Gaussian(0.5), num_data=len(x)
     )
-    return model, (x, x[:, :1])
+    return model, (x, x[:, 0])
 
 
 def test_each_field_has_one_keyword_and_each_keyword_one_field() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -29,6 +30,8 @@ PURE_MAY_NOT_IMPORT = frozenset(
 )
 PLOTS_MAY_NOT_IMPORT = frozenset({"torch", "pyro"})
 MOST_ROOMS, MOST_FILES_AT_TOP, MOST_FILES, MOST_LINES, MOST_LINES_OF_FUNCTION = 12, 6, 15, 400, 60
+LEAST_STORY = 3
+"""Lines of a room's docstring."""
 
 
 def _name(path: Path) -> str:
@@ -59,8 +62,33 @@ def _imports(tree: ast.AST) -> set[str]:
     return found
 
 
-def _imported(module: str) -> set[str]:
-    return _imports(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _imported(module: str) -> frozenset[str]:
+    return frozenset(_imports(_tree(module)))
+
+
+def _imported_of(module: str, names: frozenset[str]) -> list[str]:
+    return sorted(name for name in _imported(module) if _starts_with(name, names))
+
+
+def _require_none(faults: dict[str, list[str]], what: str) -> None:
+    """Fail with all that is wrong, so that one run shows all of it."""
+    lines = [f"{module}: {', '.join(wrong)}" for module, wrong in faults.items() if wrong]
+    if lines:
+        pytest.fail("\n".join([what, *lines]), pytrace=False)
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    assert node.end_lineno is not None
+    # The docstring is for the reader of the page, not for the reader of the function.
+    documented = ast.get_docstring(node, clean=False)
+    told = node.body[0].end_lineno - node.body[0].lineno + 1 if documented else 0
+    return node.end_lineno - node.lineno + 1 - told
 
 
 def _own_imports(module: str) -> set[str]:
@@ -89,13 +117,13 @@ def test_every_room_has_a_place_in_the_order():
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("module", [name for name in MODULES if "." in name])
-def test_rooms_import_rooms_below(module):
-    if _room(module) in ABOVE:
-        return
-    rooms = {_room(name) for name in _own_imports(module)} & {*ROOMS, *LEAVES}
-    above = rooms - _below(_room(module))
-    assert not above, f"{module} imports {sorted(above)}, which are above it"
+def test_rooms_import_rooms_below():
+    faults = {}
+    for module in MODULES:
+        if "." in module and _room(module) not in ABOVE:
+            rooms = {_room(name) for name in _own_imports(module)} & {*ROOMS, *LEAVES}
+            faults[module] = sorted(rooms - _below(_room(module)))
+    _require_none(faults, "These modules import rooms that are above them:")
 
 
 @pytest.mark.contract
@@ -122,38 +150,55 @@ def test_the_map_stays_small():
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("module", MODULES)
-def test_files_and_functions_can_be_read_in_one_go(module):
-    text = MODULES[module].read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MOST_LINES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            # The docstring is for the reader of the page, not for the reader of the function.
-            documented = ast.get_docstring(node, clean=False)
-            told = node.body[0].end_lineno - node.body[0].lineno + 1 if documented else 0
-            lines = node.end_lineno - node.lineno + 1 - told
-            assert lines <= MOST_LINES_OF_FUNCTION, f"{module}: {node.name} has {lines} lines"
+def test_files_and_functions_can_be_read_in_one_go():
+    faults = {}
+    for module, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        lines = len(text.splitlines())
+        faults[module] = [f"{lines} lines"] if lines > MOST_LINES else []
+        for node in ast.walk(_tree(module)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = _length(node)
+                if length > MOST_LINES_OF_FUNCTION:
+                    faults[module].append(f"{node.name} has {length} lines")
+    _require_none(faults, "These are too long to be read in one go:")
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("module", MODULES)
-def test_mathematics_neither_trains_nor_touches_disk(module):
-    if _starts_with(module, frozenset(f"{PACKAGE}.{name}" for name in PURE)):
-        forbidden = {name for name in _imported(module) if _starts_with(name, PURE_MAY_NOT_IMPORT)}
-        assert not forbidden, f"{module} imports {sorted(forbidden)}"
+def test_mathematics_neither_trains_nor_touches_disk():
+    pure = frozenset(f"{PACKAGE}.{name}" for name in PURE)
+    inside = [module for module in MODULES if _starts_with(module, pure)]
+    assert len(inside) > len(PURE)
+    faults = {module: _imported_of(module, PURE_MAY_NOT_IMPORT) for module in inside}
+    _require_none(faults, "Mathematics imports what trains or touches a disk:")
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("module", MODULES)
-def test_plots_never_see_torch(module):
-    if _room(module) == "plots":
-        forbidden = {name for name in _imported(module) if _starts_with(name, PLOTS_MAY_NOT_IMPORT)}
-        assert not forbidden, f"{module} imports {sorted(forbidden)}"
+def test_plots_never_see_torch():
+    inside = [module for module in MODULES if _room(module) == "plots"]
+    faults = {module: _imported_of(module, PLOTS_MAY_NOT_IMPORT) for module in inside}
+    _require_none(faults, "Plots import:")
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("module", MODULES)
-def test_only_one_folder_knows_arviz(module):
-    if not module.startswith(f"{PACKAGE}.posterior.arviz"):
-        assert not any(_starts_with(name, frozenset({"arviz"})) for name in _imported(module))
+def test_only_one_folder_knows_arviz():
+    others = [name for name in MODULES if not name.startswith(f"{PACKAGE}.posterior.arviz")]
+    faults = {name: _imported_of(name, frozenset({"arviz"})) for name in others}
+    _require_none(faults, "ArviZ is imported outside of its folder:")
+
+
+@pytest.mark.contract
+def test_every_room_tells_its_story():
+    """A docstring of three lines or more, and the public names of a room that imports any."""
+    faults = {}
+    for room in (*ROOMS, *LEAVES):
+        tree = _tree(f"{PACKAGE}.{room}")
+        story = [line for line in (ast.get_docstring(tree) or "").splitlines() if line.strip()]
+        listed = any(
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+            for node in tree.body
+        )
+        faults[room] = [f"a docstring of {len(story)} lines"] if len(story) < LEAST_STORY else []
+        if not listed and _own_imports(f"{PACKAGE}.{room}"):
+            faults[room].append("no __all__")
+    _require_none(faults, "These rooms do not say what they are:")

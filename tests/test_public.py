@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import pyro_relevance
 
+ROOT = Path(__file__).parents[1]
 COSTLY = ("arviz", "matplotlib", "torchvision", "sklearn", "pandas", "xarray", "tqdm")
 
 PROGRAM = f"""
@@ -41,14 +47,65 @@ costly = added & set({COSTLY!r})
 assert not costly, costly
 """
 
+# Prints the names that cannot be resolved. A type without its module may be any public module's.
+RESOLVE = """
+import json, sys
+import pyro_relevance as pr
+
+def reached(name):
+    value = pr
+    for part in name.split("."):
+        if not hasattr(value, part):
+            return False
+        value = getattr(value, part)
+    return True
+
+names, types = json.loads(sys.argv[1])
+missing = [name for name in names if not reached(name)]
+places = ["", *(name + "." for name in pr.__all__)]
+missing += [name for name in types if not any(reached(place + name) for place in places)]
+print(json.dumps(missing))
+"""
+
+# Each name is the first that a process asks for: one that has imported torch and Pyro, but not the
+# library, forks for each of them.
+FIRST = """
+import os, sys
+import pyro, torch
+sys.dont_write_bytecode, sys.pycache_prefix = False, sys.argv[1]
+assert "pyro_relevance" not in sys.modules
+for name in sys.argv[2:]:
+    child = os.fork()
+    if child == 0:
+        try:
+            import pyro_relevance as pr
+            for one in name.split(","):
+                getattr(pr, one)
+        except BaseException as error:
+            print(f"{name}: {error!r}", flush=True)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        print(f"{name}: status {status}", flush=True)
+"""
+
+
+def fresh(program: str, *arguments: str) -> str:
+    """Run a program in a process of its own and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nsys.path[:] = {sys.path!r}\n{program}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
 
 @pytest.mark.contract
 def test_import_changes_nothing_and_is_cheap():
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == ""
+    assert fresh(PROGRAM) == ""
 
 
 @pytest.mark.contract
@@ -59,3 +116,42 @@ def test_public_names():
     assert not missing
     undocumented = [name for name in names if not getattr(pyro_relevance, name).__doc__]
     assert undocumented in ([], ["__version__"])
+
+
+@pytest.mark.contract
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
+def test_every_name_may_be_the_first_that_is_used(tmp_path):
+    # Functions and types of one room come from one import, so they share a process.
+    together: dict[str, list[str]] = {}
+    for name in pyro_relevance.__all__:
+        value = getattr(pyro_relevance, name)
+        home = name if inspect.ismodule(value) else value.__module__.split(".")[1]
+        together.setdefault(home, []).append(name)
+    assert fresh(FIRST, str(tmp_path), *map(",".join, together.values())) == ""
+
+
+def documented_names() -> tuple[set[str], set[str]]:
+    """Return the names behind ``pr.`` and public modules, and the types, that texts mention."""
+    texts = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in texts)
+    names = set(re.findall(r"\bpr\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)", text))
+    marked = re.findall(r"`([^`\n]+)`", text)
+    public = {name: getattr(pyro_relevance, name) for name in pyro_relevance.__all__}
+    modules = [name for name, value in public.items() if inspect.ismodule(value)]
+    for word in marked:
+        found = re.match(r"([a-z]\w*)\.[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(?![\w/])", word)
+        if found and found[1] in modules:
+            names.add(found[0].removesuffix(".py"))
+    types = {word for word in marked if re.fullmatch(r"[A-Z][a-z]\w*[A-Z]\w*", word)}
+    return names, types - {"InferenceData", "DataTree"}  # ArviZ's
+
+
+@pytest.mark.contract
+def test_every_name_of_the_texts_exists():
+    names, types = documented_names()
+    # The search finds what it is for.
+    assert {"find_edges", "tables.split_rows", "graphs.spaces.mlp_space"} <= names
+    assert {"query_search.search_by_queries", "robustness.robustness"} <= names
+    assert {"collapse.structure_report", "shared_weights.SharedWeights"} <= names
+    assert {"HierarchicalPrior", "LocalExpectationELBO"} <= types
+    assert json.loads(fresh(RESOLVE, json.dumps([sorted(names), sorted(types)]))) == []

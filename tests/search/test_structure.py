@@ -13,7 +13,6 @@ import torch
 from pyro_relevance import find_edges, likelihoods, load_posterior, load_pruned
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.commands.main import main
-from pyro_relevance.search.tasks import SearchData, default_settings, make_space
 from pyro_relevance.errors import CollapseWarning
 from pyro_relevance.graphs import Graph, canonical, is_connected, mode, spaces
 from pyro_relevance.model.priors import CategoricalPrior, PointWeights
@@ -22,6 +21,7 @@ from pyro_relevance.posterior.arviz import convert as report
 from pyro_relevance.search import structure
 from pyro_relevance.search.collapse import structure_report, warn_of_collapse
 from pyro_relevance.search.structure import SearchSettings, search_structure
+from pyro_relevance.search.tasks import SearchData, default_settings, make_space
 
 
 def make_table(num_data=300, seed=0):

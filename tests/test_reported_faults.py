@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 import pyro_relevance as pr
 from pyro_relevance.edges.size import masked_cost
-from tests.small_fits import make_model, quick_fit, regression
 from tests.edges.coupling.test_coupling import (
     Depthwise,
     Grouped,
@@ -27,6 +26,7 @@ from tests.edges.coupling.test_coupling import (
     shake,
     without,
 )
+from tests.small_fits import make_model, quick_fit, regression
 
 
 def units(network, x):

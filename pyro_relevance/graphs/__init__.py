@@ -1,4 +1,10 @@
-"""Networks whose edges are primitive functions: relaxed graphs, primitives and search spaces."""
+"""Networks whose edges are operations: from candidates on each edge to one plain network.
+
+A `Graph` computes all candidates of an edge (the relaxed graph, or supernet); ``primitives`` makes
+them, ``spaces`` are graphs that are ready. An `Architecture` chooses one operation for each edge:
+``mode`` and ``most_probable`` read it from a posterior, and ``derivation`` writes the plain network
+that computes what the relaxed graph computes with gates of zero and one.
+"""
 
 from __future__ import annotations
 

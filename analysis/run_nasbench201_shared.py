@@ -55,9 +55,10 @@ from pyro_relevance.comparison.baselines import (
 from pyro_relevance.comparison.baselines.darts import search_operations
 from pyro_relevance.comparison.baselines.random_search import random_architecture
 from pyro_relevance.comparison.baselines.recipe import fresh
-from pyro_relevance.comparison.baselines.searching import split, train_plain_architecture
+from pyro_relevance.comparison.baselines.searching import train_plain_architecture
 from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.data.images import cifar10, some
+from pyro_relevance.data.splits import split_examples
 from pyro_relevance.errors import CollapseWarning
 from pyro_relevance.graphs import Architecture, is_connected, spaces
 from pyro_relevance.posterior.architectures import chain_probability
@@ -203,7 +204,7 @@ def values(
 ) -> dict[str, Any]:
     """Search with the posterior of values."""
     with seeded(substream(seed, "split")):
-        train, held = split(data, 0.1)
+        train, held = split_examples(data, 0.1)
 
     def measure(architecture: Architecture) -> float:
         trained = train_plain_architecture(

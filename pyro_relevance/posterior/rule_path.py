@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -55,8 +56,20 @@ def rule_path(
     Raises:
         ValueError: If there is no mask, the metric is unknown, or x and y differ in length.
     """
-    import xarray as xr
+    _check(masks, data, metric)
+    x, y = data
+    score = _rmse if metric == "rmse" else _accuracy
+    ordered = sorted(masks, key=lambda mask: float(mask.density))
+    values, fits = [], []
+    for mask in ordered:
+        options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "mask": mask}
+        values.append(score(posterior.predict(x, **options).mean, y).cpu().numpy())
+        fits.append(posterior.log_likelihood(x, y, **options).mean(-1).cpu().numpy())
+    sizes = [masked_cost(posterior.edges, mask).num_nonzero for mask in ordered]
+    return _dataset(ordered, sizes, np.stack(fits), np.stack(values), metric)
 
+
+def _check(masks: Sequence[Mask], data: tuple[Tensor, Tensor], metric: str) -> None:
     if metric not in get_args(Metric):
         raise ValueError(
             f"Expected metric in {list(get_args(Metric))}, but got {metric!r}. Choose one of them."
@@ -69,28 +82,32 @@ def rule_path(
             f"Expected data=(x, y) of equal length, but got {len(x)} inputs and {len(y)} targets. "
             "Pass the pairs of one data set."
         )
-    score = _rmse if metric == "rmse" else _accuracy
-    ordered = sorted(masks, key=lambda mask: float(mask.density))
-    values, fits = [], []
-    for mask in ordered:
-        options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "mask": mask}
-        values.append(score(posterior.predict(x, **options).mean, y).cpu().numpy())
-        fits.append(posterior.log_likelihood(x, y, **options).mean(-1).cpu().numpy())
-    sizes = [masked_cost(posterior.edges, mask).num_nonzero for mask in ordered]
+
+
+def _dataset(
+    masks: Sequence[Mask],
+    sizes: Sequence[int],
+    fits: npt.NDArray[Any],
+    values: npt.NDArray[Any],
+    metric: Metric,
+) -> xr.Dataset:
+    """``fits`` and ``values`` are ``(mask, chain, draw)``."""
+    import xarray as xr
+
     dims = ("mask", "chain", "draw")
     units = {"rmse": "unit of y", "accuracy": "fraction"}
     return xr.Dataset(
         {
-            "density": ("mask", [float(mask.density) for mask in ordered], {"units": "fraction"}),
-            "num_parameters": ("mask", sizes, {"units": "parameters"}),
-            "log_likelihood": (dims, np.stack(fits), {"units": "nats per datum"}),
-            metric: (dims, np.stack(values), {"units": units[metric]}),
+            "density": ("mask", [float(mask.density) for mask in masks], {"units": "fraction"}),
+            "num_parameters": ("mask", list(sizes), {"units": "parameters"}),
+            "log_likelihood": (dims, fits, {"units": "nats per datum"}),
+            metric: (dims, values, {"units": units[metric]}),
         },
         coords={
-            "mask": np.arange(len(ordered)),
-            "rule": ("mask", [mask.rule for mask in ordered]),
-            "chain": np.arange(values[0].shape[0]),
-            "draw": np.arange(values[0].shape[1]),
+            "mask": np.arange(len(masks)),
+            "rule": ("mask", [mask.rule for mask in masks]),
+            "chain": np.arange(values.shape[1]),
+            "draw": np.arange(values.shape[2]),
         },
     )
 

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyro_relevance import masks
 from pyro_relevance._random import seeded, substream
+from pyro_relevance.data.splits import split_examples
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs.architectures import Architecture, canonical, is_connected, most_probable
@@ -30,19 +31,12 @@ from pyro_relevance.model import guides
 from pyro_relevance.model.likelihoods import Likelihood, moved
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.operation_elbo import ScoreFunctionELBO
-from pyro_relevance.model.precision import Precision
-from pyro_relevance.model.priors import (
-    CategoricalPrior,
-    GatePrior,
-    IndependentPrior,
-    OperationPrior,
-    PointWeights,
-)
-from pyro_relevance.model.relaxations import Mixture, SampledPath
+from pyro_relevance.model.priors import PointWeights
 from pyro_relevance.posterior.architectures import chain_probability, draw_architectures
 from pyro_relevance.posterior.evaluation import mean_log_likelihood
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.search.collapse import StructureReport, structure_report, warn_of_collapse
+from pyro_relevance.search.settings import Evaluation, Finalists, SearchSettings
 from pyro_relevance.search.shared_weights import SharedWeights
 from pyro_relevance.surgery.pruned_network import PrunedNetwork
 from pyro_relevance.surgery.pruning import apply_mask, prune
@@ -51,111 +45,10 @@ from pyro_relevance.training.callbacks import Callback, ProgressBar
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.fine_tuning import fine_tune
 from pyro_relevance.training.plain import train_plain
-from pyro_relevance.training.schedules import Schedules, after, constant, cosine, exponential
+from pyro_relevance.training.settings import Estimation
 from pyro_relevance.training.svi import fit
 
 __all__ = ["Evaluation", "Finalists", "SearchResult", "SearchSettings", "search_structure"]
-
-Evaluation = Literal["path", "mixture"]
-Finalists = Literal["best", "draws", "probable"]
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """Settings of a search.
-
-    Args:
-        shared: Whether the candidates only share weights for the search, see the module.
-        granularity: What is judged beside the operations, in the same model: ``("unit",)``,
-            ``("weight",)``, both, or nothing (where ``shared`` is False).
-        num_epochs: Passes over the training examples in the search.
-        num_epochs_after: Passes of the derived network: of further training of the inherited
-            weights, or of the final training from fresh weights; 0 for none of the former.
-        batch_size: Examples in a step.
-        learning_rate: Step size of Adam for the weights.
-        gate_learning_rate: Step size of Adam for the gates.
-        warm_up: Share of the search in which the structure rests.
-        held_out: Share of the examples that the search holds out: the structure learns from them
-            where ``shared`` is True, and candidates are compared on them.
-        num_effective: Number of examples as which the evidence about the structure counts where
-            ``shared`` is True. Briefly trained shared weights say less than they seem to: at full
-            count the posterior collapses onto an early winner.
-        evaluation: What a step of the search computes where ``shared`` is True. ``"path"``: one
-            operation on each edge, the structure judged by the score function, at the cost of a
-            derived network. ``"mixture"``: all of them, weighed by relaxed gates at temperature 1,
-            the structure judged by their gradient; several times the cost, and each operation is
-            judged as an addition to the others.
-        num_candidates: Draws of the posterior that are compared on held-out examples, the most
-            probable architectures included.
-        num_finalists: How many architectures are trained for a while from fresh weights where
-            ``shared`` is True.
-        finalists: Which ones: ``"best"``, the candidates that are best by the shared weights, or
-            ``"draws"``, draws of the posterior, or ``"probable"``, its most probable
-            architectures (with one finalist, the posterior mode). The posterior has learned from
-            the same weights: what these judge wrongly, the best of the candidates have most of.
-        num_epochs_trial: Passes of the first of these trainings; each further one has twice as
-            many, for half of them. Less than one is that share of the examples, once.
-        gate_prior: Prior over units.
-        operation_prior: Prior over operations.
-        weight_scale: Prior standard deviation of the weights.
-        initial_log_odds: Of the gates of units at the start, in nats.
-        precision: How networks are computed in training.
-        augment: Changes the inputs of each minibatch at random.
-        seed: Seed of everything.
-
-    Raises:
-        ValueError: If a setting is out of range.
-    """
-
-    shared: bool = False
-    granularity: tuple[str, ...] = ("unit",)
-    num_epochs: int = 100
-    num_epochs_after: int = 0
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    gate_learning_rate: float = 3e-2
-    warm_up: float = 0.1
-    held_out: float = 0.1
-    num_effective: int = 300
-    evaluation: Evaluation = "path"
-    num_candidates: int = 30
-    num_finalists: int = 4
-    finalists: Finalists = "best"
-    num_epochs_trial: float = 1
-    gate_prior: GatePrior = IndependentPrior(-1.0)
-    operation_prior: OperationPrior = field(default_factory=CategoricalPrior)
-    weight_scale: float = 1.0
-    initial_log_odds: float = 2.0
-    precision: Precision = Precision()
-    augment: Callable[[Tensor], Tensor] | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check what the parts do not check themselves."""
-        if not 0.0 <= self.warm_up < 1.0:
-            raise ValueError(f"Expected warm_up in [0, 1), but got {self.warm_up}.")
-        if not 0.0 < self.held_out < 1.0:
-            raise ValueError(f"Expected held_out in (0, 1), but got {self.held_out}.")
-        counts = {
-            "num_epochs": self.num_epochs,
-            "num_effective": self.num_effective,
-            "num_candidates": self.num_candidates,
-            "num_finalists": self.num_finalists,
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"Expected {name} >= 1, but got {value}.")
-        for name, known in (("evaluation", Evaluation), ("finalists", Finalists)):
-            value = getattr(self, name)
-            if value not in get_args(known):
-                raise ValueError(f"Expected {name} from {list(get_args(known))}, got {value!r}.")
-        if not self.num_epochs_trial > 0:
-            raise ValueError(f"Expected num_epochs_trial > 0, but got {self.num_epochs_trial}.")
-        if self.num_epochs_after < (1 if self.shared else 0):
-            raise ValueError(
-                "Expected num_epochs_after >= 1 where shared=True, since the derived network "
-                f"starts from fresh weights, but got {self.num_epochs_after}."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,17 +120,10 @@ class _Search:
         folder: Path | None,
         progress: bool,
     ) -> None:
-        x, y = data
-        number = round(settings.held_out * len(x))
-        if not 1 <= number < len(x) or len(x) != len(y):
-            raise ValueError(
-                f"Expected examples of which {settings.held_out:.0%} are at least one, but got "
-                f"{len(x)} inputs and {len(y)} targets."
-            )
-        generator = torch.Generator().manual_seed(settings.seed)
-        order = torch.randperm(len(x), generator=generator).to(x.device)
-        self.held_out = x[order[:number]], y[order[:number]]
-        self.train = x[order[number:]], y[order[number:]]
+        x, _ = data
+        self.train, self.held_out = split_examples(
+            data, settings.held_out, torch.Generator().manual_seed(settings.seed)
+        )
         self.data = data
         self.make_network = lambda full: make_network(full).to(x.device)
         self.likelihood = moved(likelihood, x.device)
@@ -287,40 +173,28 @@ class _Search:
             granularity=("operation", *finer),
             example_input=self.example if finer else None,
         )
-        mixed = settings.shared and settings.evaluation == "mixture"
-        paths = settings.shared and not mixed
-        strength = max(1.0, len(self.train[0]) / settings.num_effective) if settings.shared else 1.0
+        num_data = len(self.train[0])
         model = RelevanceModel(
             network,
             edges,
             likelihood=self.likelihood,
-            num_data=len(self.train[0]),
+            num_data=num_data,
             gate_prior=settings.gate_prior,
             # The evidence about the structure alone is tempered: a wider prior of the weights makes
             # up for the factor that the KL weight gives theirs.
-            weight_prior=PointWeights(settings.weight_scale * strength**0.5),
+            weight_prior=PointWeights(settings.weight_scale * settings.strength(num_data) ** 0.5),
             operation_prior=settings.operation_prior,
-            operation_relaxation=SampledPath() if paths else Mixture(),
+            operation_relaxation=settings.operation_relaxation,
         )
         result = fit(
             model,
             self.train,
             guide=lambda m: guides.MeanFieldGuide(m, initial_log_odds=settings.initial_log_odds),
-            num_epochs=settings.num_epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            gate_learning_rate=settings.gate_learning_rate,
-            schedules=Schedules(
-                # Under shared weights, gates near 0 and 1 would make paths of the mixture.
-                temperature=constant(1.0) if mixed else exponential(1.0, 0.1),
-                kl_weight=constant(strength),
-                learning_rate=cosine(1.0, 0.05),
-                gate_learning_rate=after(settings.warm_up),
-            ),
-            elbo=ScoreFunctionELBO(4) if paths else None,
+            optimisation=settings.search_optimisation(num_data),
+            estimation=Estimation(ScoreFunctionELBO(4) if settings.along_paths else None),
+            execution=settings.execution,
             held_out=self.held_out if settings.shared else None,
             augment=settings.augment,
-            precision=settings.precision,
             callbacks=self.bars("search"),
             checkpoint=self.checkpoint("search"),
             seed=settings.seed,
@@ -435,17 +309,15 @@ class _Search:
         return fine_tune(small, self.data, **self.training(self.data, number, "final")).network
 
     def training(self, data: tuple[Tensor, Tensor], num_epochs: int, name: str) -> dict[str, Any]:
-        """Settings of the training of a derived network."""
+        """Arguments of the training of a derived network."""
         settings = self.settings
         return {
             "likelihood": self.likelihood,
             "num_data": len(data[0]),
-            "num_epochs": num_epochs,
-            "batch_size": settings.batch_size,
-            "learning_rate": settings.learning_rate,
-            "weight_prior": PointWeights(settings.weight_scale),
+            "weight_prior": settings.weight_prior,
+            "optimisation": settings.training_optimisation(num_epochs),
+            "execution": settings.execution,
             "augment": settings.augment,
-            "precision": settings.precision,
             "callbacks": self.bars(name),
             "checkpoint": self.checkpoint(name),
             "seed": settings.seed,

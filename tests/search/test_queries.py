@@ -16,9 +16,9 @@ from pyro_relevance.search.queries import (
     Candidates,
     ValuePosterior,
     log_improvement,
-    prior_covariance,
     search_by_queries,
 )
+from pyro_relevance.search.value_posterior import prior_covariance
 
 CELL = spaces.nasbench201_cell(1)
 EDGES = find_edges(CELL, granularity="operation")

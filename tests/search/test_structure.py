@@ -146,8 +146,8 @@ def test_tempering_the_evidence_leaves_the_prior_of_the_weights_alone(num_effect
     """Divided by the examples, KL weight times log prior is what it is without tempering."""
     seen = {}
 
-    def stopped(model, data, *, schedules, **settings):
-        seen["model"], seen["kl_weight"] = model, schedules.kl_weight(0.5)
+    def stopped(model, data, *, optimisation, **settings):
+        seen["model"], seen["kl_weight"] = model, optimisation.schedules.kl_weight(0.5)
         raise InterruptedError
 
     monkeypatch.setattr(structure, "fit", stopped)

@@ -29,6 +29,7 @@ from pyro_relevance.comparison.baselines.filter_pruning import the_limit
 from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges.find import find_edges
+from pyro_relevance.masks import Mask
 from pyro_relevance.model import guides
 from pyro_relevance.model.model import Noise, RelevanceModel
 from pyro_relevance.model.priors import (
@@ -142,7 +143,7 @@ def fit_and_cut(
         seed: Seed of everything.
 
     Returns:
-        The small network and the mask of the judged edges.
+        The small network and the mask of the gated edges.
 
     Raises:
         ValueError: If not exactly one limit is given, or it cannot be reached.
@@ -160,14 +161,7 @@ def fit_and_cut(
     posterior = fitted.posterior
     loss = float(fitted.history.final_loss()[0])
     history = [Stage("posterior", "search", num_epochs, fitted.seconds, loss)]
-    mask = masks.budget(
-        _scores(posterior, configuration.score),
-        num_parameters=num_parameters,
-        num_macs=num_macs,
-        edges=posterior.edges,
-    )
-    if configuration.score == "inclusion_probability":
-        mask = mask & masks.median_probability(posterior)
+    mask = _within_limit(posterior, configuration.score, num_parameters, num_macs)
     small = prune(posterior.network(), posterior.edges, mask, example_input=example)
     trained = recipe.train(
         small.network,
@@ -233,6 +227,21 @@ def fit_configuration(
         callbacks=[*recipe.bars("posterior"), *callbacks],
         seed=seed,
     )
+
+
+def _within_limit(
+    posterior: Posterior, score: Score, num_parameters: int | None, num_macs: int | None
+) -> Mask:
+    """The highest-scoring edges within a limit."""
+    mask = masks.budget(
+        _scores(posterior, score),
+        num_parameters=num_parameters,
+        num_macs=num_macs,
+        edges=posterior.edges,
+    )
+    if score == "inclusion_probability":
+        mask = mask & masks.median_probability(posterior)
+    return mask
 
 
 def _scores(posterior: Posterior, score: Score) -> dict[str, Tensor]:

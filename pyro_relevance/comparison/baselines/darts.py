@@ -30,7 +30,8 @@ from torch.func import functional_call
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
-from pyro_relevance.comparison.baselines.searching import split, train_architecture
+from pyro_relevance.comparison.baselines.searching import train_architecture
+from pyro_relevance.data.splits import split_examples
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.graphs.architectures import Architecture
@@ -86,7 +87,7 @@ def strongest_operations(edges: Edges, probability: Mapping[str, Tensor]) -> Arc
     """Return the architecture of the most probable operation other than ``none`` on each edge.
 
     Args:
-        edges: The judged edges.
+        edges: Its operations.
         probability: Group -> ``(num_operations,)``.
     """
     chosen = {}
@@ -164,7 +165,7 @@ def search_operations(
 
     Args:
         network: The relaxed network; it is trained in place.
-        edges: The judged edges.
+        edges: Its operations.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: Batch size, augmentation and precision.
         num_epochs: Passes over the part from which the weights learn; they need not be whole.
@@ -175,62 +176,88 @@ def search_operations(
     Returns:
         The logits of the operations by group, and the last loss of the held-out half.
     """
-    (x, y), (x_held, y_held) = split(data, settings.held_out)
-    likelihood = moved(recipe.likelihood, x.device)
-    network.train()
-    weights = dict(network.named_parameters())
-    logits = {
-        g.name: torch.zeros(g.num_edges, device=x.device, requires_grad=True)
-        for g in edges.operations
-    }
-    for tensor in logits.values():
-        tensor.data.normal_(std=1e-3)
+    train, held_out = split_examples(data, settings.held_out)
+    supernet = _Supernet(network, edges, recipe, train[0].device)
+    of_weights, of_operations = _optimizers(supernet, settings)
+    held = _batches(*held_out, recipe)
+    steps_per_epoch = math.ceil(len(train[0]) / recipe.batch_size)
+    num_steps = max(1, round(num_epochs * steps_per_epoch))
+    last = torch.tensor(float("nan"))
+    for step, batch in zip(range(num_steps), _batches(*train, recipe), strict=False):
+        rate = settings.learning_rate * (
+            0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+        )
+        for group in of_weights.param_groups:
+            group["lr"] = rate
+        last, gradients = search_gradient(
+            supernet.loss,
+            supernet.weights,
+            supernet.logits,
+            batch,
+            next(held),
+            unrolled=rate if settings.order == "second" else 0.0,
+        )
+        for name, tensor in supernet.logits.items():
+            tensor.grad = gradients[name]
+        of_operations.step()
+        of_weights.zero_grad()
+        supernet.loss(supernet.weights, supernet.fixed_logits(), *batch).backward()
+        nn.utils.clip_grad_norm_(supernet.weights.values(), settings.max_norm)
+        of_weights.step()
+        if watch is not None and (step + 1) % steps_per_epoch == 0:
+            chances = {name: t.softmax(-1) for name, t in supernet.fixed_logits().items()}
+            watch((step + 1) // steps_per_epoch, chances)
+    return supernet.fixed_logits(), float(last)
+
+
+class _Supernet:
+    """A relaxed network with its weights, and logits of its operations that are near zero."""
+
+    def __init__(
+        self, network: nn.Module, edges: Edges, recipe: Recipe, device: torch.device
+    ) -> None:
+        self.network, self.edges, self.recipe = network.train(), edges, recipe
+        self.likelihood = moved(recipe.likelihood, device)
+        self.weights = dict(network.named_parameters())
+        self.logits = {
+            g.name: torch.zeros(g.num_edges, device=device, requires_grad=True)
+            for g in edges.operations
+        }
+        for tensor in self.logits.values():
+            tensor.data.normal_(std=1e-3)
+
+    def fixed_logits(self) -> dict[str, Tensor]:
+        return {name: tensor.detach() for name, tensor in self.logits.items()}
+
+    def loss(
+        self, weights: Mapping[str, Tensor], logits: Mapping[str, Tensor], x: Tensor, y: Tensor
+    ) -> Tensor:
+        """Mean negative log likelihood in nats."""
+        gates = {name: value.softmax(-1) for name, value in logits.items()}
+        tensors = {**weights, **self.edges.fold_operations(gates)}
+        precision = self.recipe.precision
+        with precision.context(x.device):
+            outputs = functional_call(self.network, tensors, (precision.arrange(x),))
+        return -self.likelihood(outputs.float()).log_prob(y).mean()
+
+
+def _optimizers(
+    supernet: _Supernet, settings: DartsSettings
+) -> tuple[torch.optim.SGD, torch.optim.Adam]:
+    """Optimisers of the weights and of the operations."""
     of_weights = torch.optim.SGD(
-        weights.values(),
+        supernet.weights.values(),
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
     of_operations = torch.optim.Adam(
-        logits.values(),
+        supernet.logits.values(),
         lr=settings.operation_learning_rate,
         betas=(0.5, 0.999),
         weight_decay=settings.operation_weight_decay,
     )
-
-    def loss(
-        weights: Mapping[str, Tensor], logits: Mapping[str, Tensor], x: Tensor, y: Tensor
-    ) -> Tensor:
-        gates = {name: value.softmax(-1) for name, value in logits.items()}
-        tensors = {**weights, **edges.fold_operations(gates)}
-        with recipe.precision.context(x.device):
-            outputs = functional_call(network, tensors, (recipe.precision.arrange(x),))
-        return -likelihood(outputs.float()).log_prob(y).mean()
-
-    held = _batches(x_held, y_held, recipe)
-    steps_per_epoch = math.ceil(len(x) / recipe.batch_size)
-    num_steps = max(1, round(num_epochs * steps_per_epoch))
-    last = torch.tensor(float("nan"))
-    for step, (x_now, y_now) in zip(range(num_steps), _batches(x, y, recipe), strict=False):
-        factor = 0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / num_steps))
-        for group in of_weights.param_groups:
-            group["lr"] = settings.learning_rate * factor
-        unrolled = settings.learning_rate * factor if settings.order == "second" else 0.0
-        last, gradients = search_gradient(
-            loss, weights, logits, (x_now, y_now), next(held), unrolled=unrolled
-        )
-        for name, tensor in logits.items():
-            tensor.grad = gradients[name]
-        of_operations.step()
-        fixed = {name: tensor.detach() for name, tensor in logits.items()}
-        of_weights.zero_grad()
-        loss(weights, fixed, x_now, y_now).backward()
-        nn.utils.clip_grad_norm_(weights.values(), settings.max_norm)
-        of_weights.step()
-        if watch is not None and (step + 1) % steps_per_epoch == 0:
-            chances = {name: tensor.detach().softmax(-1) for name, tensor in logits.items()}
-            watch((step + 1) // steps_per_epoch, chances)
-    return {name: tensor.detach() for name, tensor in logits.items()}, float(last)
+    return of_weights, of_operations
 
 
 def search_gradient(

@@ -66,12 +66,7 @@ def magnitude_pruning(
     trained = recipe.train(network, data, num_epochs=num_epochs, name="dense", seed=seed)
     history = [Stage.of(trained, "dense", "training", num_epochs)]
     for number in range(1, num_rounds + 1):
-        share = number / num_rounds
-        now: float | dict[str, float]
-        if isinstance(density, Mapping):
-            now = {name: value**share for name, value in density.items()}
-        else:
-            now = density**share
+        now = _power(density, number / num_rounds)
         cut = with_zeros(trained.network, smallest_weights(trained.network, now))
         trained = recipe.train(
             cut,
@@ -86,6 +81,13 @@ def magnitude_pruning(
         history.append(Stage.of(trained, f"round {number}", kind, num_epochs_round))
     mask = kept_weights(trained.network)
     return BaselineResult.of(trained, mask, history, data[0][:2])
+
+
+def _power(density: float | Mapping[str, float], share: float) -> float | dict[str, float]:
+    """The density after a share of the rounds."""
+    if isinstance(density, Mapping):
+        return {name: value**share for name, value in density.items()}
+    return float(density**share)
 
 
 def weight_layers(network: nn.Module) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines.recipe import Recipe, Trained, fresh
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
+from pyro_relevance.data.splits import split_examples
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.errors import ArchitectureError
@@ -22,12 +24,11 @@ from pyro_relevance.search.queries import QuerySearch
 from pyro_relevance.training.batches import whole_passes
 
 __all__ = [
-    "train_plain_architecture",
     "DEAD",
     "QueryMethod",
     "search_by_training",
-    "split",
     "train_architecture",
+    "train_plain_architecture",
 ]
 
 DEAD = -1e3
@@ -47,29 +48,6 @@ class QueryMethod(Protocol):
     ) -> QuerySearch:
         """Search."""
         ...
-
-
-def split(
-    data: tuple[Tensor, Tensor], held_out: float
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return the examples in two parts, drawn from torch's global generator.
-
-    Args:
-        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
-        held_out: Share of the examples in the second part.
-
-    Raises:
-        ValueError: If one of the parts would be empty.
-    """
-    x, y = data
-    number = round(held_out * len(x))
-    if not 1 <= number < len(x):
-        raise ValueError(
-            f"Expected examples of which {held_out:.0%} are at least one and not all, but got "
-            f"{len(x)}."
-        )
-    order = torch.randperm(len(x), device=x.device)
-    return (x[order[number:]], y[order[number:]]), (x[order[:number]], y[order[:number]])
 
 
 def train_plain_architecture(
@@ -176,32 +154,9 @@ def search_by_training(
     network = fresh(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "split")):
-        train, judged = split(data, held_out)
-    history: list[Stage] = []
-    known: dict[str, float] = {}
-
-    def evaluate(architecture: Architecture) -> float:
-        started, key, value = time.perf_counter(), str(architecture), DEAD
-        if key in known:
-            value = known[key]
-        elif is_connected(network, architecture):
-            trained = train_plain_architecture(
-                make_network,
-                architecture,
-                train,
-                recipe=recipe,
-                num_epochs=num_epochs_query,
-                name=f"query {len(history) + 1}",
-                seed=seed,
-            )
-            value = mean_log_likelihood(trained.network.eval(), trained.likelihood, judged)
-            value = max(DEAD, value) if value == value else DEAD
-        known[key] = value
-        seconds = time.perf_counter() - started
-        history.append(Stage(key, "search", num_epochs_query, seconds, value))
-        return value
-
-    found = method(edges, evaluate, num_queries=num_queries, seed=seed)
+        train, held = split_examples(data, held_out)
+    trainings = _Trainings(make_network, network, train, held, recipe, num_epochs_query, seed)
+    found = method(edges, trainings.evaluate, num_queries=num_queries, seed=seed)
     best = found.best()
     if not is_connected(network, best):
         raise ArchitectureError(
@@ -214,6 +169,44 @@ def search_by_training(
         data,
         recipe=recipe,
         num_epochs=num_epochs_after,
-        history=history,
+        history=trainings.history,
         seed=seed,
     )
+
+
+@dataclass(eq=False)
+class _Trainings:
+    """Short trainings of plain networks, each architecture once."""
+
+    make_network: Callable[[bool], nn.Module]
+    network: nn.Module
+    train: tuple[Tensor, Tensor]
+    held_out: tuple[Tensor, Tensor]
+    recipe: Recipe
+    num_epochs: float
+    seed: int
+    history: list[Stage] = field(default_factory=list)
+    known: dict[str, float] = field(default_factory=dict)
+
+    def evaluate(self, architecture: Architecture) -> float:
+        """Return the mean held-out log likelihood in nats, and note what it cost."""
+        started, key = time.perf_counter(), str(architecture)
+        if key not in self.known:
+            connected = is_connected(self.network, architecture)
+            self.known[key] = self._measure(architecture) if connected else DEAD
+        seconds = time.perf_counter() - started
+        self.history.append(Stage(key, "search", self.num_epochs, seconds, self.known[key]))
+        return self.known[key]
+
+    def _measure(self, architecture: Architecture) -> float:
+        trained = train_plain_architecture(
+            self.make_network,
+            architecture,
+            self.train,
+            recipe=self.recipe,
+            num_epochs=self.num_epochs,
+            name=f"query {len(self.history) + 1}",
+            seed=self.seed,
+        )
+        value = mean_log_likelihood(trained.network.eval(), trained.likelihood, self.held_out)
+        return DEAD if math.isnan(value) else max(DEAD, value)

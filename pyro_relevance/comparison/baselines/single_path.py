@@ -18,7 +18,8 @@ from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines.random_search import random_architecture
 from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
-from pyro_relevance.comparison.baselines.searching import split, train_architecture
+from pyro_relevance.comparison.baselines.searching import train_architecture
+from pyro_relevance.data.splits import split_examples
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs.architectures import Architecture, is_connected
@@ -68,41 +69,51 @@ def single_path(
     network = fresh(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "split")):
-        train, judged = split(data, held_out)
+        train, held = split_examples(data, held_out)
     fitted = train_shared(network, train, recipe=recipe, num_epochs=num_epochs, seed=seed)
     loss = float(fitted.history.final_loss()[0])
     history = [Stage("single paths", "search", num_epochs, fitted.seconds, loss)]
     shared = SharedWeights(
         fitted.posterior.network(),
         fitted.posterior.likelihood,
-        judged,
+        held,
         precision=recipe.precision,
     )
     generator = np.random.default_rng(substream(seed, "candidates"))
-    best: tuple[float, Architecture] | None = None
-    for _ in range(num_candidates):
-        architecture, started = random_architecture(edges, generator), time.perf_counter()
-        if not is_connected(network, architecture):
-            continue
-        value = shared(architecture)
-        if best is None or value > best[0]:
-            best = (value, architecture)
-        seconds = time.perf_counter() - started
-        history.append(Stage(str(architecture), "search", 0, seconds, value))
-    if best is None:
-        raise ArchitectureError(
-            f"Expected a connected architecture among {num_candidates} candidates, but got none. "
-            "Ask for more candidates."
-        )
+    candidates = [random_architecture(edges, generator) for _ in range(num_candidates)]
+    best, compared = _best(network, candidates, shared)
     return train_architecture(
         make_network,
-        best[1],
+        best,
         data,
         recipe=recipe,
         num_epochs=num_epochs_after,
-        history=history,
+        history=[*history, *compared],
         seed=seed,
     )
+
+
+def _best(
+    network: nn.Module, candidates: Sequence[Architecture], value: SharedWeights
+) -> tuple[Architecture, list[Stage]]:
+    """The first of the best connected candidates, and what it took to compare them."""
+    best: tuple[float, Architecture] | None = None
+    history = []
+    for architecture in candidates:
+        started = time.perf_counter()
+        if not is_connected(network, architecture):
+            continue
+        own = value(architecture)
+        if best is None or own > best[0]:
+            best = (own, architecture)
+        seconds = time.perf_counter() - started
+        history.append(Stage(str(architecture), "search", 0, seconds, own))
+    if best is None:
+        raise ArchitectureError(
+            f"Expected a connected architecture among {len(candidates)} candidates, but got none. "
+            "Ask for more candidates."
+        )
+    return best[1], history
 
 
 def train_shared(

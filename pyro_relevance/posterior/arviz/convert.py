@@ -100,16 +100,8 @@ def to_arviz(
     Raises:
         ValueError: If an argument does not fit, or more than 2 GiB would be needed at the peak.
     """
-    if num_samples < 1:
-        raise ValueError(
-            f"Expected num_samples >= 1, but got {num_samples}. Pass a positive number of draws."
-        )
+    _check(num_samples, data)
     chosen = _choose(posterior.edges, groups)
-    if data is not None and len(data[0]) != len(data[1]):
-        raise ValueError(
-            f"Expected data=(x, y) of equal length, but got {len(data[0])} inputs and "
-            f"{len(data[1])} targets. Pass the pairs of one data set."
-        )
     check_memory(posterior, chosen, data, num_samples, seed)
     datasets = _edge_datasets(posterior, chosen, num_samples, seed)
     if data is not None:
@@ -216,6 +208,18 @@ def load(path: str | os.PathLike[str]) -> ArvizData:
     return _from_datasets(datasets)
 
 
+def _check(num_samples: int, data: tuple[Tensor, Tensor] | None) -> None:
+    if num_samples < 1:
+        raise ValueError(
+            f"Expected num_samples >= 1, but got {num_samples}. Pass a positive number of draws."
+        )
+    if data is not None and len(data[0]) != len(data[1]):
+        raise ValueError(
+            f"Expected data=(x, y) of equal length, but got {len(data[0])} inputs and "
+            f"{len(data[1])} targets. Pass the pairs of one data set."
+        )
+
+
 def _from_datasets(datasets: dict[str, xr.Dataset]) -> ArvizData:
     """The container of the installed ArviZ: the one place where its generations differ."""
     import xarray as xr
@@ -284,22 +288,17 @@ def _edge_datasets(
         prior = posterior.sample_prior(num_samples, seed=seed)
         datasets["prior"] = _draws_dataset(groups, prior, {})
         if edges.operations:
-            graphs = describe_graphs(posterior.model.network)
-            datasets["posterior"].attrs["pyro_relevance_graphs"] = graphs
-            datasets = {
-                "posterior": datasets["posterior"].merge(operation_variables(edges, draws)),
-                "prior": datasets["prior"].merge(operation_variables(edges, prior)),
-            }
+            datasets["prior"] = datasets["prior"].merge(operation_variables(edges, prior))
     else:
         shape = next(iter(draws.weights.values())).shape[:1] + (num_samples,)
         on = {group.name: torch.ones(*shape, *group.shape) for group in edges.groups}
         effects = effect(Draws(on, on, draws.weights), edges)
         datasets = {"posterior": _draws_dataset(groups, draws, effects)}
-        if edges.operations:
-            own = operation_variables(edges, draws)
-            graphs = describe_graphs(posterior.model.network)
-            datasets["posterior"].attrs["pyro_relevance_graphs"] = graphs
-            datasets["posterior"] = datasets["posterior"].merge(own)
+    if edges.operations:
+        graphs = describe_graphs(posterior.model.network)
+        datasets["posterior"].attrs["pyro_relevance_graphs"] = graphs
+        own = operation_variables(edges, draws)
+        datasets["posterior"] = datasets["posterior"].merge(own)
     datasets["posterior"].attrs.update(structure(edges, groups))
     return datasets
 

@@ -25,8 +25,9 @@ from pyro_relevance.comparison.baselines import (
 )
 from pyro_relevance.comparison.baselines.darts import search_gradient, search_operations
 from pyro_relevance.comparison.baselines.reinforcement import Controller
-from pyro_relevance.comparison.baselines.searching import DEAD, split
+from pyro_relevance.comparison.baselines.searching import DEAD
 from pyro_relevance.comparison.baselines.single_path import train_shared
+from pyro_relevance.data.splits import split_examples
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs import Architecture, Graph, GraphEdge
 from pyro_relevance.posterior.evaluation import mean_log_likelihood
@@ -106,7 +107,7 @@ def test_the_steps_of_darts_are_those_of_the_paper(order):
     found, last = search_operations(network, edges, data, recipe, 3, settings)
 
     torch.manual_seed(5)
-    train, held = split(data, 0.5)
+    train, held = split_examples(data, 0.5)
     a = torch.zeros(3).normal_(std=1e-3).requires_grad_()
 
     def loss(w, a, x, y):
@@ -313,7 +314,7 @@ def test_single_paths_are_uniform_and_the_best_candidate_wins():
 @pytest.mark.exact
 def test_examples_are_split_and_scored():
     x = torch.arange(10.0).unsqueeze(1)
-    train, held = split((x, x[:, 0]), 0.3)
+    train, held = split_examples((x, x[:, 0]), 0.3)
     assert len(held[0]) == 3
     assert sorted(torch.cat([train[1], held[1]]).tolist()) == list(range(10))
     likelihood = pr.likelihoods.Gaussian(0.5, learn_noise=False)
@@ -337,4 +338,4 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="num_candidates >= 1"):
         single_path(make, data(), recipe=RECIPE, num_epochs=1, num_candidates=0, num_epochs_after=1)
     with pytest.raises(ValueError, match="at least one and not all, but got 2"):
-        split((torch.zeros(2, 1), torch.zeros(2)), 0.1)
+        split_examples((torch.zeros(2, 1), torch.zeros(2)), 0.1)

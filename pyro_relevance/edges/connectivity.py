@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pyro_relevance.edges.groups import EdgeGroup, Slot
 
-__all__ = ["along", "is_constant", "kept_positions", "live_edges", "made", "read"]
+__all__ = ["is_constant", "kept_positions", "live_edges", "made", "read"]
 
 
 def live_edges(
@@ -98,7 +98,7 @@ def kept_positions(
             if group.granularity == "input":
                 flags = _any_along(connected[slot.tensor], slot.dim)
             else:
-                flags = along(live[group.name], slot)
+                flags = slot.spread(live[group.name], True)
             kept[slot.tensor, slot.dim] = kept.get((slot.tensor, slot.dim), flags) & flags
     return kept
 
@@ -112,14 +112,6 @@ def is_constant(
     return outputs and unread and max(positions.values(), default=1) == 1
 
 
-def along(flags: Tensor, slot: Slot) -> Tensor:
-    """Return the flag of each position along the slot's axis; positions of no edge are True."""
-    if slot.index is None:
-        return flags
-    index = torch.tensor(slot.index)
-    return flags[index.clamp(min=0)] | (index < 0)
-
-
 def _any_along(flags: Tensor, dim: int) -> Tensor:
     return flags.movedim(dim, 0).flatten(1).any(1)
 
@@ -127,16 +119,9 @@ def _any_along(flags: Tensor, dim: int) -> Tensor:
 def _used(group: EdgeGroup, slot: Slot, flags: Tensor) -> Tensor:
     if slot.dim is None:
         return flags.reshape(-1)
-    along = _any_along(flags, slot.dim)
-    if slot.index is None:
-        return along
-    result = torch.zeros(group.num_edges, dtype=torch.bool)
-    index = torch.tensor(slot.index)[along]
-    result[index[index >= 0]] = True
-    return result
+    return slot.total(_any_along(flags, slot.dim).to(torch.int64), group.num_edges) > 0
 
 
 def _clear(flags: Tensor, slot: Slot, live: Tensor) -> None:
-    dead = ~along(live, slot)
     if slot.dim is not None:
-        flags.movedim(slot.dim, 0)[dead] = False
+        flags.movedim(slot.dim, 0)[~slot.spread(live, True)] = False

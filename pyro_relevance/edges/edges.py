@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pyro_relevance.edges.gate_factor import GateFactor, gate_factor
+from pyro_relevance.edges.gates import GateFactor, gate_factor
 from pyro_relevance.edges.groups import EdgeGroup, Skipped, group_from_dict, group_to_dict
 from pyro_relevance.errors import EdgeError
 
@@ -55,7 +55,6 @@ class Edges:
     products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     operations: tuple[EdgeGroup, ...] = ()
     _plan: dict[str, tuple[GateFactor, ...]] = field(init=False, repr=False, compare=False)
-    _moved: dict[tuple[int, torch.device], Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [group.name for group in (*self.groups, *self.operations)]
@@ -66,7 +65,6 @@ class Edges:
             for slot in group.consumers:
                 plan.setdefault(slot.tensor, []).append(gate_factor(group, slot, self.shapes))
         object.__setattr__(self, "_plan", {name: tuple(factors) for name, factors in plan.items()})
-        object.__setattr__(self, "_moved", {})
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -208,18 +206,7 @@ class Edges:
                 )
             value = parameters[name]
             for factor in factors:
-                gate = gates[factor.group]
-                if gate.dtype != value.dtype:
-                    gate = gate.to(value.dtype)
-                if factor.view is not None:
-                    if factor.padded:
-                        gate = torch.cat([gate.reshape(-1), gate.new_ones(1)])
-                    if factor.index is not None:
-                        gate = gate.reshape(-1).index_select(
-                            0, self._index(factor.index, gate.device)
-                        )
-                    gate = gate.reshape(factor.view)
-                value = value * gate
+                value = factor.multiply(value, gates[factor.group])
             folded[name] = value
         return folded
 
@@ -266,22 +253,15 @@ class Edges:
         """
         counts = {}
         for group in self.groups:
-            count = torch.zeros(group.num_edges + 1)
+            count = torch.zeros(group.num_edges, dtype=torch.int64)
             for slot in (*group.producers, *group.consumers):
                 if slot.tensor in self.buffers:
                     continue
                 shape = self.shapes[slot.tensor]
-                if slot.dim is None:
-                    count[:-1] += 1
-                else:
-                    index = (
-                        torch.tensor(slot.index)
-                        if slot.index is not None
-                        else torch.arange(shape[slot.dim])
-                    )
-                    share = torch.full((len(index),), math.prod(shape) / shape[slot.dim])
-                    count.index_add_(0, index.remainder(group.num_edges + 1), share)
-            counts[group.name] = count[:-1].reshape(group.shape)
+                size = math.prod(shape)
+                length = size if slot.dim is None else shape[slot.dim]
+                count += slot.total(torch.full((length,), size // length), group.num_edges)
+            counts[group.name] = count.to(torch.float32).reshape(group.shape)
         return counts
 
     def to_json(self) -> str:
@@ -352,17 +332,6 @@ class Edges:
             )
         lines += [f"skipped {item.name}: {item.reason}" for item in self.skipped]
         return "\n".join(lines)
-
-    def _index(self, index: Tensor, device: torch.device) -> Tensor:
-        if device == index.device:
-            return index
-        key = (id(index), device)
-        moved = self._moved.get(key)
-        if moved is None:
-            moved = index.to(device)
-            if not torch._C._functorch.is_functorch_wrapped_tensor(moved):
-                self._moved[key] = moved
-        return moved
 
     def _check(self, values: Mapping[str, Tensor], *, leading: bool) -> None:
         for group in self.groups:

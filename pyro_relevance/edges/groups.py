@@ -1,4 +1,4 @@
-"""Groups of edges judged at one granularity, and where they touch the tensors of a network."""
+"""Groups of edges gated at one granularity, and where they touch the tensors of a network."""
 
 from __future__ import annotations
 
@@ -7,24 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+from pyro_relevance.edges.slots import Slot
+
 __all__ = ["EdgeGroup", "GridLabels", "Skipped", "Slot", "group_from_dict", "group_to_dict"]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where the gates of a group touch one tensor.
-
-    Args:
-        tensor: Qualified name of a parameter or buffer, such as ``"0.weight"``.
-        dim: Axis of the tensor along which the gates lie; ``None`` where the gates have the
-            tensor's own shape.
-        index: Gate of each position along ``dim`` (-1 = not judged); ``None`` where position i
-            belongs to gate i.
-    """
-
-    tensor: str
-    dim: int | None
-    index: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

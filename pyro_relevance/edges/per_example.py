@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from pyro_relevance.edges.find import Edges, Slot
+from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.slots import PreparedSlot
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["InputGates"]
@@ -18,7 +18,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class InputGates:
-    """Multiplies the input of every module that reads a judged edge by that edge's gates.
+    """Multiplies the input of every module that reads a gated edge by that edge's gates.
 
     Equal to folding the gates into the module's weight, but each example may have gates of its own.
 
@@ -36,8 +36,7 @@ class InputGates:
     def __init__(self, network: nn.Module, edges: Edges, *, all_called: bool = True) -> None:
         self._all_called = all_called
         self._gates: dict[str, Tensor] = {}
-        self._indices: dict[tuple[Slot, torch.device], Tensor] = {}
-        slots: dict[str, list[tuple[str, Slot]]] = {}
+        slots: dict[str, list[tuple[str, PreparedSlot]]] = {}
         for group in edges:
             for slot in group.consumers:
                 module, _, tensor = slot.tensor.rpartition(".")
@@ -48,7 +47,7 @@ class InputGates:
                         f"'{group.name}' acts on entries of '{slot.tensor}'. Use noise='shared' "
                         "for single weights."
                     )
-                slots.setdefault(module, []).append((group.name, slot))
+                slots.setdefault(module, []).append((group.name, slot.prepared(group.num_edges)))
         self._names, self._called = set(slots), set[str]()
         # Bound methods, unlike closures, follow a deep copy of the network to the copy's gates.
         self._handles = [
@@ -66,7 +65,7 @@ class InputGates:
             gates: Group -> ``(num_examples, *group.shape)``.
 
         Raises:
-            EdgeError: On leaving, if a module that reads judged edges was not called.
+            EdgeError: On leaving, if a module that reads gated edges was not called.
         """
         self._gates, self._called = dict(gates), set()
         try:
@@ -89,7 +88,7 @@ class InputGates:
     def _multiply(
         self,
         owner: str,
-        slots: list[tuple[str, Slot]],
+        slots: list[tuple[str, PreparedSlot]],
         module: nn.Module,
         inputs: tuple[Tensor, ...],
     ) -> tuple[Tensor, ...] | None:
@@ -98,20 +97,9 @@ class InputGates:
         x = inputs[0]
         self._called.add(owner)
         for name, slot in slots:
-            gate = self._positions(self._gates[name], slot)
+            gate = slot.spread(self._gates[name], 1.0)  # (num_examples, positions)
             # Linear layers read their last dimension, convolutions dimension 1.
             shape = [gate.shape[0], *([1] * (x.ndim - 1))]
             shape[-1 if isinstance(module, nn.Linear) else 1] = gate.shape[-1]
             x = x * gate.view(shape).to(x.dtype)  # the type of autocast, where it is on
         return (x, *inputs[1:])
-
-    def _positions(self, gate: Tensor, slot: Slot) -> Tensor:
-        """``(num_examples, positions)`` gates along a dimension; those not judged are one."""
-        if slot.index is None:
-            return gate
-        key = (slot, gate.device)
-        index = self._indices.get(key)
-        if index is None:  # sent to the device once, not at each step
-            index = self._indices[key] = torch.tensor(slot.index, device=gate.device)
-        spread = gate.index_select(-1, index.clamp(min=0))
-        return torch.where(index >= 0, spread, torch.ones_like(spread))

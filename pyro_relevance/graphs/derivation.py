@@ -209,27 +209,23 @@ def derived_mask(
         derived: Edges of the derived network, found in it with the same granularities.
 
     Returns:
-        For each group of ``derived``, booleans of ``group.shape``. What was not judged is kept.
+        For each group of ``derived``, booleans of ``group.shape``. What is not gated is kept.
     """
-    fate: dict[tuple[str, int | None, int], bool] = {}
+    fate: dict[tuple[str, int | None], Tensor] = {}
     for group in edges:
-        flags = mask[group.name].reshape(-1).tolist()
+        kept = mask[group.name].cpu().reshape(-1) != 0
         for slot in (*group.producers, *group.consumers):
-            gates = range(len(flags)) if slot.index is None else slot.index
-            for position, gate in enumerate(gates):
-                if gate >= 0:
-                    fate[slot.tensor, slot.dim, position] = flags[gate]
+            key, flags = (slot.tensor, slot.dim), slot.spread(kept, True)
+            fate[key] = fate[key] & flags if key in fate else flags
     places = _original_names(edges, architecture)
     result = {}
     for group in derived:
-        keep = torch.ones(group.num_edges, dtype=torch.bool)
+        removed = torch.zeros(group.num_edges, dtype=torch.int64)
         for slot in (*group.producers, *group.consumers):
-            tensor = _original(slot.tensor, places)
-            gates = range(group.num_edges) if slot.index is None else slot.index
-            for position, gate in enumerate(gates):
-                if gate >= 0:
-                    keep[gate] &= fate.get((tensor, slot.dim, position), True)
-        result[group.name] = keep.reshape(group.shape)
+            key = (_original(slot.tensor, places), slot.dim)
+            if key in fate:
+                removed += slot.total((~fate[key]).to(torch.int64), group.num_edges)
+        result[group.name] = (removed == 0).reshape(group.shape)
     return result
 
 

@@ -160,7 +160,10 @@ def _product(
 
 
 def _along(values: Array, index: Sequence[int] | None) -> Array:
-    """``(draws, positions)`` gates along a dimension; 1 where nothing is judged."""
+    """``(draws, positions)`` gates along a dimension; 1 where nothing is gated.
+
+    `Slot.spread` in numpy: a plot reads the index from the data set and never imports torch.
+    """
     if index is None:
         return values
     positions = np.asarray(index)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from pyro_relevance.edges.gating import distinct_product, gated_blocks, sum_over_consumers
+from pyro_relevance.edges.gates import distinct_product, gated_blocks, sum_over_consumers
 from pyro_relevance.masks.source import PosteriorLike
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_relevance.edges.connectivity import along, made, read
+from pyro_relevance.edges.connectivity import made, read
 from pyro_relevance.edges.edges import Edges
 
 __all__ = ["fold_constants", "nonzero_entries", "owner_of"]
@@ -51,7 +51,7 @@ def fold_constants(
         for group in units:
             counts[group.name] = counts.get(group.name, 0) + int(constant[group.name].sum())
             for slot in group.consumers:
-                flags = ~along(~constant[group.name], slot)
+                flags = slot.spread(constant[group.name], False)
                 if _absorb(readers[slot.tensor], values[slot.tensor], flags):
                     added[slot.tensor] = slot.tensor.removesuffix("weight") + "bias"
     notes = [f"{name}: {n} constant, moved into biases." for name, n in counts.items() if n]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyro_relevance import masks, relevance
-from pyro_relevance.edges import gating as _gating
+from pyro_relevance.edges import gates as _gates
 from pyro_relevance.edges.find import EdgeGroup, Edges, Slot
 
 
@@ -138,7 +138,7 @@ class TestEffect:
     @pytest.mark.parametrize("point", [(), ("0.weight",), ("0.weight", "2.weight")])
     @pytest.mark.parametrize("block", [1, 2**24])
     def test_equals_folding_one_draw_at_a_time(self, monkeypatch, point, block):
-        monkeypatch.setattr(_gating, "_BLOCK", block)
+        monkeypatch.setattr(_gates, "_BLOCK", block)
         draws = random_draws(point=point)
         gated = naive_gated(draws, NESTED)
         result = relevance.effect(draws, NESTED)
@@ -188,7 +188,7 @@ class TestEffect:
 class TestSignalToNoise:
     @pytest.mark.parametrize("block", [1, 2**24])
     def test_equals_the_formula(self, monkeypatch, block):
-        monkeypatch.setattr(_gating, "_BLOCK", block)
+        monkeypatch.setattr(_gates, "_BLOCK", block)
         draws = random_draws(num_draws=7, point=("2.weight",))
         gated = {name: w.double() for name, w in naive_gated(draws, NESTED).items()}
         result = relevance.signal_to_noise(draws, NESTED)

@@ -1,23 +1,93 @@
-"""Gates multiplied into weights over many draws at once, and weights summed back to edges.
+"""Gates multiplied into weights, and weights summed back to edges.
 
-`Edges.fold` does the same for one draw inside a training step; here whole blocks of draws pass.
+A training step folds one draw at a time (`Edges.fold`): each `GateFactor` is prepared once. Whole
+blocks of draws pass through `gated_blocks` where a posterior is looked at.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from pyro_relevance.edges.find import EdgeGroup, Edges, Slot
+from pyro_relevance.edges.groups import EdgeGroup
+from pyro_relevance.edges.slots import PreparedSlot, Slot
+from pyro_relevance.errors import EdgeError
 
-__all__ = ["distinct_product", "gated_blocks", "sum_over_consumers"]
+if TYPE_CHECKING:
+    from pyro_relevance.edges.edges import Edges
+
+__all__ = ["GateFactor", "distinct_product", "gate_factor", "gated_blocks", "sum_over_consumers"]
 
 _BLOCK = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class GateFactor:
+    """One gate in the product that multiplies a tensor.
+
+    Args:
+        group: Name of the group.
+        slot: Where its gates lie.
+        view: Shape in which the gates multiply the tensor; ``None`` where theirs will do.
+    """
+
+    group: str
+    slot: PreparedSlot
+    view: tuple[int, ...] | None
+
+    def multiply(self, value: Tensor, gate: Tensor) -> Tensor:
+        """Multiply a tensor by the gates of this group.
+
+        Args:
+            value: The tensor of the slot.
+            gate: ``group.shape`` gates.
+
+        Returns:
+            The product, in the shape and data type of ``value``.
+        """
+        if gate.dtype != value.dtype:
+            gate = gate.to(value.dtype)
+        if self.view is not None:
+            gate = self.slot.spread(gate.reshape(-1), 1.0).reshape(self.view)
+        return value * gate
+
+
+def gate_factor(group: EdgeGroup, slot: Slot, shapes: Mapping[str, tuple[int, ...]]) -> GateFactor:
+    """Prepare the gates of ``group`` for the tensor of ``slot``.
+
+    Args:
+        group: The group.
+        slot: One of its consumers.
+        shapes: Shape of every parameter.
+
+    Returns:
+        The factor.
+
+    Raises:
+        EdgeError: The slot does not fit the tensor.
+    """
+    shape = shapes[slot.tensor]
+    prepared = slot.prepared(group.num_edges)
+    if slot.dim is None:
+        if shape != group.shape:
+            raise EdgeError(
+                f"Expected {group.name!r} of the shape {shape} of {slot.tensor!r}, but got "
+                f"{group.shape}."
+            )
+        return GateFactor(group.name, prepared, None)
+    length = group.num_edges if slot.index is None else len(slot.index)
+    if shape[slot.dim] != length:
+        raise EdgeError(
+            f"Expected {shape[slot.dim]} positions along axis {slot.dim} of {slot.tensor!r}, but "
+            f"group {group.name!r} describes {length}."
+        )
+    as_they_are = slot.index is None and slot.dim in (-1, len(shape) - 1)
+    return GateFactor(group.name, prepared, None if as_they_are else slot.view(shape))
 
 
 def gated_blocks(
@@ -28,7 +98,7 @@ def gated_blocks(
     Args:
         gates: Group name -> ``(chain, draw, *group.shape)`` gates.
         weights: Parameter name -> ``(chain, draw or 1, *shape)`` weights before gating.
-        edges: The judged edges.
+        edges: The gated edges.
 
     Yields:
         Parameter name -> ``(chain, block of draws, *shape)``, about 2**24 numbers for the largest
@@ -50,8 +120,9 @@ def gated_blocks(
             weight = weight if weight.shape[1] == 1 else weight[:, block]
             weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
             for group, slot in pairs:
-                gate = _along(gates[group.name][:, block], slot, group, edges.shapes[tensor])
-                weight = weight * gate.to(weight.dtype)
+                gate = gates[group.name][:, block].flatten(2)
+                gate = slot.spread(gate, 1.0).to(weight.dtype)
+                weight = weight * gate.reshape(*gate.shape[:2], *slot.view(edges.shapes[tensor]))
             gated[tensor] = weight
         yield gated
 
@@ -86,17 +157,19 @@ def distinct_product(probability: Tensor, slots: Sequence[Slot], shape: Sequence
     Returns:
         ``(leading, *shape)``, or broadcastable to it.
     """
-    flat = torch.nn.functional.pad(probability.flatten(1), (0, 1), value=1.0)
-    none = flat.shape[1] - 1
+    flat = probability.flatten(1)
+    num_gates = flat.shape[1]
+    gates = torch.arange(num_gates, device=flat.device)
     product = torch.ones((1,) * (len(shape) + 1), dtype=flat.dtype, device=flat.device)
     seen: list[Tensor] = []
     for slot in slots:
-        index = _gate_index(slot, none, shape, flat.device)
-        factor = flat[:, index]
+        view = slot.view(shape)
+        gate = slot.spread(gates, num_gates).reshape(view)
+        factor = slot.spread(flat, 1.0).reshape(len(flat), *view)
         for earlier in seen:
-            factor = torch.where(index == earlier, 1.0, factor)
+            factor = torch.where(gate == earlier, 1.0, factor)
         product = product * factor
-        seen.append(index)
+        seen.append(gate)
     return product
 
 
@@ -122,40 +195,11 @@ def _check(gates: Mapping[str, Tensor], weights: Mapping[str, Tensor], edges: Ed
             )
 
 
-def _gate_index(slot: Slot, none: int, shape: Sequence[int], device: torch.device) -> Tensor:
-    """Gate of each entry of a tensor of `shape`, broadcastable to it; `none` where no gate."""
-    if slot.dim is None:
-        return torch.arange(math.prod(shape), device=device).reshape(tuple(shape))
-    if slot.index is None:
-        index = torch.arange(shape[slot.dim], device=device)
-    else:
-        index = torch.tensor(slot.index, device=device)
-    index = torch.where(index < 0, none, index)
-    return index.reshape((1,) * slot.dim + (-1,) + (1,) * (len(shape) - slot.dim - 1))
-
-
-def _along(gates: Tensor, slot: Slot, group: EdgeGroup, shape: Sequence[int]) -> Tensor:
-    leading = gates.shape[: gates.dim() - len(group.shape)]
-    flat = gates.reshape(*leading, group.num_edges)
-    if slot.dim is None:
-        return flat.reshape(*leading, *shape)
-    if slot.index is not None:
-        flat = torch.nn.functional.pad(flat, (0, 1), value=1.0)
-        flat = flat[..., _gate_index(slot, group.num_edges, shape, gates.device).reshape(-1)]
-    view = [1] * len(shape)
-    view[slot.dim] = flat.shape[-1]
-    return flat.reshape(*leading, *view)
-
-
 def _per_edge(values: Tensor, slot: Slot, group: EdgeGroup, leading: int) -> Tensor:
     if slot.dim is None:
         return values
     kept = leading + slot.dim
     others = [dim for dim in range(leading, values.dim()) if dim != kept]
     sums = values.sum(dim=others) if others else values
-    if slot.index is not None:
-        shape = (1,) * slot.dim + tuple(sums.shape[-1:])
-        index = _gate_index(slot, group.num_edges, shape, values.device).reshape(-1)
-        total = sums.new_zeros(*sums.shape[:-1], group.num_edges + 1)
-        sums = total.index_add(-1, index, sums)[..., :-1]
+    sums = slot.total(sums, group.num_edges)
     return sums.reshape(*sums.shape[:-1], *group.shape)

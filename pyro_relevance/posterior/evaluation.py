@@ -117,7 +117,7 @@ def checked_mask(edges: Edges, mask: Mapping[str, Tensor], like: Tensor) -> dict
     """Return a mask as gates.
 
     Args:
-        edges: The judged edges.
+        edges: The gated edges.
         mask: Group -> ``(*group.shape)``, true = kept.
         like: A tensor of the type and at the place that the gates shall have.
 

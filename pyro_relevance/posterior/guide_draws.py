@@ -168,7 +168,7 @@ def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
 
     Args:
         chains: Draws of each chain, of the same guide.
-        edges: The judged edges.
+        edges: The gated edges.
     """
     weights = {
         name: torch.stack([chain.parameters[name] for chain in chains])
@@ -181,7 +181,7 @@ def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
         if hard is None:
             parts += [{}, {}]
             continue
-        # A guide of another kind tells no probabilities: the share of draws is what there is.
+        # A guide of another kind gives no probabilities: the share of draws is what there is.
         probability = sites.get(f"{site}_probability")
         if probability is None:
             probability = hard.mean(1, keepdim=True).expand_as(hard)

@@ -71,7 +71,7 @@ class Posterior:
 
     @property
     def edges(self) -> Edges:
-        """The judged edges."""
+        """The gated edges."""
         return self.model.edges
 
     @property

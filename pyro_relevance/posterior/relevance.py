@@ -151,7 +151,7 @@ def effect(draws: DrawsLike, edges: Edges) -> dict[str, Tensor]:
 
     Args:
         draws: Gates and weights of the posterior.
-        edges: The judged edges.
+        edges: The gated edges.
 
     Returns:
         Group name -> ``(chain, draw, *group.shape)``.
@@ -180,7 +180,7 @@ def signal_to_noise(draws: DrawsLike, edges: Edges) -> dict[str, Tensor]:
 
     Args:
         draws: At least two draws of gates and weights.
-        edges: The judged edges.
+        edges: The gated edges.
 
     Returns:
         Group name -> ``(chain, *group.shape)``.
@@ -238,7 +238,7 @@ def expected_size(
     Args:
         inclusion_probability: Group name -> ``(..., *group.shape)`` probabilities with the same
             leading dimensions in each group; groups that it lacks are kept whole.
-        edges: The judged edges.
+        edges: The gated edges.
         operation_probability: Group of ``edges.operations`` -> ``(..., num_operations)``, with
             which the parameters of its operations stay; by default all of them do.
 

@@ -2,7 +2,7 @@
 
 `search_structure` fits the posterior over a space of architectures and derives, trains and returns
 a network; ``queries`` chooses architectures to measure one after the other; ``shared_weights``
-values them under the weights of one supernet; ``collapse`` tells end points that are known to be
+values them under the weights of one supernet; ``collapse`` reports end points that are known to be
 bad; ``tasks`` names spaces and data.
 """
 

@@ -1,4 +1,4 @@
-"""End points of a structure search that are known to be bad, told with numbers.
+"""End points of a structure search that are known to be bad, reported with numbers.
 
 Weight-sharing searches end, again and again, at cells of operations without parameters, at networks
 that no path leads through, or undecided (DARTS on NAS-Bench-201: 54.3 %, all edges
@@ -86,7 +86,7 @@ def structure_report(
 
     Args:
         network: The network with relaxed graphs.
-        edges: Its judged edges.
+        edges: Its gated edges.
         probability: Group -> ``(num_operations,)``, of one chain.
     """
     architecture = mode(edges, probability)

@@ -33,11 +33,11 @@ class SearchSettings:
 
     Args:
         shared: Whether the candidates only share weights for the search, see the module.
-        granularity: What is judged beside the operations, in the same model: ``("unit",)``,
+        granularity: What is gated beside the operations, in the same model: ``("unit",)``,
             ``("weight",)``, both, or nothing (where ``shared`` is False).
-        num_epochs: Passes over the training examples in the search.
-        num_epochs_after: Passes of the derived network: of further training of the inherited
-            weights, or of the final training from fresh weights; 0 for none of the former.
+        num_epochs: Epochs over the training examples in the search.
+        num_epochs_after: Epochs of the derived network: of further training of the inherited
+            weights, or of the final training from initial weights; 0 for none of the former.
         batch_size: Examples in a step.
         learning_rate: Step size of Adam for the weights.
         gate_learning_rate: Step size of Adam for the gates.
@@ -48,19 +48,20 @@ class SearchSettings:
             ``shared`` is True. Briefly trained shared weights say less than they seem to: at full
             count the posterior collapses onto an early winner.
         evaluation: What a step of the search computes where ``shared`` is True. ``"path"``: one
-            operation on each edge, the structure judged by the score function, at the cost of a
+            operation on each edge, the structure learned by the score function, at the cost of a
             derived network. ``"mixture"``: all of them, weighed by relaxed gates at temperature 1,
-            the structure judged by their gradient; several times the cost, and each operation is
-            judged as an addition to the others.
+            the structure learned by their gradient; several times the cost, and each operation is
+            valued as an addition to the others.
         num_candidates: Draws of the posterior that are compared on held-out examples, the most
             probable architectures included.
-        num_finalists: How many architectures are trained for a while from fresh weights where
+        num_finalists: How many architectures are trained for a while from initial weights where
             ``shared`` is True.
         finalists: Which ones: ``"best"``, the candidates that are best by the shared weights, or
             ``"draws"``, draws of the posterior, or ``"probable"``, its most probable
             architectures (with one finalist, the posterior mode). The posterior has learned from
-            the same weights: what these judge wrongly, the best of the candidates have most of.
-        num_epochs_trial: Passes of the first of these trainings; each further one has twice as
+            the same weights, so the best candidates are also those whose value is overestimated
+            most.
+        num_epochs_trial: Epochs of the first of these trainings; each further one has twice as
             many, for half of them. Less than one is that share of the examples, once.
         gate_prior: Prior over units.
         operation_prior: Prior over operations.

@@ -5,8 +5,8 @@ units and weights are learned jointly by SVI and the result is derived with its 
 architectures share weights that suit none of them (``shared=True``: cells), the weights warm up
 under uniform paths (or as a mixture of all operations), the posterior over operations is then
 fitted to held-out examples, and a few of its draws are trained for a short while, the better half
-going on (successive halving), before the winner is trained from fresh weights. All of it counts as
-the time of the method.
+going on (successive halving), before the winner is trained from initial weights. All of it
+counts as the time of the method.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from pyro_relevance.search.settings import Evaluation, Finalists, SearchSettings
 from pyro_relevance.search.shared_weights import SharedWeights
 from pyro_relevance.surgery.pruned_network import PrunedNetwork
 from pyro_relevance.surgery.pruning import apply_mask, prune
-from pyro_relevance.training.batches import whole_passes
+from pyro_relevance.training.batches import whole_epochs
 from pyro_relevance.training.callbacks import Callback, ProgressBar
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.fine_tuning import fine_tune
@@ -260,18 +260,18 @@ class _Search:
     def halve(
         self, finalists: list[Architecture]
     ) -> tuple[Architecture, list[tuple[Architecture, float, float]]]:
-        """Train finalists for a while from fresh weights; the better half goes on for twice."""
+        """Train finalists for a while from initial weights; the better half goes on for twice."""
         trials: list[tuple[Architecture, float, float]] = []
         num_epochs, left = self.settings.num_epochs_trial, list(finalists)
         while len(left) > 1:
             scored = []
             for architecture in left:
                 name = f"trial-{num_epochs:g}-{finalists.index(architecture)}"
-                data, passes = whole_passes(self.train, num_epochs)
+                data, number = whole_epochs(self.train, num_epochs)
                 with seeded(substream(self.settings.seed, name)):
                     relaxed = self.make_network(True)
                     network = fresh_network(relaxed, architecture, self.example)
-                fitted = train_plain(network.train(), data, **self.training(data, passes, name))
+                fitted = train_plain(network.train(), data, **self.training(data, number, name))
                 network = fitted.posterior.network().eval()
                 noise = fitted.posterior.likelihood
                 value = mean_log_likelihood(network, noise, self.held_out)

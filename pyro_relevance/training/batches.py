@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-__all__ = ["Batches", "Data", "as_tensors", "whole_passes"]
+__all__ = ["Batches", "Data", "as_tensors", "whole_epochs"]
 
 Data: TypeAlias = "tuple[Tensor, Tensor] | Dataset[Any] | Sequence[tuple[Tensor, Tensor]]"
 """One pair ``(x, y)``, a map-style data set of such pairs, or a list of pairs, one per chain."""
@@ -55,23 +55,23 @@ def as_tensors(data: Any) -> tuple[Tensor, Tensor]:
     return x.detach(), y.detach()
 
 
-def whole_passes(
+def whole_epochs(
     data: tuple[Tensor, Tensor], num_epochs: float
 ) -> tuple[tuple[Tensor, Tensor], int]:
-    """Return data and a whole number of passes over them that make up a number of passes.
+    """Return data and a whole number of epochs that make up any number of epochs.
 
-    Less than one pass is one pass over that share of the examples, evenly spaced (examples may lie
-    sorted by class); more than one is rounded.
+    Less than one epoch is one epoch over that share of the examples, evenly spaced (examples may
+    lie sorted by class); more than one is rounded.
 
     Args:
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
-        num_epochs: Passes; 0 for none.
+        num_epochs: Number of epochs, not necessarily whole; 0 for none.
 
     Raises:
         ValueError: If ``num_epochs`` is negative.
     """
     if not num_epochs >= 0:
-        raise ValueError(f"Expected a number of passes >= 0, but got {num_epochs}.")
+        raise ValueError(f"Expected a number of epochs >= 0, but got {num_epochs}.")
     if num_epochs >= 1 or num_epochs == 0:
         return data, round(num_epochs)
     x, y = data
@@ -173,7 +173,7 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of minibatches in one pass over the data; the last one may be smaller."""
+        """Number of minibatches in one epoch; the last one may be smaller."""
         return -(-self.num_data // self.batch_size)
 
     def of_chain(self, index: int) -> tuple[Tensor, Tensor]:

@@ -230,7 +230,7 @@ class EarlyStopping:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned; nothing starts anew."""
+        """Restore what `state` returned; nothing starts again."""
         self._waited = int(state["waited"]) if state else 0
         self.best_elbo, self.best_step = state.get("elbo"), state.get("step")
         best = {n.removeprefix("best/"): t for n, t in state.items() if n.startswith("best/")}

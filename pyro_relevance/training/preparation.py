@@ -199,7 +199,7 @@ def make_chains(
 
     Args:
         models: The user's model of each chain; they are copied. Chains with the same model as the
-            first one are initialised anew, if so asked.
+            first one are re-initialised, if so asked.
         guide: The user's guide; an instance is copied, and the copy belongs to the chain's model.
         elbo: The ELBO.
         initial_weights: ``"reset"`` or ``"network"``, see ``fit``.
@@ -207,7 +207,7 @@ def make_chains(
         precision: How the networks are computed in training.
 
     Raises:
-        ValueError: If ``initial_weights`` is unknown, or a layer cannot be initialised anew.
+        ValueError: If ``initial_weights`` is unknown, or a layer cannot be re-initialised.
         TypeError: If the guide is not a module.
     """
     if initial_weights not in ("reset", "network"):
@@ -252,7 +252,7 @@ def _reset(network: nn.Module) -> None:
 
 
 def try_first_batch(modules: Sequence[Any], batches: Batches, noise: Noise) -> None:
-    """Run each chain once: lazy guides make their parameters, wrong shapes are told.
+    """Run each chain once: lazy guides make their parameters, wrong shapes are reported.
 
     Args:
         modules: ELBO modules, one per chain.
@@ -319,7 +319,7 @@ def make_program(
         elbo: The user's ELBO, or ``None`` for the lean one.
         replay: Whether steps may be recorded; by default those of which there are many.
         held_out: Examples from which the gates learn, or ``None`` for those of the weights.
-        num_steps: Steps of the run, from which it is told how many there are of each kind.
+        num_steps: Steps of the run, which say how many there are of each kind.
 
     Raises:
         ValueError: If there are held-out examples and the guide does not say which of its

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from pyro_relevance.training.batches import Batches, as_tensors, whole_passes
+from pyro_relevance.training.batches import Batches, as_tensors, whole_epochs
 
 CPU = torch.device("cpu")
 
@@ -46,16 +46,16 @@ def test_as_tensors_accepts_pairs_and_data_sets():
 @pytest.mark.exact
 def test_less_than_a_pass_is_a_share_of_the_examples():
     data = _numbered(10)
-    assert whole_passes(data, 3.4) == (data, 3)
-    assert whole_passes(data, 1) == (data, 1)
-    (x, y), passes = whole_passes(data, 0.4)
+    assert whole_epochs(data, 3.4) == (data, 3)
+    assert whole_epochs(data, 1) == (data, 1)
+    (x, y), passes = whole_epochs(data, 0.4)
     assert passes == 1
     assert y.tolist() == [0, 2, 5, 7]  # evenly spaced: examples may lie sorted by class
     assert torch.equal(x, data[0][y])
-    assert whole_passes(data, 1e-9)[0][1].tolist() == [0]
-    assert whole_passes(data, 0) == (data, 0)
-    with pytest.raises(ValueError, match="Expected a number of passes >= 0, but got -1"):
-        whole_passes(data, -1)
+    assert whole_epochs(data, 1e-9)[0][1].tolist() == [0]
+    assert whole_epochs(data, 0) == (data, 0)
+    with pytest.raises(ValueError, match="Expected a number of epochs >= 0, but got -1"):
+        whole_epochs(data, -1)
 
 
 @pytest.mark.contract

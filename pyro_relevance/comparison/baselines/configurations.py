@@ -59,7 +59,7 @@ class Configuration:
     """What makes a method.
 
     Args:
-        granularity: What is judged.
+        granularity: What is gated.
         gate_prior: Prior over the gates; ``None`` for no gates.
         weight_prior: Prior over the weights; ``None`` for the Gaussian one of the recipe.
         relaxation: How gates are relaxed.
@@ -99,7 +99,7 @@ def configurations(
 
     Args:
         prior_log_odds: Of each gate on a weight, in nats: the strength of the priors that have one.
-        units: What is judged by those that judge columns.
+        units: What is gated by those that gate columns.
     """
     prior = IndependentPrior(prior_log_odds)
     return {
@@ -132,12 +132,12 @@ def fit_and_cut(
     """Fit the posterior, keep the highest-scoring edges within a limit, and train what is left.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
         configuration: The method.
-        num_epochs: Passes of the fit.
-        num_epochs_after: Passes after the cut.
+        num_epochs: Epochs of the fit.
+        num_epochs_after: Epochs after the cut.
         num_parameters: Most parameters (that are not zero) that are left; or
         num_macs: most multiply-accumulates for one example. Exactly one of them.
         seed: Seed of everything.
@@ -188,11 +188,11 @@ def fit_configuration(
     """Fit the posterior of a configuration.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
         configuration: The method.
-        num_epochs: Passes over the data.
+        num_epochs: Number of epochs.
         callbacks: Called after each step.
         seed: Seed of everything.
     """

@@ -112,16 +112,16 @@ def darts(
     rule: Callable[[Edges, Mapping[str, Tensor]], Architecture] = strongest_operations,
     seed: int = 0,
 ) -> BaselineResult:
-    """Search by gradients, derive the architecture and train it from fresh weights.
+    """Search by gradients, derive the architecture and train it from initial weights.
 
     Args:
         make_network: Makes the relaxed network, as of ``search_structure``.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How the derived network is trained; batch size, augmentation and precision are
             those of the search too.
-        num_epochs: Passes of the search over the part from which the weights learn; they need not
+        num_epochs: Epochs of the search over the part from which the weights learn; they need not
             be whole.
-        num_epochs_after: Passes of the derived network over all data.
+        num_epochs_after: Epochs of the derived network over all data.
         settings: Settings of the search.
         rule: From probabilities to an architecture; ``graphs.spaces.top_edges`` for the space of
             the paper.
@@ -168,9 +168,9 @@ def search_operations(
         edges: Its operations.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: Batch size, augmentation and precision.
-        num_epochs: Passes over the part from which the weights learn; they need not be whole.
+        num_epochs: Epochs over the part from which the weights learn; they need not be whole.
         settings: Settings of the search.
-        watch: Called after each pass with its number, from 1, and the probabilities of the
+        watch: Called after each epoch with its number, from 1, and the probabilities of the
             operations by group.
 
     Returns:

@@ -23,10 +23,10 @@ def dense(
     """Train a network as it is.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
-        num_epochs: Passes over the data.
+        num_epochs: Number of epochs.
         seed: Seed of everything.
     """
     trained = recipe.train(fresh(make_network, seed), data, num_epochs=num_epochs, seed=seed)

@@ -33,7 +33,7 @@ def evolution(
     """Measure children of tournament winners, each with one other operation.
 
     Args:
-        edges: The judged edges of the relaxed graphs.
+        edges: The gated edges of the relaxed graphs.
         evaluate: Measures one architecture; larger is better.
         num_queries: Measurements in all, those of the first population included.
         population_size: Architectures that live at a time.

@@ -41,11 +41,11 @@ def filter_pruning(
     """Train, cut the same share of each layer's filters, those of the smallest norm, and retrain.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
-        num_epochs: Passes before the cut.
-        num_epochs_after: Passes after it.
+        num_epochs: Epochs before the cut.
+        num_epochs_after: Epochs after it.
         num_parameters: Most parameters that are left; or
         num_macs: most multiply-accumulates for one example. Exactly one of them.
         seed: Seed of everything.

@@ -57,13 +57,13 @@ def ticket_rounds(
     """Yield the dense network, then the ticket after each round of cutting, without end.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How each of the networks is trained.
-        num_epochs: Passes over the data, of each training.
+        num_epochs: Number of epochs, of each training.
         share: Of the weights that each layer has left, what a round cuts.
         output_share: The same of the last layer.
-        num_epochs_early: Passes after which the weights are noted to which they go back; 0 for the
+        num_epochs_early: Epochs after which the weights are noted to which they go back; 0 for the
             first weights.
         seed: Seed of everything.
 
@@ -110,11 +110,11 @@ def lottery_ticket(
     """Return the winning ticket of a density.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How each of the networks is trained.
         density: Largest share of the weights that is left.
-        num_epochs: Passes over the data, of each training.
+        num_epochs: Number of epochs, of each training.
         num_rounds: Rounds of cutting, all by the same share; ``None`` for as many as the rates of
             the paper need.
         num_epochs_early: As of `ticket_rounds`.
@@ -165,11 +165,11 @@ def random_ticket(
     """Train the weights of a winning ticket from other first weights: the control.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
         mask: The mask of the winning ticket.
-        num_epochs: Passes over the data.
+        num_epochs: Number of epochs.
         seed: Seed of the winning ticket; the first weights are others.
     """
     network = fresh(make_network, substream(seed, "random ticket"))

@@ -41,13 +41,13 @@ def magnitude_pruning(
     Biases are kept. After round r of R the share :math:`d^{r/R}` of the weights is left.
 
     Args:
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
         density: Share of the weights that is left, of all layers together; or of each layer, by
             its name.
-        num_epochs: Passes before the first cut.
-        num_epochs_round: Passes after each cut.
+        num_epochs: Epochs before the first cut.
+        num_epochs_round: Epochs after each cut.
         num_rounds: Cuts.
         retraining_rate: Step size after a cut, as a share of that of the recipe.
         seed: Seed of everything.

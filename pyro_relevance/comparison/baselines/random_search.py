@@ -29,7 +29,7 @@ def random_architecture(edges: Edges, generator: np.random.Generator) -> Archite
     """Return an architecture in which each edge has each of its operations equally often.
 
     Args:
-        edges: The judged edges.
+        edges: The gated edges.
         generator: Source of the draws.
     """
     return Architecture(
@@ -47,7 +47,7 @@ def random_search(
     """Measure architectures drawn at random; the one with the largest value is recommended.
 
     Args:
-        edges: The judged edges of the relaxed graphs.
+        edges: The gated edges of the relaxed graphs.
         evaluate: Measures one architecture; larger is better.
         num_queries: Measurements in all.
         seed: Seed of the draws.
@@ -77,7 +77,7 @@ def train_random_architecture(
         make_network: Makes the relaxed network, as of ``search_structure``.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
-        num_epochs: Passes over the data.
+        num_epochs: Number of epochs.
         rule: From random probabilities of the operations (uniform on the simplex) to an
             architecture, ``graphs.spaces.top_edges`` for cells of two edges into each node; by
             default each edge has each of its operations equally often.

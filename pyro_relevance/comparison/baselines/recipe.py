@@ -79,7 +79,7 @@ class Recipe:
         Args:
             network: The network; it is not changed.
             data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
-            num_epochs: Passes over the data; with 0 the network stays as it is.
+            num_epochs: Number of epochs; with 0 the network stays as it is.
             learning_rate: Another step size than that of the recipe.
             zeros: See ``train_plain``.
             name: What the progress bar says.

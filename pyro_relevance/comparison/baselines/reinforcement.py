@@ -83,7 +83,7 @@ def reinforce(
     """Measure architectures that a controller writes, which learns from their values.
 
     Args:
-        edges: The judged edges of the relaxed graphs.
+        edges: The gated edges of the relaxed graphs.
         evaluate: Measures one architecture; larger is better.
         num_queries: Measurements in all.
         learning_rate: Step size of Adam for the controller.

@@ -24,7 +24,7 @@ class Stage:
         name: What was done.
         kind: ``"search"`` (looking for a structure), ``"training"`` (of a network that is not final
             yet) or ``"retraining"`` (of what is left).
-        num_epochs: Passes over the data.
+        num_epochs: Number of epochs.
         seconds: Wall time.
         value: Loss at the end in nats, or the value of an architecture that was measured.
     """

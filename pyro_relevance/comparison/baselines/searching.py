@@ -21,7 +21,7 @@ from pyro_relevance.graphs.architectures import Architecture, is_connected
 from pyro_relevance.graphs.derivation import fresh_network
 from pyro_relevance.posterior.evaluation import mean_log_likelihood
 from pyro_relevance.search.queries import QuerySearch
-from pyro_relevance.training.batches import whole_passes
+from pyro_relevance.training.batches import whole_epochs
 
 __all__ = [
     "DEAD",
@@ -60,14 +60,14 @@ def train_plain_architecture(
     name: str,
     seed: int,
 ) -> Trained:
-    """Train the plain network of an architecture from fresh weights.
+    """Train the plain network of an architecture from initial weights.
 
     Args:
         make_network: Makes the relaxed network, as of ``search_structure``.
         architecture: The choice of operations.
         data: The training examples.
         recipe: How it is trained.
-        num_epochs: Passes over them; less than one is that share of the examples, once.
+        num_epochs: Epochs over them; less than one is that share of the examples, once.
         name: What the progress bar says.
         seed: Seed of everything.
 
@@ -76,8 +76,8 @@ def train_plain_architecture(
     """
     with seeded(substream(seed, name)):
         network = fresh_network(make_network(True), architecture, data[0][:2])
-    data, passes = whole_passes(data, num_epochs)
-    return recipe.train(network.train(), data, num_epochs=passes, name=name, seed=seed)
+    data, number = whole_epochs(data, num_epochs)
+    return recipe.train(network.train(), data, num_epochs=number, name=name, seed=seed)
 
 
 def train_architecture(
@@ -90,14 +90,14 @@ def train_architecture(
     history: Sequence[Stage],
     seed: int,
 ) -> BaselineResult:
-    """Return the result of a search whose architecture is trained from fresh weights.
+    """Return the result of a search whose architecture is trained from initial weights.
 
     Args:
         make_network: Makes the relaxed network, as of ``search_structure``.
         architecture: What was found.
         data: The training examples.
         recipe: How it is trained.
-        num_epochs: Passes over them.
+        num_epochs: Epochs over them.
         history: What was done before.
         seed: Seed of everything.
 
@@ -129,7 +129,7 @@ def search_by_training(
     held_out: float = 0.2,
     seed: int = 0,
 ) -> BaselineResult:
-    """Run a search each of whose measurements is a short training from fresh weights.
+    """Run a search each of whose measurements is a short training from initial weights.
 
     Architectures without a path from input to output are not trained, and count as measured.
 
@@ -139,9 +139,9 @@ def search_by_training(
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How networks are trained.
         num_queries: Measurements in all.
-        num_epochs_query: Passes of each over the examples that are not held out; less than one is
+        num_epochs_query: Epochs of each over the examples that are not held out; less than one is
             that share of them, once.
-        num_epochs_after: Passes of the recommended architecture over all examples.
+        num_epochs_after: Epochs of the recommended architecture over all examples.
         held_out: Share of the examples whose mean log likelihood is the value.
         seed: Seed of everything.
 

@@ -51,9 +51,9 @@ def single_path(
         make_network: Makes the relaxed network, as of ``search_structure``.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How networks are trained.
-        num_epochs: Passes of the supernet over the examples that are not held out.
+        num_epochs: Epochs of the supernet over the examples that are not held out.
         num_candidates: Random architectures that are compared on the held-out examples.
-        num_epochs_after: Passes of the best one, from fresh weights, over all examples.
+        num_epochs_after: Epochs of the best one, from initial weights, over all examples.
         held_out: Share of the examples that are held out.
         seed: Seed of everything.
 
@@ -131,7 +131,7 @@ def train_shared(
         network: The relaxed network; it is not changed.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
-        num_epochs: Passes over the data.
+        num_epochs: Number of epochs.
         callbacks: Called after each step.
         seed: Seed of everything.
     """

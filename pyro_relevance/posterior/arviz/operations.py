@@ -28,7 +28,7 @@ def operation_variables(edges: Edges, draws: Draws) -> xr.Dataset:
     """Return hard gates and probabilities of the operations of each structure.
 
     Args:
-        edges: The judged edges.
+        edges: The gated edges.
         draws: Draws of them.
 
     Returns:

@@ -2,7 +2,7 @@
 
 A Pyro step on a small network spends most of its time in Python: handlers, distributions, autograd.
 What it does to tensors is the same at every step. ``record`` runs the function once under
-``make_fx``, which writes down each ATen operator (random ones too, so a replay draws anew), leaves
+``make_fx``, which writes down each ATen operator (random ones too, so a replay draws again), leaves
 out what has no effect, and compiles the list to one flat Python function.
 """
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pyro
@@ -13,13 +12,11 @@ import torch
 from pyro import poutine
 from pyro.infer.elbo import ELBO, ELBOModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.model import Noise, RelevanceModel
 from pyro_relevance.model.precision import Precision
 from pyro_relevance.training.batches import Batches, Data
-from pyro_relevance.training.checkpoint import fingerprint
 from pyro_relevance.training.data_checks import check_data, check_types
 from pyro_relevance.training.programs.chains import (
     LoopProgram,
@@ -29,19 +26,16 @@ from pyro_relevance.training.programs.chains import (
 )
 from pyro_relevance.training.programs.replay import ReplayedProgram
 from pyro_relevance.training.programs.two_levels import TwoLevelProgram
-from pyro_relevance.training.schedules import Schedules
 from pyro_relevance.training.settings import FitSettings, check_counts
 
 __all__ = [
     "Guide",
     "InitialWeights",
-    "describe_run",
     "make_chains",
     "make_program",
     "models_of_chains",
     "parameter_groups",
     "place_examples",
-    "stable_text",
     "start_chains",
     "try_first_batch",
 ]
@@ -395,58 +389,3 @@ def parameter_groups(
             "Expected parameters to train, but all of them are frozen. Set requires_grad."
         )
     return [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
-
-
-def describe_run(
-    program: Program,
-    optimizer: Optimizer,
-    batches: Batches,
-    schedules: Schedules,
-    callbacks: Sequence[object],
-    settings: Mapping[str, Any],
-) -> str:
-    """Return the fingerprint of a run: what must be the same for its numbers to be the same.
-
-    Args:
-        program: The chains in their initial state.
-        optimizer: The optimiser.
-        batches: The data.
-        schedules: The schedules.
-        callbacks: The callbacks that have a state.
-        settings: JSON-able arguments of ``fit``.
-    """
-    model: Any = program.modules[0].model
-    parts = [model.gate_prior, model.weight_prior, model.relaxation]
-    if model.has_operations:
-        parts += [model.operation_prior, model.operation_relaxation]
-    held_out: dict[str, Tensor] = {}
-    if isinstance(program, TwoLevelProgram):
-        held_out = {"held_out_x": program.held_out.x, "held_out_y": program.held_out.y}
-    places = [i / 10 for i in range(11)]
-    curves = [(schedules.temperature, schedules.kl_weight, schedules.learning_rate)]
-    if any(schedules.gate_learning_rate(place) != 1.0 for place in places):
-        curves.append((schedules.gate_learning_rate,) * 3)
-    return fingerprint(
-        {
-            **settings,
-            "classes": [
-                type(thing).__name__
-                for thing in (program.modules[0].guide, model.likelihood, optimizer, *callbacks)
-            ],
-            "num_data": model.num_data,
-            "edges": model.edges.to_json(),
-            "model": [stable_text(part) for part in parts],
-            "schedules": [[f(place) for f in three] for three in curves for place in places],
-            "optimizer": {
-                name: value
-                for name, value in optimizer.defaults.items()
-                if isinstance(value, bool | int | float | str | tuple | None)
-            },
-        },
-        {**program.state(), "x": batches.x, "y": batches.y, **held_out},
-    )
-
-
-def stable_text(thing: object) -> str:
-    """Return a text that is the same in every process, without the addresses of a default repr."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))

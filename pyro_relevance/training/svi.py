@@ -28,15 +28,14 @@ from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches, Data
 from pyro_relevance.training.callbacks import Callback, EarlyStopping, innermost
 from pyro_relevance.training.checkpoint import Checkpoint
+from pyro_relevance.training.identity import describe_run, stable_text
 from pyro_relevance.training.preparation import (
     Guide,
     InitialWeights,
-    describe_run,
     make_program,
     models_of_chains,
     parameter_groups,
     place_examples,
-    stable_text,
     start_chains,
 )
 from pyro_relevance.training.run import TrainingRun

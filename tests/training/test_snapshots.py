@@ -1,0 +1,65 @@
+"""States of a run as tensors by name: nothing is lost on the way there and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_relevance.training.snapshots import (
+    generator_state,
+    load_optimizer,
+    optimizer_state,
+    part,
+    set_generator_state,
+    to_host,
+)
+
+CPU = torch.device("cpu")
+
+
+def steps(layer: nn.Linear, optimizer: torch.optim.Optimizer, number: int) -> None:
+    for _ in range(number):
+        optimizer.zero_grad()
+        layer(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.SGD, torch.optim.Rprop])
+def test_an_optimiser_goes_on_from_its_state(make: type[torch.optim.Optimizer]) -> None:
+    settings = {"lr": 0.1, **({"momentum": 0.9} if make is torch.optim.SGD else {})}
+    first = nn.Linear(3, 2)
+    optimizer = make(first.parameters(), **settings)
+    steps(first, optimizer, 3)
+    second = nn.Linear(3, 2)
+    second.load_state_dict(first.state_dict())
+    other = make(second.parameters(), **settings)
+    load_optimizer(other, to_host(optimizer_state(optimizer), ""))
+    steps(first, optimizer, 2)
+    steps(second, other, 2)
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_a_state_that_is_no_tensor_is_refused() -> None:
+    layer = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    optimizer.state[layer.weight]["history"] = ["a"]
+    with pytest.raises(TypeError, match="SGD keeps 'history' as list"):
+        optimizer_state(optimizer)
+
+
+def test_copies_do_not_follow_their_origin_and_parts_lose_their_prefix() -> None:
+    tensor = torch.zeros(2)
+    copies = to_host({"a/b": tensor}, "program/")
+    tensor += 1
+    found = part({**copies, "batches/a": tensor}, "program/")
+    assert list(found) == ["a/b"]
+    assert found["a/b"].tolist() == [0.0, 0.0]
+
+
+def test_random_numbers_repeat_from_a_state() -> None:
+    with torch.random.fork_rng(devices=[]):
+        state = generator_state(CPU)
+        drawn = torch.rand(4)
+        set_generator_state(CPU, state)
+        assert torch.equal(torch.rand(4), drawn)

@@ -115,9 +115,11 @@ def relevance_step(task: Task) -> tuple[Callable[[], Any], Callable[[], int]]:
         num_data=len(x),
     )
     cpu = torch.device("cpu")
-    modules = make_chains([model], MeanFieldGuide, LeanELBO(), "reset", cpu, task.precision)
+    modules = make_chains([model], MeanFieldGuide, LeanELBO(), "reset", cpu)
+    modules[0].model.set_mode(precision=task.precision)
+    task.precision.prepare(modules[0].model.network)
     batches = Batches((x, y), num_chains=1, batch_size=task.batch_size, device=cpu)
-    try_first_batch(modules, batches, "shared")
+    try_first_batch(modules, batches)
     program = make_program(modules, batches, 1, None)
     optimizer = torch.optim.Adam(parameter_groups(program, 1e-3, 3e-2), fused=True)
     run = TrainingRun(program, optimizer, batches, Schedules(), 10_000)

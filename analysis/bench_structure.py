@@ -93,7 +93,7 @@ def relaxed_step(
         logits.data += 1e3 * hot
         logits.requires_grad_(False)
     batches = Batches((x, y), num_chains=1, batch_size=task.batch_size, device=cpu)
-    try_first_batch(modules, batches, "shared")
+    try_first_batch(modules, batches)
     program = make_program(modules, batches, 1, None)
     optimizer = torch.optim.Adam(parameter_groups(program, 1e-3, 3e-2), fused=True)
     return TrainingRun(program, optimizer, batches, Schedules(), 10_000).take_step

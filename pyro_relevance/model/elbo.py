@@ -26,11 +26,18 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-__all__ = ["LeanELBO", "announce_parameters", "guide_sites", "model_terms", "site_terms"]
+__all__ = [
+    "CollectMessenger",
+    "LeanELBO",
+    "announce_parameters",
+    "guide_sites",
+    "model_terms",
+    "site_terms",
+]
 
 
-class _CollectMessenger(Messenger):
-    """Keeps the messages of a guide's sample sites."""
+class CollectMessenger(Messenger):
+    """Keeps the messages of the sample sites of a guide, or of the priors of a model, by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +124,7 @@ def guide_sites(guide: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     Raises:
         ValueError: If a site is not reparameterised.
     """
-    with _CollectMessenger() as collected:
+    with CollectMessenger() as collected:
         guide(*args, **kwargs)
     for name, msg in collected.sites.items():
         if not getattr(msg["fn"], "has_rsample", False):

@@ -7,8 +7,10 @@ r"""The model: a Pyro program made of a network, its edges, priors and a likelih
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Unpack
 
 import pyro
 import pyro.distributions as dist
@@ -25,7 +27,7 @@ from pyro_relevance.model.distributions import PerExample
 from pyro_relevance.model.elbo import announce_parameters
 from pyro_relevance.model.latents import Latent
 from pyro_relevance.model.likelihoods import Likelihood
-from pyro_relevance.model.precision import Precision
+from pyro_relevance.model.mode import Mode, ModeChanges, Noise
 from pyro_relevance.model.priors import (
     CategoricalPrior,
     GatePrior,
@@ -37,8 +39,6 @@ from pyro_relevance.model.priors import (
 from pyro_relevance.model.relaxations import Concrete, Mixture, OperationRelaxation, Relaxation
 
 __all__ = ["Noise", "RelevanceModel"]
-
-Noise = Literal["shared", "per_example"]
 
 
 class RelevanceModel(nn.Module):
@@ -123,10 +123,7 @@ class RelevanceModel(nn.Module):
         self.relaxation = relaxation
         self.operation_prior = operation_prior
         self.operation_relaxation = operation_relaxation
-        self.temperature: float | Tensor = 1.0
-        self.noise: Noise = "shared"
-        self.precision = Precision()
-        self.update_statistics = True
+        self._mode = Mode()
         self._input_gates: InputGates | None = None
         if self.has_gates:
             assert gate_prior is not None
@@ -150,6 +147,54 @@ class RelevanceModel(nn.Module):
 
     prior_operation_logits: Tensor
     """``(num_groups, num_operations)`` fixed part of the operations' prior, in nats."""
+
+    @property
+    def mode(self) -> Mode:
+        """How the model computes at the moment."""
+        return self._mode
+
+    @contextmanager
+    def in_mode(self, **changes: Unpack[ModeChanges]) -> Iterator[None]:
+        """Compute in another mode inside the block; what was changed is restored afterwards.
+
+        Args:
+            changes: Fields of `Mode`.
+
+        Raises:
+            ValueError: If a value is unknown.
+            EdgeError: If ``noise`` is ``"per_example"`` and a group gates single weights.
+        """
+        before = {name: getattr(self._mode, name) for name in changes}
+        self.set_mode(**changes)
+        try:
+            yield
+        finally:
+            self.set_mode(**before)
+
+    def set_mode(self, **changes: Unpack[ModeChanges]) -> None:
+        """Change the mode for good: for the owner of a model, such as the run that anneals it.
+
+        Args:
+            changes: Fields of `Mode`.
+
+        Raises:
+            ValueError: If a value is unknown.
+            EdgeError: If ``noise`` is ``"per_example"`` and a group gates single weights.
+        """
+        mode = replace(self._mode, **changes)
+        if mode.noise != self._mode.noise:
+            self._apply_gates(mode.noise)
+        self._mode = mode
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """Temperature of the relaxed gates, see `Mode`."""
+        return self._mode.temperature
+
+    @property
+    def noise(self) -> Noise:
+        """Kind of noise of the gates, see `Mode`."""
+        return self._mode.noise
 
     @property
     def has_gates(self) -> bool:
@@ -180,10 +225,18 @@ class RelevanceModel(nn.Module):
             log_odds: ``(num_edges,)`` in nats.
             num_examples: Size of the batch; used only where ``noise`` is ``"per_example"``.
         """
-        base = self.relaxation.distribution(self.temperature, log_odds)
-        if self.noise == "per_example":
+        base = self.relaxation.distribution(self._mode.temperature, log_odds)
+        if self._mode.noise == "per_example":
             return PerExample(base, num_examples)
         return base.to_event(1)  # type: ignore[no-any-return]
+
+    def gate(self, value: Tensor) -> Tensor:
+        """Return the gates of a value of the site ``gate``: relaxed, or hard if the mode says so.
+
+        Args:
+            value: ``(..., num_edges)``.
+        """
+        return self.relaxation.hard(value) if self._mode.hard_gates else self.relaxation.gate(value)
 
     def operation_distribution(self, logits: Tensor) -> dist.TorchDistribution:
         """Return the distribution of the site ``operation`` at the present temperature.
@@ -191,7 +244,7 @@ class RelevanceModel(nn.Module):
         Args:
             logits: ``(num_groups, num_operations)`` in nats.
         """
-        base = self.operation_relaxation.distribution(self.temperature, logits)
+        base = self.operation_relaxation.distribution(self._mode.temperature, logits)
         return base.to_event(1)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -237,7 +290,7 @@ class RelevanceModel(nn.Module):
                 per-example training).
         """
         tensors = dict(parameters)
-        if not self.update_statistics:
+        if not self._mode.update_statistics:
             # Running statistics of normalisation layers move in copies that are thrown away.
             tensors |= {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         if self._input_gates is not None and gates:
@@ -249,32 +302,21 @@ class RelevanceModel(nn.Module):
         return self._call(x, tensors)
 
     def _call(self, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        if self.precision.autocast is None:
-            return functional_call(self.network, tensors, (self.precision.arrange(x),))  # type: ignore[no-any-return]
-        with self.precision.context(x.device):
-            outputs = functional_call(self.network, tensors, (self.precision.arrange(x),))
+        precision = self._mode.precision
+        if precision.autocast is None:
+            return functional_call(self.network, tensors, (precision.arrange(x),))  # type: ignore[no-any-return]
+        with precision.context(x.device):
+            outputs = functional_call(self.network, tensors, (precision.arrange(x),))
         return outputs.to(next(iter(self.network.parameters())).dtype)  # type: ignore[no-any-return]
 
-    def set_noise(self, noise: Noise) -> None:
-        """Choose whether one draw of the gates serves the whole batch or each example has its own.
-
-        A draw per example estimates the same ELBO with less variance (the expected log likelihood
-        is a sum over examples), but gates must then be applied to what a layer reads instead of
-        folded into its weights.
-
-        Raises:
-            ValueError: If ``noise`` is unknown.
-            EdgeError: If ``noise`` is ``"per_example"`` and a group judges single weights.
-        """
-        if noise not in ("shared", "per_example"):
-            raise ValueError(f"Expected noise to be 'shared' or 'per_example', but got {noise!r}.")
+    def _apply_gates(self, noise: Noise) -> None:
+        """Fold gates into weights, or apply them to what layers read by hooks on the network."""
         if self._input_gates is not None:
             self._input_gates.remove()
             self._input_gates = None
         if noise == "per_example" and self.has_gates:
             skips = self.has_operations and self.operation_relaxation.skips_zeros
             self._input_gates = InputGates(self.network, self.edges, all_called=not skips)
-        self.noise = noise
 
     def _sample_gates(self, num_examples: int) -> dict[str, Tensor]:
         if not self.has_gates:
@@ -282,7 +324,7 @@ class RelevanceModel(nn.Module):
         assert self.gate_prior is not None
         log_odds = self.gate_prior.sample(self.prior_log_odds, self.edges)
         value = pyro.sample("gate", self.gate_distribution(log_odds, num_examples))
-        return self.edges.split(self.relaxation.gate(value))
+        return self.edges.split(self.gate(value))
 
     def _sample_operations(self) -> dict[str, Tensor]:
         if not self.has_operations:

@@ -13,6 +13,7 @@ All other sites keep their reparameterised gradients.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from pyro_relevance.model.distributions import OneHotConcrete
 from pyro_relevance.model.elbo import LeanELBO, guide_sites, model_terms
+from pyro_relevance.model.guides.protocol import answers
+from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.relaxations import one_hot
 
 __all__ = ["LocalExpectationELBO", "ScoreFunctionELBO"]
@@ -60,13 +63,15 @@ class ScoreFunctionELBO(LeanELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Return a scalar with the value of the negative ELBO and its estimated gradient."""
-        with _OneMovesStatistics(model) as statistics:
-            totals, costs, scores = [], [], []
+        totals: list[Tensor] = []
+        costs, scores = [], []
+        with ExitStack() as stack:
             for _ in range(self.num_samples):
                 sites = guide_sites(guide, args, kwargs)
                 score = harden(sites)
                 terms = model_terms(model, sites, args, kwargs)
-                statistics.rest()
+                if not totals:
+                    stack.enter_context(_resting(model))
                 totals.append(_sum(terms))
                 if score is None or not score.requires_grad:
                     break  # nothing to judge: one draw is an unbiased estimate of all else
@@ -103,17 +108,16 @@ class LocalExpectationELBO(LeanELBO):
         """Return a scalar with the value of the negative ELBO and its estimated gradient."""
         sites = guide_sites(guide, args, kwargs)
         score = harden(sites)
-        if score is not None and not hasattr(guide, "operation_posterior"):
+        if score is not None and not answers(guide).independent_operations:
             raise ValueError(
                 f"Expected a guide whose edges choose their operations independently, but got "
                 f"{type(guide).__name__}. Use MeanFieldGuide, or ScoreFunctionELBO."
             )
-        with _OneMovesStatistics(model) as statistics:
-            terms = model_terms(model, sites, args, kwargs)
-            statistics.rest()
-            total = _sum(terms)
-            if score is None or not score.requires_grad:
-                return total
+        terms = model_terms(model, sites, args, kwargs)
+        total = _sum(terms)
+        if score is None or not score.requires_grad:
+            return total
+        with _resting(model):
             drawn = sites[SITE]["value"]
             logits = _logits(sites[SITE]["fn"])
             known = _likelihood(terms, sites).detach()
@@ -176,21 +180,11 @@ def _sum(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([*terms.values()]).sum()
 
 
-class _OneMovesStatistics:
-    """Only the first pass of a step moves the running statistics of normalisation layers."""
+def _resting(model: Any) -> AbstractContextManager[None]:
+    """Keep the running statistics of normalisation layers where they are, inside the block.
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __enter__(self) -> _OneMovesStatistics:
-        self._before = getattr(self._model, "update_statistics", None)
-        return self
-
-    def rest(self) -> None:
-        """Let no further pass move them."""
-        if self._before is not None:
-            self._model.update_statistics = False
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            self._model.update_statistics = self._before
+    Only the first forward pass of a step moves them. Another Pyro model than ours has none.
+    """
+    if isinstance(model, RelevanceModel):
+        return model.in_mode(update_statistics=False)
+    return nullcontext()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +14,11 @@ from torch.func import functional_call, vmap
 from pyro_relevance._random import local_pyro
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.graphs.graph import MixedOperation
-from pyro_relevance.model.distributions import LogitConcrete
 from pyro_relevance.model.elbo import site_terms
+from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.precision import Precision
-from pyro_relevance.model.relaxations import Relaxation
 from pyro_relevance.posterior.draws import Draws
 
 __all__ = [
@@ -43,16 +41,11 @@ def quiet(model: RelevanceModel) -> Iterator[None]:
         model: The model of a posterior.
     """
     modes = {module: module.training for module in model.modules()}
-    noise = model.noise
-    with local_pyro():
+    with local_pyro(), model.in_mode(noise="shared"):
         model.eval()
-        if noise != "shared":
-            model.set_noise("shared")
         try:
             yield
         finally:
-            if noise != "shared":
-                model.set_noise(noise)
             for module, training in modes.items():
                 module.training = training
 
@@ -161,16 +154,11 @@ def chain_terms(
         value: Tensor = functional_call(terms, tensors, ())
         return value
 
-    soft = model.relaxation
-    model.relaxation = _Hard(soft)
-    try:
-        with torch.no_grad():
-            if getattr(guide, "vectorised", False):
-                values: Tensor = vmap(total, randomness="different")(torch.zeros(num_samples))
-            else:
-                values = torch.stack([total(torch.zeros(())) for _ in range(num_samples)])
-    finally:
-        model.relaxation = soft
+    with torch.no_grad(), model.in_mode(hard_gates=True):
+        if answers(guide).vectorised:
+            values: Tensor = vmap(total, randomness="different")(torch.zeros(num_samples))
+        else:
+            values = torch.stack([total(torch.zeros(())) for _ in range(num_samples)])
     return values.mean()
 
 
@@ -190,25 +178,6 @@ class _Terms(nn.Module):
         """Run the model up to its parameters: the network itself is not needed."""
         model: Any = self.model
         model.sample_latents(1)
-
-
-@dataclass(frozen=True)
-class _Hard:
-    """A relaxation whose gates are hard."""
-
-    soft: Relaxation
-
-    def distribution(self, temperature: float | Tensor, logits: Tensor) -> LogitConcrete:
-        return self.soft.distribution(temperature, logits)
-
-    def gate(self, value: Tensor) -> Tensor:
-        return self.soft.hard(value)
-
-    def hard(self, value: Tensor) -> Tensor:
-        return self.soft.hard(value)
-
-    def inclusion_log_odds(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
-        return self.soft.inclusion_log_odds(logits, temperature)
 
 
 def mean_log_likelihood(

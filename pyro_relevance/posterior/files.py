@@ -182,7 +182,7 @@ class _PosteriorFile:
             num_data=int(self.description["num_data"]),
             **{"gate_prior": None, **parts},
         )
-        model.temperature = float(self.description["temperature"])
+        model.set_mode(temperature=float(self.description["temperature"]))
         _adopt(model, "model", self.state, self.path)
         return model
 

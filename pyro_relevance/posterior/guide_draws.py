@@ -14,6 +14,8 @@ from torch.func import functional_call, vmap
 
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.model.distributions import LogitConcrete, OneHotConcrete
+from pyro_relevance.model.elbo import CollectMessenger
+from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.relaxations import one_hot
 from pyro_relevance.posterior.draws import Draws
@@ -33,20 +35,6 @@ class ChainDraws(NamedTuple):
 
     sites: dict[str, Tensor]
     parameters: dict[str, Tensor]
-
-
-class _KeepMessenger(Messenger):
-    """Keeps values and distributions of the sites of a guide."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: dict[str, Tensor] = {}
-        self.distributions: dict[str, Any] = {}
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"]:
-            self.values[msg["name"]] = msg["value"]
-            self.distributions[msg["name"]] = msg["fn"]
 
 
 class _ReplayMessenger(Messenger):
@@ -87,24 +75,25 @@ class DrawModule(nn.Module):
         """
         model = self.model
         parameters: dict[str, Tensor] = dict(model.network.named_parameters())
-        with _KeepMessenger() as kept:
+        with CollectMessenger() as collected:
             if from_prior:
                 _draw_prior(model)
             else:
                 self.guide()
+        values = {name: site["value"] for name, site in collected.sites.items()}
         sites: dict[str, Tensor] = {}
         if model.has_gates:
-            sites["gate"] = model.relaxation.hard(kept.values["gate"])
-            probability = _gate_probability(model, kept.distributions["gate"])
+            sites["gate"] = model.relaxation.hard(values["gate"])
+            probability = _gate_probability(model, collected.sites["gate"]["fn"])
             if probability is not None:
                 sites["gate_probability"] = probability
         if model.has_operations:
-            sites["operation"] = one_hot(kept.values["operation"])
-            base = getattr(kept.distributions["operation"], "base_dist", None)
+            sites["operation"] = one_hot(values["operation"])
+            base = getattr(collected.sites["operation"]["fn"], "base_dist", None)
             if isinstance(base, OneHotConcrete):
                 sites["operation_probability"] = torch.softmax(base.logits, dim=-1)
         if not from_prior:
-            with _ReplayMessenger(kept.values if site_means is None else site_means):
+            with _ReplayMessenger(values if site_means is None else site_means):
                 parameters = model.weight_prior.sample(parameters)
         return sites, parameters
 
@@ -151,7 +140,7 @@ def draw_chain(
         return sites, {name: t for name, t in parameters.items() if t is not point[name]}
 
     with torch.no_grad():
-        if getattr(module.guide, "vectorised", False) and not from_prior:
+        if answers(module.guide).vectorised and not from_prior:
             sites, drawn = vmap(draw, randomness="different")(torch.zeros(num_samples))
         else:
             pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
@@ -214,7 +203,7 @@ def mean_network(
 def _mean_parameters(
     module: DrawModule, state: Mapping[str, Tensor], num_samples: int
 ) -> dict[str, Tensor]:
-    if getattr(module.guide, "latent_posteriors", None) is None:
+    if answers(module.guide).latent_means() is None:
         drawn = draw_chain(module, state, num_samples, False).parameters
         return {name: tensor.mean(0) for name, tensor in drawn.items()}
     tensors = _own(module, state)
@@ -238,6 +227,6 @@ class _Means(nn.Module):
         self.module = module
 
     def forward(self) -> dict[str, Tensor]:
-        guide: Any = self.module.guide
-        means: dict[str, Tensor] = guide.latent_posteriors.mean()
+        means = answers(self.module.guide).latent_means()
+        assert means is not None  # asked before
         return means

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import NotFittedError
+from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.draws import Draws, Prediction
@@ -137,7 +138,7 @@ class Posterior:
                 "operations alone. Judge weights with relevance.signal_to_noise("
                 "posterior.sample(...), posterior.edges), operations with operation_probability()."
             )
-        exact = getattr(self.guide, "independent_gates", False)
+        exact = answers(self.guide).independent_gates
         draws = self.sample(1 if exact else 1000)
         return {name: p.mean(1) for name, p in draws.inclusion_probability.items()}
 
@@ -157,7 +158,7 @@ class Posterior:
                 "Expected a model that judges operations, but its edges have none. Make them with "
                 "find_edges(network, granularity='operation')."
             )
-        exact = hasattr(self.guide, "operation_posterior")
+        exact = answers(self.guide).independent_operations
         draws = self.sample(1 if exact else 1000)
         return {name: p.mean(1) for name, p in draws.operation_probability.items()}
 

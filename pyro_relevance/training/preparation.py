@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import pyro
@@ -14,8 +15,8 @@ from pyro.infer.elbo import ELBO, ELBOModule
 from torch import Tensor, nn
 
 from pyro_relevance.model.elbo import LeanELBO
-from pyro_relevance.model.model import Noise, RelevanceModel
-from pyro_relevance.model.precision import Precision
+from pyro_relevance.model.guides.protocol import answers
+from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.training.batches import Batches, Data
 from pyro_relevance.training.data_checks import check_data, check_types
 from pyro_relevance.training.programs.chains import (
@@ -36,7 +37,7 @@ __all__ = [
     "models_of_chains",
     "parameter_groups",
     "place_examples",
-    "start_chains",
+    "training_mode",
     "try_first_batch",
 ]
 
@@ -153,32 +154,25 @@ def place_examples(
     return batches, None if held_out is None else streams(held_out)
 
 
-def start_chains(
-    models: Sequence[RelevanceModel],
-    guide: Guide,
-    initial_weights: InitialWeights,
-    batches: Batches,
-    settings: FitSettings,
-) -> list[Any]:
-    """Return one ELBO module per chain, each of which has computed its first batch once.
+@contextmanager
+def training_mode(modules: Sequence[Any], settings: FitSettings) -> Iterator[None]:
+    """Keep the chains in the mode of a run inside the block: noise, precision, memory format.
 
     Args:
-        models: The user's model of each chain; they are copied.
-        guide: The user's guide, see `make_chains`.
-        initial_weights: Where further chains start.
-        batches: The data; their position does not move.
+        modules: ELBO modules, one per chain.
         settings: Of the run.
     """
-    modules = make_chains(
-        models,
-        guide,
-        settings.estimation.elbo or LeanELBO(),
-        initial_weights,
-        batches.x.device,
-        settings.execution.precision,
-    )
-    try_first_batch(modules, batches, settings.estimation.noise)
-    return modules
+    noise, precision = settings.estimation.noise, settings.execution.precision
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(module.model.in_mode(noise=noise, precision=precision))
+        if len(modules) == 1:  # those of several chains are stacked
+            precision.prepare(modules[0].model.network)
+        try:
+            yield
+        finally:
+            for module in modules:
+                precision.restore(module.model.network)
 
 
 def make_chains(
@@ -187,7 +181,6 @@ def make_chains(
     elbo: ELBO,
     initial_weights: str,
     device: torch.device,
-    precision: Precision = Precision(),  # noqa: B008 (a frozen value)
 ) -> list[Any]:
     """Return one ELBO module per chain, on the device, with initial weights of its own.
 
@@ -198,7 +191,6 @@ def make_chains(
         elbo: The ELBO.
         initial_weights: ``"reset"`` or ``"network"``, see ``fit``.
         device: Where the chains are trained.
-        precision: How the networks are computed in training.
 
     Raises:
         ValueError: If ``initial_weights`` is unknown, or a layer cannot be re-initialised.
@@ -213,9 +205,6 @@ def make_chains(
         chain = copy.deepcopy(model).to(device).train()
         if index > 0 and model is models[0] and initial_weights == "reset":
             _reset(chain.network)
-        chain.precision = precision
-        if len(models) == 1:  # those of several chains are stacked
-            precision.prepare(chain.network)
         if isinstance(guide, nn.Module):
             # The memo makes a guide that knows the user's model know the chain's in its place.
             made = copy.deepcopy(guide, {id(model): chain})
@@ -245,13 +234,12 @@ def _reset(network: nn.Module) -> None:
             )
 
 
-def try_first_batch(modules: Sequence[Any], batches: Batches, noise: Noise) -> None:
+def try_first_batch(modules: Sequence[Any], batches: Batches) -> None:
     """Run each chain once: lazy guides make their parameters, wrong shapes are reported.
 
     Args:
         modules: ELBO modules, one per chain.
         batches: The data; their position does not move.
-        noise: How gates are drawn while training.
 
     Raises:
         ValueError: If the data do not fit network and likelihood, or the guide keeps its
@@ -263,14 +251,11 @@ def try_first_batch(modules: Sequence[Any], batches: Batches, noise: Noise) -> N
         x, y = batches.of_chain(index)
         x, y = x[: batches.batch_size], y[: batches.batch_size]
         check_types(model, x)
-        model.set_noise(noise)
-        model.update_statistics = False
-        with torch.no_grad():
+        with torch.no_grad(), model.in_mode(update_statistics=False):
             outputs = model.run(x, dict(model.network.named_parameters()), {})
             check_data(model, outputs, *batches.of_chain(index))
             module(x, y)
             _check_guide(module.guide)
-        model.update_statistics = True
     added = [name for name in pyro.get_param_store() if name not in store]
     for name in added:
         pyro.get_param_store().__delitem__(name)
@@ -321,18 +306,19 @@ def make_program(
     """
     guide: Any = modules[0].guide
     if held_out is not None:
-        gates = getattr(guide, "gate_parameters", ())
+        gates = answers(guide).gate_parameters
         if not gates:
             raise ValueError(
                 f"Expected a guide that names its gate_parameters where held_out is given, but "
-                f"{type(guide).__name__} has none. Use MeanFieldGuide or LowRankGuide."
+                f"{type(guide).__name__} has none. Use MeanFieldGuide or LowRankGuide, or derive "
+                "yours from guides.RelevanceGuide."
             )
         return TwoLevelProgram(LoopProgram(modules, num_particles), held_out, gates)
     model: Any = modules[0].model
     lean = elbo is None or type(elbo) is LeanELBO
     # What is left out of a step depends on the gates that were drawn: no step is like another.
     skips = model.has_operations and model.operation_relaxation.skips_zeros
-    if not lean or skips or not getattr(guide, "vectorised", False):
+    if not lean or skips or not answers(guide).vectorised:
         return LoopProgram(modules, num_particles)
     if len(modules) == 1:
         program: RecordableProgram | None = LoopProgram(modules, num_particles)
@@ -351,16 +337,14 @@ def _vectorised(
     program = VectorisedProgram(modules, num_particles)
     model: Any = modules[0].model
     x, y = batches.of_chain(0)
-    model.update_statistics = False
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        still = model.in_mode(update_statistics=False)
+        with torch.no_grad(), warnings.catch_warnings(), still:
             # An operator without a batching rule is looped over by torch; then chains can be too.
             warnings.filterwarnings("error", message="There is a performance drop")
             program.losses(x[: batches.batch_size], y[: batches.batch_size], False, 1.0)
     except (RuntimeError, ValueError, UserWarning):  # or control flow that depends on data
         return None
-    finally:
-        model.update_statistics = True
     return program
 
 
@@ -378,7 +362,7 @@ def parameter_groups(
         ValueError: If nothing can be trained.
     """
     guide: Any = program.modules[0].guide
-    gates = {f"guide.{name}" for name in getattr(guide, "gate_parameters", ())}
+    gates = {f"guide.{name}" for name in answers(guide).gate_parameters}
     named = program.named_parameters()
     groups = [
         {"params": [p for n, p in named if n not in gates], "lr": learning_rate, "gates": False},

@@ -130,7 +130,7 @@ class TrainingRun:
         self._temperature = self.schedules.temperature(progress)
         self._kl_weight = self.schedules.kl_weight(progress)
         for model in self._models:
-            model.temperature = self._temperature
+            model.set_mode(temperature=self._temperature)
         of_gates = self.schedules.gate_learning_rate(progress)
         if isinstance(self.program, TwoLevelProgram):
             self.program.gates_move = of_gates > 0
@@ -226,13 +226,11 @@ class TrainingRun:
 
     def _operation_probability(self) -> dict[str, Tensor] | None:
         """Group -> ``(num_chains, num_operations)``, where the guide's edges are independent."""
-        name = "guide.operation_posterior.logits"
-        logits = [t.detach().cpu() for n, t in self.program.named_parameters() if n == name]
-        if not logits:
+        table = self.program.operation_probability()
+        if table is None:
             return None
-        table = logits[0] if logits[0].ndim == 3 else torch.stack(logits)
         edges: Edges = self._models[0].edges
-        return edges.split_operations(torch.softmax(table, dim=-1))
+        return edges.split_operations(table.cpu())
 
     def _is_sound(self, block: npt.NDArray[np.float64]) -> bool:
         if not np.isfinite(block).all():

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from pyro_relevance._random import local_pyro, seeded, substream
 from pyro_relevance.errors import DivergenceError
+from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.guides import MeanFieldGuide
 from pyro_relevance.model.model import RelevanceModel
-from pyro_relevance.model.precision import Precision
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches, Data
@@ -32,11 +32,13 @@ from pyro_relevance.training.identity import describe_run, stable_text
 from pyro_relevance.training.preparation import (
     Guide,
     InitialWeights,
+    make_chains,
     make_program,
     models_of_chains,
     parameter_groups,
     place_examples,
-    start_chains,
+    training_mode,
+    try_first_batch,
 )
 from pyro_relevance.training.run import TrainingRun
 from pyro_relevance.training.settings import (
@@ -132,9 +134,13 @@ def fit(
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
     with seeded(substream(seed, "fit"), batches.x.device), local_pyro(), torch.enable_grad():
-        modules = start_chains(models, guide, initial_weights, batches, settings)
-        run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed)
-        return _execute(run, settings.execution)
+        elbo = settings.estimation.elbo or LeanELBO()
+        modules = make_chains(models, guide, elbo, initial_weights, batches.x.device)
+        with training_mode(modules, settings):
+            try_first_batch(modules, batches)
+            run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed)
+            _execute(run)
+        return _result(run)
 
 
 def _prepare(
@@ -173,20 +179,14 @@ def _prepare(
     return run
 
 
-def _execute(run: TrainingRun, execution: Execution) -> Fit:
+def _execute(run: TrainingRun) -> None:
     try:
         run.execute()
     except DivergenceError as error:
         error.fit = _result(run)
         raise
     finally:
-        modules: Sequence[Any] = run.program.modules
-        for module in modules:
-            module.model.set_noise("shared")
-            module.model.precision = Precision()
-            execution.precision.restore(module.model.network)
         _close(run.callbacks)
-    return _result(run)
 
 
 def _result(run: TrainingRun) -> Fit:

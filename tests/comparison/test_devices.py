@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.search.test_structure import make_table, search_cells
 from torch import nn
 
 import pyro_relevance as pr
@@ -15,6 +14,7 @@ from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.graphs import spaces
 from pyro_relevance.posterior.architectures import draw_architectures, expected_cost
 from pyro_relevance.search.structure import SearchSettings, search_structure
+from tests.search.test_structure import make_table, search_cells
 from tests.small_fits import make_model, make_network, regression, same
 from tests.small_plans import small_plan
 

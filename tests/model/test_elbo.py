@@ -51,7 +51,7 @@ def make_model(granularity="unit", **settings):
     model = RelevanceModel(
         network, edges, likelihood=likelihoods.Gaussian(0.5), num_data=20, **settings
     )
-    model.temperature = 0.7
+    model.set_mode(temperature=0.7)
     return model
 
 
@@ -102,7 +102,7 @@ def test_equals_the_elbo_of_pyro_for_the_same_noise(
 @pytest.mark.parametrize("make_guide", [MeanFieldGuide, LowRankGuide])
 def test_equals_the_elbo_of_pyro_with_one_draw_per_example(make_guide):
     model = make_model(("input", "unit"))
-    model.set_noise("per_example")
+    model.set_mode(noise="per_example")
     guide = make_guide(model)
     data = make_data()
     lean, lean_gradients = loss_and_gradients(LeanELBO(), model, guide, *data)

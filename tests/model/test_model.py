@@ -96,7 +96,7 @@ def test_log_uniform_weights_are_a_site_that_is_given_by_a_guide():
 @pytest.mark.exact
 def test_joint_density_is_that_of_the_formula():
     model = make_model(gate_prior=priors.IndependentPrior(-1.0), granularity="unit")
-    model.temperature = 0.5
+    model.set_mode(temperature=0.5)
     x, y = make_data(5)
     trace = poutine.trace(model).get_trace(x, y)
     value = trace.nodes["gate"]["value"]
@@ -200,7 +200,7 @@ def test_the_users_network_stays_as_it_is(weight_prior, training):
     objects = dict(network.named_parameters())
     before = snapshot(network)
     model = make_model(network, ("input", "unit"), weight_prior=weight_prior)
-    model.set_noise("per_example")
+    model.set_mode(noise="per_example")
     x, y = make_data()
     posterior = fit_quickly(model, (x, y), noise="per_example", num_epochs=3).posterior
     posterior.predict(x, num_samples=2)
@@ -260,7 +260,7 @@ def test_the_likelihood_given_stays_as_it_is():
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_give_the_same_numbers_and_stand_alone(noise, duplicate):
     model = make_model(granularity=("input", "unit"))
-    model.set_noise(noise)
+    model.set_mode(noise=noise)
     other = duplicate(model)
     x, y = make_data()
     losses = []
@@ -275,7 +275,7 @@ def test_copies_give_the_same_numbers_and_stand_alone(noise, duplicate):
         bias = parameters["output.bias"].expand(20, 1)
         torch.testing.assert_close(other.run(x, parameters, closed), bias)
         torch.testing.assert_close(model.network(x), other.network(x))
-    other.set_noise("shared")
+    other.set_mode(noise="shared")
     for parameter in other.parameters():
         parameter.data.zero_()
     assert any(bool(p.any()) for p in model.parameters())
@@ -341,12 +341,12 @@ def test_a_draw_per_example_estimates_the_same_elbo_with_less_variance():
     model = make_model(
         network, ("input", "unit"), likelihood=likelihoods.Gaussian(0.5), num_data=50
     )
-    model.temperature = 0.3
+    model.set_mode(temperature=0.3)
     guide = MeanFieldGuide(model, initial_log_odds=1.0)
     x, y = make_data(50)
     losses, gradients = {}, {}
     for noise in ("shared", "per_example"):
-        model.set_noise(noise)
+        model.set_mode(noise=noise)
         module = LeanELBO()(model, guide)
 
         def loss(log_odds, module=module):
@@ -368,17 +368,17 @@ def test_a_draw_per_example_estimates_the_same_elbo_with_less_variance():
 def test_unknown_noise_is_refused():
     text = r"^Expected noise to be 'shared' or 'per_example', but got 'both'\.$"
     with pytest.raises(ValueError, match=text):
-        make_model().set_noise("both")
+        make_model().set_mode(noise="both")
 
 
 @pytest.mark.contract
 def test_statistics_of_normalisation_can_be_held():
     model = make_model(Net(), ("input", "unit"))
     before = snapshot(model)
-    model.update_statistics = False
+    model.set_mode(update_statistics=False)
     model(make_data()[0])
     torch.testing.assert_close(snapshot(model), before, rtol=0, atol=0)
-    model.update_statistics = True
+    model.set_mode(update_statistics=True)
     model(make_data()[0])
     assert not torch.equal(model.network[1].running_mean, before["network.1.running_mean"])
 

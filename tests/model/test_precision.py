@@ -54,12 +54,12 @@ def quick_fit(model=None, **settings):
 @pytest.mark.parametrize("noise", ["shared", "per_example"])
 def test_the_network_alone_is_computed_in_bfloat16(noise):
     model, (x, _) = make_model(), images()
-    model.set_noise(noise)
+    model.set_mode(noise=noise)
     parameters = dict(model.network.named_parameters())
     shape = (len(x),) if noise == "per_example" else ()
     gates = {group.name: torch.rand(*shape, *group.shape) for group in model.edges}
     exact = copy.deepcopy(model).run(x, parameters, gates)
-    model.precision = Precision(autocast=torch.bfloat16)
+    model.set_mode(precision=Precision(autocast=torch.bfloat16))
     seen = []
     handle = model.network[3].register_forward_hook(lambda m, i, output: seen.append(output.dtype))
     fast = model.run(x, parameters, gates)
@@ -81,8 +81,8 @@ def test_channels_last_is_the_same_function():
     model, (x, _) = make_model(), images()
     parameters = dict(model.network.named_parameters())
     expected = copy.deepcopy(model).run(x, parameters, {})
-    model.precision = Precision(channels_last=True)
-    model.precision.prepare(model.network)
+    model.set_mode(precision=Precision(channels_last=True))
+    model.mode.precision.prepare(model.network)
     seen = []
     model.network[3].register_forward_pre_hook(lambda m, i: seen.append(i[0]))
     torch.testing.assert_close(model.run(x, dict(model.network.named_parameters()), {}), expected)

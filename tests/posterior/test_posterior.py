@@ -426,7 +426,7 @@ def test_elbo_is_the_exact_one_of_independent_gates():
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 3.0])
 def test_elbo_of_correlated_gates_is_a_bound(temperature):
     model, x, y, log_likelihood = _linear()
-    model.temperature = temperature  # of no account: gates are hard
+    model.set_mode(temperature=temperature)  # of no account: gates are hard
     posterior = _posterior(model, lambda m: pr.guides.LowRankGuide(m, rank=2))
     log_joint = log_likelihood + oracles.independent_log_prior(torch.full((6,), -0.7))
     evidence = oracles.GatePosterior(log_joint)

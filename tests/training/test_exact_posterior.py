@@ -142,7 +142,7 @@ def test_gradient_at_the_exact_posterior_is_the_bias_of_the_relaxation(temperatu
     """No noise of training here: the mean gradient of many draws against quadrature."""
     x, y, weights = orthogonal_problem(strength=2.0)
     model = make_model(x, weights)
-    model.temperature = temperature
+    model.set_mode(temperature=temperature)
     guide = MeanFieldGuide(model)
     guide.gate_log_odds.data.copy_(PROBABILITIES.logit())
     module = LeanELBO()(model, guide)
@@ -176,7 +176,7 @@ def test_low_temperature_removes_the_bias():
     x, y, weights = orthogonal_problem(strength=2.0)
     exact = exact_posterior(x, y, weights, oracles.independent_log_prior(PRIOR_LOG_ODDS))
     model = make_model(x, weights)
-    model.temperature = 1e-3
+    model.set_mode(temperature=1e-3)
     guide = MeanFieldGuide(model)
     guide.gate_log_odds.data.copy_(torch.zeros(10))
     module = LeanELBO()(model, guide)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pyro_relevance.model.distributions import OneHotConcrete
 from pyro_relevance.model.elbo import announce_parameters
 from pyro_relevance.model.guides._weights import LatentPosteriors
+from pyro_relevance.model.guides.protocol import RelevanceGuide
 from pyro_relevance.model.priors.operations import ABSENT
 from pyro_relevance.model.relaxations import one_hot
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["AutoregressiveGuide"]
 
 
-class AutoregressiveGuide(nn.Module):
+class AutoregressiveGuide(nn.Module, RelevanceGuide):
     """Operations given the operations of the edges before; gates and weights independent.
 
     It has to be trained by hard choices: ``fit(..., elbo=ScoreFunctionELBO())``.
@@ -40,14 +41,13 @@ class AutoregressiveGuide(nn.Module):
         initial_log_odds: Of the gates that are on or off by themselves, at the start, in nats.
 
     Raises:
-        ValueError: If the model judges no operations, or ``hidden`` is negative.
+        ValueError: If the model gates no operations, or ``hidden`` is negative.
 
     References:
         Germain, Gregor, Murray, Larochelle, MADE, ICML 2015; Frey, Hinton, Dayan, Does the
         wake-sleep algorithm produce good density estimators, NeurIPS 1996 (fully visible networks).
     """
 
-    vectorised = False
     independent_gates = True
 
     def __init__(
@@ -56,7 +56,7 @@ class AutoregressiveGuide(nn.Module):
         super().__init__()
         if not model.has_operations:
             raise ValueError(
-                "Expected a model that judges operations, but its edges have none. Use "
+                "Expected a model that gates operations, but its edges have none. Use "
                 "MeanFieldGuide."
             )
         if hidden < 0:
@@ -108,6 +108,10 @@ class AutoregressiveGuide(nn.Module):
         distribution = _Drawn(model.temperature, logits, drawn).to_event(1)
         values["operation"] = pyro.sample("operation", distribution)
         return values  # type: ignore[no-any-return]
+
+    def latent_means(self) -> dict[str, Tensor]:
+        """See `RelevanceGuide`."""
+        return self.latent_posteriors.mean()
 
     def logits(self, chosen: Tensor) -> Tensor:
         """Return the logits of each edge given the operations of the edges before it.

@@ -27,6 +27,7 @@ from pyro_relevance.model.distributions import Normal
 from pyro_relevance.model.elbo import announce_parameters
 from pyro_relevance.model.guides._operations import OperationPosterior
 from pyro_relevance.model.guides._weights import LatentPosteriors
+from pyro_relevance.model.guides.protocol import RelevanceGuide
 
 if TYPE_CHECKING:
     from pyro_relevance.model.model import RelevanceModel
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["LowRankGuide"]
 
 
-class LowRankGuide(nn.Module):
+class LowRankGuide(nn.Module, RelevanceGuide):
     r"""Gates that may exclude or need each other; weights independent.
 
     Two copies of the same input are the plain case: independent gates must keep both or none with
@@ -52,7 +53,7 @@ class LowRankGuide(nn.Module):
     """
 
     vectorised = True
-    independent_gates = False
+    independent_operations = True
     gate_parameters: tuple[str, ...] = ("gate_log_odds", "gate_factor_loadings")
 
     def __init__(
@@ -117,9 +118,17 @@ class LowRankGuide(nn.Module):
         variance = self.gate_factor_loadings.detach().square().sum(-1)
         return self.gate_log_odds.detach() / (1.0 + math.pi * variance / 8.0).sqrt()
 
+    def choice_logits(self) -> Tensor | None:
+        """See `RelevanceGuide`."""
+        return self.operation_posterior.logits.detach() if self._model[0].has_operations else None
+
+    def latent_means(self) -> dict[str, Tensor]:
+        """See `RelevanceGuide`."""
+        return self.latent_posteriors.mean()
+
     def _reverse(self, factor: Tensor, value: Tensor) -> Tensor:
         """Return log r(factor | gates), a scalar."""
-        gates = self._model[0].relaxation.gate(value)
+        gates = self._model[0].gate(value)
         if gates.ndim > 1:  # one draw per example, each as good a witness as any other
             gates = gates.mean(0)
         location = self.reverse_weight @ gates + self.reverse_bias

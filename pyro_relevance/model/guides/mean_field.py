@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pyro_relevance.model.elbo import announce_parameters
 from pyro_relevance.model.guides._operations import OperationPosterior
 from pyro_relevance.model.guides._weights import LatentPosteriors
+from pyro_relevance.model.guides.protocol import RelevanceGuide
 
 if TYPE_CHECKING:
     from pyro_relevance.model.model import RelevanceModel
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MeanFieldGuide"]
 
 
-class MeanFieldGuide(nn.Module):
+class MeanFieldGuide(nn.Module, RelevanceGuide):
     r"""Independent gates and weights, with all parameters made at construction.
 
     Args:
@@ -34,13 +35,9 @@ class MeanFieldGuide(nn.Module):
     """
 
     vectorised = True
-    """Plain tensor code: chains can be trained together under ``torch.func.vmap``."""
-
     independent_gates = True
-    """The conditional probability of a gate is its inclusion probability, in every draw."""
-
+    independent_operations = True
     gate_parameters: tuple[str, ...] = ("gate_log_odds",)
-    """Names of the parameters that take the gates' learning rate."""
 
     def __init__(self, model: RelevanceModel, *, initial_log_odds: float = 2.0) -> None:
         super().__init__()
@@ -66,6 +63,14 @@ class MeanFieldGuide(nn.Module):
             values["operation"] = self.operation_posterior(model)
         return values  # type: ignore[no-any-return]
 
-    def inclusion_log_odds(self) -> Tensor:
-        """Return the log-odds of each gate, ``(num_edges,)`` in nats."""
-        return self.gate_log_odds.detach()
+    def inclusion_log_odds(self) -> Tensor | None:
+        """See `RelevanceGuide`."""
+        return self.gate_log_odds.detach() if self._model[0].has_gates else None
+
+    def choice_logits(self) -> Tensor | None:
+        """See `RelevanceGuide`."""
+        return self.operation_posterior.logits.detach() if self._model[0].has_operations else None
+
+    def latent_means(self) -> dict[str, Tensor]:
+        """See `RelevanceGuide`."""
+        return self.latent_posteriors.mean()

@@ -8,7 +8,7 @@ it is then paid once for all chains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from pyro_relevance.model.annealing import AnnealMessenger
+from pyro_relevance.model.guides.protocol import RelevanceGuide, answers
 
 __all__ = ["LoopProgram", "Program", "RecordableProgram", "VectorisedProgram", "WrappedProgram"]
 
@@ -50,7 +51,11 @@ class Program(Protocol):
         ...
 
     def gate_probability(self) -> Tensor | None:
-        """Return each gate's probability, ``(num_chains, num_edges)``, where guides tell it."""
+        """Return each gate's probability, ``(num_chains, num_edges)``, where guides know it."""
+        ...
+
+    def operation_probability(self) -> Tensor | None:
+        """Return ``(num_chains, num_groups, num_operations)``, where guides know it."""
         ...
 
 
@@ -148,10 +153,11 @@ class LoopProgram:
 
     def gate_probability(self) -> Tensor | None:
         """Return the probability of each gate."""
-        if not _tells_log_odds(self.modules[0]):
-            return None
-        guides: list[Any] = [module.guide for module in self.modules]
-        return torch.sigmoid(torch.stack([guide.inclusion_log_odds() for guide in guides]))
+        return _each(torch.sigmoid, [answers(m.guide).inclusion_log_odds() for m in self.modules])
+
+    def operation_probability(self) -> Tensor | None:
+        """Return the probability of each operation."""
+        return _each(_softmax, [answers(m.guide).choice_logits() for m in self.modules])
 
 
 class WrappedProgram:
@@ -188,6 +194,10 @@ class WrappedProgram:
     def gate_probability(self) -> Tensor | None:
         """See :class:`Program`."""
         return self.program.gate_probability()
+
+    def operation_probability(self) -> Tensor | None:
+        """See :class:`Program`."""
+        return self.program.operation_probability()
 
 
 class VectorisedProgram:
@@ -263,12 +273,23 @@ class VectorisedProgram:
 
     def gate_probability(self) -> Tensor | None:
         """Return the probability of each gate."""
-        if not _tells_log_odds(self.modules[0]):
+        return self._answer(torch.sigmoid, lambda guide: guide.inclusion_log_odds())
+
+    def operation_probability(self) -> Tensor | None:
+        """Return the probability of each operation."""
+        return self._answer(_softmax, lambda guide: guide.choice_logits())
+
+    def _answer(
+        self, transform: Callable[[Tensor], Tensor], ask: Callable[[RelevanceGuide], Tensor | None]
+    ) -> Tensor | None:
+        """Ask the guide of every chain the same question; ``None`` where it has no answer."""
+        guide: Any = self.modules[0].guide
+        if ask(answers(guide)) is None:
             return None
-        log_odds = _LogOdds(self.modules[0].guide)
+        module = _Answer(guide, ask)
         stacked = {n: t.detach() for n, t in self._parameters.items() if n.startswith("guide.")}
-        values: Tensor = vmap(lambda tensors: functional_call(log_odds, tensors, ()))(stacked)
-        return torch.sigmoid(values)
+        values: Tensor = vmap(lambda tensors: functional_call(module, tensors, ()))(stacked)
+        return transform(values)
 
 
 def _objective(
@@ -280,12 +301,11 @@ def _objective(
         return value
     model: Any = module.model
     total: Any = 0.0
-    moving = model.update_statistics
+    moving = model.mode.update_statistics
     with AnnealMessenger(kl_weight):
         for particle in range(num_particles):
-            model.update_statistics = moving and particle == 0
-            total = total + module(x, y)
-    model.update_statistics = moving
+            with model.in_mode(update_statistics=moving and particle == 0):
+                total = total + module(x, y)
     mean: Tensor = total / num_particles if num_particles > 1 else total
     return mean
 
@@ -303,21 +323,28 @@ class _Objective(torch.nn.Module):
         return _objective(self.module, x, y, kl_weight, num_particles)
 
 
-class _LogOdds(torch.nn.Module):
-    """The log-odds of a guide under the names of an ELBO module."""
+class _Answer(torch.nn.Module):
+    """A guide's answer to one question, under the names of an ELBO module."""
 
-    def __init__(self, guide: Any) -> None:
+    def __init__(
+        self, guide: torch.nn.Module, ask: Callable[[RelevanceGuide], Tensor | None]
+    ) -> None:
         super().__init__()
         self.guide = guide
+        self.ask = ask
 
-    def forward(self) -> Tensor:
-        log_odds: Tensor = self.guide.inclusion_log_odds()
-        return log_odds
+    def forward(self) -> Tensor | None:
+        return self.ask(answers(self.guide))
 
 
-def _tells_log_odds(module: ELBOModule) -> bool:
-    model: Any = module.model
-    return bool(model.has_gates) and hasattr(module.guide, "inclusion_log_odds")
+def _each(transform: Callable[[Tensor], Tensor], given: Sequence[Tensor | None]) -> Tensor | None:
+    """Stack what the guides of all chains answered; ``None`` where they have no answer."""
+    known = [value for value in given if value is not None]
+    return transform(torch.stack(known)) if len(known) == len(given) else None
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return torch.softmax(logits, dim=-1)
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:

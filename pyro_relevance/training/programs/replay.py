@@ -103,11 +103,12 @@ class ReplayedProgram(WrappedProgram):
         used: list[Tensor] = []
 
         def step(*arguments: Tensor) -> tuple[Tensor, ...]:
-            *tensors, x, y, model.temperature, weight = arguments
+            *tensors, x, y, warmth, weight = arguments
             inputs = dict(zip(self._tensors, tensors, strict=True))
-            losses = self.program.objective(
-                inputs, x, y, per_chain, 1.0 if kl_weight == 1.0 else weight
-            )
+            with model.in_mode(temperature=warmth):
+                losses = self.program.objective(
+                    inputs, x, y, per_chain, 1.0 if kl_weight == 1.0 else weight
+                )
             wanted = [inputs[name] for name, _ in named]
             found = torch.autograd.grad(losses.sum(), wanted, allow_unused=True)
             used[:] = [p for (_, p), g in zip(named, found, strict=True) if g is not None]
@@ -124,8 +125,7 @@ class ReplayedProgram(WrappedProgram):
                     self.program.load(state)
                     for _, parameter in named:
                         parameter.grad = None
-                    model.temperature = numbers[0]
-                    with seeded(seed, x.device):
+                    with seeded(seed, x.device), model.in_mode(temperature=numbers[0]):
                         losses = (
                             recording.run(self._arguments(x, y, *numbers))
                             if replayed
@@ -140,7 +140,6 @@ class ReplayedProgram(WrappedProgram):
             return None  # what was recorded is worth no failure: the program itself still works
         finally:
             self.program.load(state)
-            model.temperature = temperature
             for (_, parameter), gradient in zip(named, gradients, strict=True):
                 parameter.grad = gradient
 

@@ -9,6 +9,7 @@ ones).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor
@@ -49,15 +50,11 @@ class TwoLevelProgram(WrappedProgram):
         """Add the gradients of the weights for these examples, of the gates for held-out ones."""
         losses = self._pass(self._gates, x, y, per_chain, kl_weight)
         if self.gates_move:
-            models: list[Any] = [module.model for module in self.modules]
-            moving = [model.update_statistics for model in models]
-            for model in models:
-                model.update_statistics = False
-            try:
+            with ExitStack() as stack:
+                for module in self.modules:
+                    model: Any = module.model
+                    stack.enter_context(model.in_mode(update_statistics=False))
                 self._pass(self._others, *self.held_out.next(), kl_weight)
-            finally:
-                for model, before in zip(models, moving, strict=True):
-                    model.update_statistics = before
         return losses
 
     def _pass(

@@ -102,7 +102,7 @@ def test_draws_one_factor_for_all_gates_and_examples():
     guide = LowRankGuide(model, rank=3)
     assert set(guide()) == {"gate"}
     assert guide(torch.randn(5, 4))["gate"].shape == (4,)
-    model.set_noise("per_example")
+    model.set_mode(noise="per_example")
     assert guide(torch.randn(5, 4))["gate"].shape == (5, 4)
 
 

@@ -116,7 +116,7 @@ def test_a_weight_at_zero_keeps_its_noise_finite():
 @pytest.mark.contract
 def test_gates_are_drawn_for_each_example_where_the_model_says_so():
     model = make_model()
-    model.set_noise("per_example")
+    model.set_mode(noise="per_example")
     assert MeanFieldGuide(model)(torch.randn(5, 3))["gate"].shape == (5, 7)
     assert MeanFieldGuide(model)()["gate"].shape == (1, 7)
 

@@ -191,7 +191,7 @@ def test_the_loop_takes_what_cannot_be_vectorised():
 
     def program(model, guide=pr.guides.MeanFieldGuide, num_chains=2, elbo=None):
         modules = make_chains([model] * num_chains, guide, elbo or LeanELBO(), "reset", CPU)
-        try_first_batch(modules, batches, "shared")
+        try_first_batch(modules, batches)
         made = make_program(modules, batches, 1, elbo)
         return made.program if isinstance(made, ReplayedProgram) else made
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyro_relevance import comparison, errors, graphs, masks, plots
     from pyro_relevance.comparison import baselines, robustness
     from pyro_relevance.data import augmentation, datasets, images, networks, tables
-    from pyro_relevance.edges import Edges, find_edges
+    from pyro_relevance.edges import Edges, find_edges, operators
     from pyro_relevance.graphs.derivation import derive
     from pyro_relevance.masks import Mask
     from pyro_relevance.model import (
@@ -102,6 +102,7 @@ _HOMES = {
 # Public modules by the name that users write, and where each lives.
 _MODULES = {
     "errors": "errors",
+    "operators": "edges.operators",
     "tables": "data.tables",
     "datasets": "data.datasets",
     "images": "data.images",
@@ -169,6 +170,7 @@ __all__ = [
     "load_pruned",
     "masks",
     "networks",
+    "operators",
     "plots",
     "priors",
     "prune",

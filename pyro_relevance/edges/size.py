@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
+from pyro_relevance.edges.operators.registry import registered
 from pyro_relevance.edges.packing import packed_size
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
         evaluating(network),
         torch.no_grad(),
         _attention_in_parts(),
-        FlopCounterMode(display=False) as counter,
+        FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
     ):
         functional_call(network, plain, first)
     return int(counter.get_total_flops()) // 2
@@ -261,6 +262,21 @@ def _positions(edges: Edges, name: str) -> int:
             "Pass example_input to find_edges."
         )
     return edges.positions.get(name, 0 if edges.positions else 1)
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Floating point operations of the operators whose entries say how they are counted."""
+    return {
+        _packet(name): lambda *args, _macs=entry.macs, **kwargs: 2 * _macs(*args, **kwargs)
+        for entry in registered()
+        if entry.macs is not None
+        for name in entry.names
+    }
+
+
+def _packet(name: str) -> Any:
+    namespace, _, key = name.rpartition("::")
+    return getattr(getattr(torch.ops, namespace or "aten"), key)
 
 
 def _arguments(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pyro_relevance.edges.coupling import Axis, Coupling, Ints, follow_channels
+from pyro_relevance.edges.coupling.labelling import Axis, Coupling, Ints
+from pyro_relevance.edges.coupling.walk import follow_channels
 from pyro_relevance.edges.exported import export_graph
 from pyro_relevance.edges.flow import Flow, UnitFlow
 from pyro_relevance.edges.groups import Slot
+from pyro_relevance.edges.operators.registry import find_module
 from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["follow_coupled_units"]
-
-_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: Flow) -> Flow:
@@ -48,7 +48,7 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     units += [
         UnitFlow(name, 0, reason=Why.UNFOLLOWED.reason())
         for name, module in network.named_modules()
-        if isinstance(module, _LAYERS) and name not in followed
+        if find_module(module).layer is not None and name not in followed
     ]
     outputs = flow.num_outputs
     if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:

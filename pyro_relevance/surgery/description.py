@@ -34,15 +34,17 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 from torch.nn.utils.parametrize import is_parametrized
 
+from pyro_relevance.edges.operators.registry import module_arguments, module_named
 from pyro_relevance.surgery.operations import name_of_function
 from pyro_relevance.surgery.plain_modules import Constant, SelectFeatures
-from pyro_relevance.surgery.standard_modules import FLAGS, MODULES, MODULES_BY_NAME
 from pyro_relevance.surgery.steps import GraphNetwork, Result, Step
 from pyro_relevance.surgery.values import ADVICE, DTYPES, from_json, to_json
 
 __all__ = ["build", "describe"]
 
-_LEAVES = (*MODULES, SelectFeatures, Constant, GraphNetwork)
+# Written only where it is true, so that a description without it means what it always meant.
+_FLAGS = ("inplace", "return_indices")
+_LEAVES = (SelectFeatures, Constant, GraphNetwork)
 
 _MAX_VALUES = 65536
 
@@ -140,9 +142,10 @@ def _describe(module: nn.Module, name: str) -> dict[str, Any]:
         return {"type": "SelectFeatures", "arguments": {"num_features": len(module.index)}}
     if type(module) is Constant:
         return {"type": "Constant", "arguments": {"shape": list(module.value.shape)}}
-    if type(module) in MODULES:
-        arguments = {key: _argument(module, key) for key in MODULES[type(module)].split()}
-        arguments |= {key: True for key in FLAGS if getattr(module, key, False)}
+    keys = module_arguments(type(module))
+    if keys is not None:
+        arguments = {key: _argument(module, key) for key in keys.split()}
+        arguments |= {key: True for key in _FLAGS if getattr(module, key, False)}
         if getattr(module, "affine", False) and getattr(module, "bias", True) is None:
             arguments["bias"] = False
         return {"type": type(module).__name__, "arguments": arguments}
@@ -179,7 +182,8 @@ class _Tracer(fx.Tracer):
     """Follows a network down to the modules that have a description of their own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in _LEAVES or super().is_leaf_module(m, module_qualified_name)
+        described = type(m) in _LEAVES or module_arguments(type(m)) is not None
+        return described or super().is_leaf_module(m, module_qualified_name)
 
 
 def _followed(module: nn.Module, name: str, where: str) -> tuple[nn.Module, tuple[Step, ...]]:
@@ -327,7 +331,7 @@ def _build(description: Mapping[str, Any]) -> nn.Module:
             return SelectFeatures(range(arguments["num_features"]))
         if kind == "Constant":
             return Constant(torch.zeros(arguments["shape"]))
-        return MODULES_BY_NAME[kind](**arguments)
+        return module_named(kind)(**arguments)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(
             f"Expected a description made by describe(), but got {description!r}: {error!r}"

@@ -1,7 +1,10 @@
 """The operations that a network in a file may call, by their names.
 
 They turn tensors into tensors and do nothing else: no name here reads a file, runs code or takes a
-function as an argument. Reading a file therefore runs no code but that of torch.
+function as an argument. Reading a file therefore runs no code but that of torch, and of operators
+that the user registered with ``saved=True``. Operators whose entries in the registry say ``saved``
+are among them; here are those that the registry does not describe, since no units are followed
+through them, and what torch calls the operations in its libraries of functions.
 """
 
 from __future__ import annotations
@@ -16,48 +19,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_relevance.edges.operators.registry import find, registered
+
 __all__ = ["ATTRIBUTES", "ATTRIBUTE_OF", "function_named", "is_method", "name_of_function"]
 
-_OPERATION_WORDS = """
-    abs acos acosh adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d add addbmm addcdiv addcmul addmm
-    addmv adjoint alias all alpha_dropout amax amin aminmax any arange argmax argmin argsort
-    as_strided asin asinh atan atan2 atanh avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm
-    bfloat16 bilinear bitwise_and bitwise_not bitwise_or bitwise_xor bmm bool broadcast_tensors
-    broadcast_to bucketize cat cdist ceil celu channel_shuffle chunk clamp clamp_max clamp_min
-    clip clone column_stack concat concatenate constant_pad_nd contiguous conv1d conv2d conv3d
-    conv_transpose1d conv_transpose2d conv_transpose3d convolution copysign cos cosh
-    cosine_similarity count_nonzero cross cummax cummin cumprod cumsum deg2rad detach diag
-    diag_embed diagonal diff digamma dim div divide dot double dropout dsplit dstack einsum elu
-    embedding empty empty_like eq erf erfc erfinv exp exp2 expand expand_as expm1 eye
-    feature_alpha_dropout feature_dropout fill flatten flip fliplr flipud float float_power
-    floor floor_divide fmax fmin fmod frac frobenius_norm full full_like gather ge gelu glu
-    greater greater_equal grid_sampler group_norm gt half hardshrink hardsigmoid hardswish
-    hardtanh heaviside hsplit hstack hypot im2col index index_add index_copy index_fill
-    index_select inner instance_norm int inverse is_floating_point isclose isfinite isinf isnan
-    kron kthvalue layer_norm le leaky_relu lerp less less_equal lgamma lift_fresh
-    lift_fresh_copy linalg_norm linalg_vector_norm linear linspace log log10 log1p log2
-    log_sigmoid log_softmax logaddexp logaddexp2 logcumsumexp logical_and logical_not logical_or
-    logical_xor logit logsumexp long lt mH mT masked_fill masked_scatter masked_select matmul
-    matrix_exp max max_pool1d max_pool2d max_pool2d_with_indices max_pool3d
-    max_pool3d_with_indices maximum mean median meshgrid min minimum mish mm mode moveaxis
-    movedim mul multiply mv nan_to_num nanmean nanmedian nanquantile nansum narrow
-    native_batch_norm native_group_norm native_layer_norm ndimension ne neg negative new_empty
-    new_full new_ones new_zeros norm not_equal numel numpy_T ones ones_like outer pad permute
-    pixel_shuffle pixel_unshuffle polygamma positive pow prelu prod quantile rad2deg ravel
-    reciprocal reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 remainder renorm
-    repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape
-    reshape_as rms_norm roll rot90 round rrelu rsqrt rsub scalar_tensor
-    scaled_dot_product_attention scatter scatter_add scatter_reduce select select_scatter selu
-    sigmoid sign signbit silu sin sinc sinh size slice slice_scatter softmax softplus softshrink
-    sort split split_with_sizes sqrt square squeeze stack std std_mean sub subtract sum swapaxes
-    swapdims sym_size t take take_along_dim tan tanh tensor_split threshold tile to topk trace
-    transpose tril triu true_divide trunc type_as unbind unflatten unfold unsafe_chunk
-    unsafe_split unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_linear1d
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean
-    vdot view view_as vsplit vstack where xlogy zero zeros zeros_like _adaptive_avg_pool2d
+_FURTHER_WORDS = """
+    acos acosh addbmm addcdiv addcmul addmm addmv all aminmax any arange argmax argmin argsort
+    as_strided asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_not bitwise_or
+    bitwise_xor bool broadcast_tensors broadcast_to bucketize cdist ceil clamp_max clamp_min
+    column_stack concat concatenate convolution copysign cosh cosine_similarity count_nonzero
+    cross cummax cummin deg2rad diag diag_embed diagonal diff digamma divide dot dstack empty eq
+    erfc erfinv exp2 eye fliplr flipud float_power floor floor_divide fmax fmin fmod frac
+    frobenius_norm full gather ge greater greater_equal grid_sampler gt heaviside hstack hypot
+    im2col index_add index_copy index_fill inner int inverse is_floating_point isclose isfinite
+    isinf isnan kron kthvalue le lerp less less_equal lgamma lift_fresh linalg_norm linspace log
+    log10 log2 log_sigmoid logaddexp logaddexp2 logical_and logical_not logical_or logical_xor
+    logit long lt mH masked_scatter masked_select matrix_exp max max_pool3d_with_indices maximum
+    median meshgrid min minimum mm mode multiply mv nan_to_num nanmean nanmedian nanquantile
+    nansum native_batch_norm native_group_norm native_layer_norm ndimension ne negative
+    new_empty new_full not_equal ones outer polygamma positive quantile rad2deg ravel
+    reflection_pad1d reflection_pad2d reflection_pad3d remainder renorm replication_pad1d
+    replication_pad2d replication_pad3d rot90 round rsub scalar_tensor scatter scatter_add
+    scatter_reduce select_scatter sign signbit sinc sinh slice_scatter sort std_mean subtract
+    swapdims sym_size take take_along_dim tan topk trace tril triu true_divide trunc
+    upsample_linear1d upsample_nearest3d upsample_trilinear3d var_mean vdot vstack xlogy zeros
     _adaptive_avg_pool3d _log_softmax _native_batch_norm_legit
-    _native_batch_norm_legit_no_training _softmax _to_copy _unsafe_view
+    _native_batch_norm_legit_no_training
 """
 _FUNCTIONAL_WORDS = """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
@@ -77,7 +64,9 @@ _OPERATOR_WORDS = """
     isub itruediv ixor le lshift lt matmul mod mul ne neg not_ or_ pos pow rshift sub truediv
     xor
 """
-_OPERATIONS = frozenset(_OPERATION_WORDS.split())
+_OPERATIONS = frozenset(_FURTHER_WORDS.split()) | {
+    name for entry in registered() if entry.saved for name in entry.names if "::" not in name
+}
 _OPERATORS = frozenset(_OPERATOR_WORDS.split())
 ATTRIBUTES = frozenset(
     ("T", "device", "dtype", "is_cuda", "layout", "mT", "ndim", "requires_grad", "shape")
@@ -88,6 +77,7 @@ _LIBRARIES: tuple[tuple[str, Any, frozenset[str]], ...] = (
     ("operator", operator, _OPERATORS),
     ("math", math, frozenset(("ceil", "exp", "floor", "log", "prod", "sqrt", "trunc"))),
 )
+_OPS = "torch.ops."
 _ATEN = "torch.ops.aten"
 ATTRIBUTE_OF = "builtins.getattr"
 
@@ -97,13 +87,12 @@ def is_method(name: str) -> bool:
     return _without_underscore(name) in _OPERATIONS and hasattr(Tensor, name)
 
 
-@functools.cache
 def function_named(name: str) -> Callable[..., Any]:
     """Look up a function that a step may call.
 
     Args:
         name: ``torch.<name>``, ``torch.nn.functional.<name>``, ``operator.<name>``,
-            ``math.<name>``, ``torch.ops.aten.<name>.<overload>`` or ``builtins.getattr``.
+            ``math.<name>``, ``torch.ops.<namespace>.<name>.<overload>`` or ``builtins.getattr``.
 
     Returns:
         The function.
@@ -111,6 +100,26 @@ def function_named(name: str) -> Callable[..., Any]:
     Raises:
         ValueError: It is not among the operations that a step may call.
     """
+    return _function_of_user(name) or _function_of_torch(name)
+
+
+def _function_of_user(name: str) -> Callable[..., Any] | None:
+    """Look up ``torch.ops.<namespace>.<name>.<overload>`` among the registered operators."""
+    parts = name.removeprefix(_OPS).split(".")
+    if not name.startswith(_OPS) or name.startswith(f"{_ATEN}.") or len(parts) != 3:
+        return None
+    namespace, key, overload = parts
+    if not find(f"{namespace}::{key}").saved:
+        raise ValueError(
+            f"Expected an operation that files may call, but got {name!r}. If you trust it, "
+            f"register it first: pr.operators.operator('{namespace}::{key}', saved=True)."
+        )
+    packet = getattr(getattr(torch.ops, namespace), key)
+    return getattr(packet, overload)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _function_of_torch(name: str) -> Callable[..., Any]:
     if name == ATTRIBUTE_OF:
         return getattr
     if name.startswith(_ATEN + "."):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.groups import EdgeGroup
+from pyro_relevance.edges.operators.registry import find_module
 from pyro_relevance.edges.size import evaluating
 from pyro_relevance.errors import EdgeError, SurgeryError
 from pyro_relevance.surgery.constants import fold_constants, nonzero_entries, owner_of
@@ -31,9 +32,6 @@ from pyro_relevance.surgery.steps import GraphNetwork
 __all__ = ["PrunedNetwork", "Receipt", "apply_mask", "load_pruned", "prune"]
 
 OnEmpty = Literal["remove", "keep", "error"]
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def apply_mask(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> nn.Module:
@@ -245,25 +243,9 @@ def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
             module._buffers[key] = small
         touched.add(module)
     for module in touched:
-        if isinstance(module, nn.Linear):
-            module.out_features, module.in_features = module.weight.shape
-        elif isinstance(module, _CONVOLUTIONS):
-            # A group goes as a whole, so the number of outputs of each stays.
-            if module.groups > 1:
-                module.groups = module.groups * len(module.weight) // module.out_channels
-            module.out_channels = len(module.weight)
-            module.in_channels = module.weight.shape[1] * module.groups
-        elif isinstance(module, _TRANSPOSED):
-            module.in_channels, module.out_channels = module.weight.shape[:2]
-        elif isinstance(module, nn.PReLU):
-            module.num_parameters = len(module.weight)
-        elif isinstance(module, nn.GroupNorm):
-            width = module.num_channels // module.num_groups
-            module.num_channels = len(module.weight)
-            module.num_groups = module.num_channels // width
-        elif isinstance(module, nn.modules.batchnorm._NormBase):
-            sizes = [module.weight, module.running_mean]
-            module.num_features = next(len(tensor) for tensor in sizes if tensor is not None)
+        resize = find_module(module).resize
+        if resize is not None:
+            resize(module)
 
 
 def _select_inputs(

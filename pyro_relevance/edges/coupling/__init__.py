@@ -8,20 +8,3 @@ together. A layer that mixes channels *reads* the labels of its columns and make
 reads all channels at once (LayerNorm, softmax over channels) makes its labels impossible to cut
 exactly, with a reason.
 """
-
-from __future__ import annotations
-
-from pyro_relevance.edges.coupling.labelling import Axis, Coupling, Ints, Labels
-from pyro_relevance.edges.coupling.operators import operator_name, setting
-from pyro_relevance.edges.coupling.walk import follow_channels, follow_graph
-
-__all__ = [
-    "Axis",
-    "Coupling",
-    "Ints",
-    "Labels",
-    "follow_channels",
-    "follow_graph",
-    "operator_name",
-    "setting",
-]

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-import pyro_relevance.edges.coupling.layers as layers
-import pyro_relevance.edges.coupling.moves as moves
-import pyro_relevance.edges.coupling.normalisation as normalisation
-import pyro_relevance.edges.coupling.pointwise as elementwise
-import pyro_relevance.edges.coupling.products as products
-from pyro_relevance.edges.coupling.label_tensors import FILLER, compact, filled, narrowed
+import pyro_relevance.edges.operators as operators
+from pyro_relevance.edges.coupling.label_tensors import compact, narrowed
 from pyro_relevance.edges.coupling.labelling import Coupling, Labelling, Labels, tensors_of
-from pyro_relevance.edges.coupling.operators import operator_name
 from pyro_relevance.edges.exported import Exported, export_graph, value_of
+from pyro_relevance.edges.operators.calls import operator_name
+from pyro_relevance.edges.operators.pointwise import pointwise, unknown
+from pyro_relevance.edges.operators.registry import Rule
 
 __all__ = ["follow_channels", "follow_graph"]
-
-Rule = Callable[[Labelling, fx.Node, str], Any]
-"""From what is known, a call and its operator's name to the labels of the result."""
 
 
 def follow_channels(network: nn.Module, arguments: tuple[Any, ...]) -> Coupling:
@@ -88,11 +81,7 @@ def _call(run: Labelling, node: fx.Node) -> None:
     if value is None or isinstance(value, (bool, int, float)):
         run.constants[node] = value  # a size, or a check of one
         return
-    if name in elementwise.CREATED:
-        run.labels[node] = filled(tuple(value.shape), FILLER)
-        return
-    rule: Rule = _rule(run, node, name)
-    result = rule(run, node, name)
+    result = _rule(node, name)(run, node, name)
     if result is None:
         return
     if isinstance(result, Tensor):
@@ -102,35 +91,11 @@ def _call(run: Labelling, node: fx.Node) -> None:
     run.labels[node] = result
 
 
-def _rule(run: Labelling, node: fx.Node, name: str) -> Rule:
-    is_layer = name == "linear" or name in layers.CONVOLUTIONS
-    if is_layer and run.name_of(node.args[1]) is not None:
-        return layers.layer
-    if name == "linear" and layers.rows_of(run, node.args[1]) is not None:
-        return layers.part_of_layer
-    if node.target is operator.getitem or name in moves.MOVES:
-        return moves.move
-    for names, rule in (
-        (elementwise.AS_THEY_ARE, elementwise.same),
-        (elementwise.SPATIAL, elementwise.spatial),
-        (elementwise.ALONG, elementwise.along),
-        (elementwise.REDUCTIONS, elementwise.reduce),
-        (("batch_norm", "instance_norm"), normalisation.channels),
-        (("prelu",), normalisation.prelu),
-        (("group_norm",), normalisation.group_norm),
-        (("layer_norm", "rms_norm"), normalisation.layer_norm),
-        (("matmul", "bmm"), products.matmul),
-        (("einsum",), products.einsum),
-        (("scaled_dot_product_attention",), products.attention),
-        (("embedding",), layers.embedding),
-        (("expand_as",), elementwise.expand_as),
-    ):
-        if name in names:
-            return rule
+def _rule(node: fx.Node, name: str) -> Rule:
+    known = operators.find(name).couples
+    if known is not None:
+        return known
     is_operator = isinstance(node.target, torch._ops.OpOverload)
     tagged = is_operator and torch.Tag.pointwise in node.target.tags  # type: ignore[union-attr]
-    return (
-        elementwise.pointwise
-        if tagged or name.rstrip("_") in elementwise.POINTWISE
-        else elementwise.unknown
-    )
+    in_place = operators.find(name.rstrip("_")).couples is pointwise
+    return pointwise if tagged or in_place else unknown

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import operator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.parametrize import is_parametrized
 
-from pyro_relevance.edges.layerwise.elementwise import FLATTEN_NAMES, RESHAPE_NAMES
+from pyro_relevance.edges.operators.calls import operator_name
+from pyro_relevance.edges.operators.registry import find, registered
 from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.errors import EdgeError
 
@@ -26,7 +27,16 @@ __all__ = [
     "trace_graph",
 ]
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = cast(
+    "tuple[type[nn.Linear] | type[nn.Conv1d], ...]",
+    tuple(
+        kind
+        for entry in registered()
+        if entry.layer is not None and entry.layer.reads == 1
+        for kind in entry.modules
+    ),
+)
+"""Layers whose rows make units; transposed convolutions are not followed layer by layer."""
 
 
 def trace_graph(
@@ -101,6 +111,8 @@ def function_name(node: fx.Node) -> str:
     """Name of a called function or method; functions from outside of torch keep their module."""
     if isinstance(node.target, str):
         return node.target
+    if isinstance(node.target, torch._ops.OpOverload):
+        return operator_name(node)
     module = getattr(node.target, "__module__", None) or "torch"
     name = getattr(node.target, "__name__", str(node.target))
     known = module in ("_operator", "builtins") or module.partition(".")[0] == "torch"
@@ -120,11 +132,11 @@ def join_name(module: str, tensor: str) -> str:
 
 def is_flatten(node: fx.Node, name: str, shapes_known: bool) -> bool:
     """Whether the operation turns (n, ...) into (n, all the rest)."""
-    if name in FLATTEN_NAMES:
+    if find(name).last_axis == "flattened":
         start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
         end = node.args[2] if len(node.args) > 2 else node.kwargs.get("end_dim", -1)
         return (start, end) == (1, -1)
-    if name not in RESHAPE_NAMES:
+    if find(name).last_axis != "reshaped":
         return False
     if shapes_known:
         before, after = shape_of(node.all_input_nodes[0]), shape_of(node)
@@ -141,7 +153,7 @@ def is_flatten(node: fx.Node, name: str, shapes_known: bool) -> bool:
 
 def keeps_last_axis(node: fx.Node, name: str, shapes_known: bool) -> bool:
     """Whether the operation merges or splits only axes before the last."""
-    if name not in RESHAPE_NAMES or not shapes_known:
+    if find(name).last_axis != "reshaped" or not shapes_known:
         return False
     before, after = shape_of(node.all_input_nodes[0]), shape_of(node)
     return len(after) >= 2 and before[-1:] == after[-1:]

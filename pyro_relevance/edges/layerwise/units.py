@@ -18,14 +18,6 @@ from torch.nn.parameter import is_lazy
 
 from pyro_relevance.edges.flow import Flow, UnitFlow, WeightFlow
 from pyro_relevance.edges.groups import Slot
-from pyro_relevance.edges.layerwise.elementwise import (
-    ELEMENTWISE_MODULES,
-    ELEMENTWISE_NAMES,
-    QUERY_NAMES,
-    RESHAPE_NAMES,
-    SHAPE_KEEPING_MODULES,
-    SHAPE_KEEPING_NAMES,
-)
 from pyro_relevance.edges.layerwise.tracing import (
     LAYERS,
     function_name,
@@ -36,6 +28,7 @@ from pyro_relevance.edges.layerwise.tracing import (
     shape_of,
     trace_graph,
 )
+from pyro_relevance.edges.operators.registry import find, find_module
 from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.edges.size import evaluating
 from pyro_relevance.errors import EdgeError
@@ -159,7 +152,7 @@ class _Follower:
 
     def _call_module(self, node: fx.Node, name: str) -> None:
         module = self.modules[name]
-        value = self._argument(node)
+        known, value = find_module(module), self._argument(node)
         if isinstance(module, LAYERS):
             self._read(node, name, module)
             self._count(node, name, len(module.weight))
@@ -169,21 +162,19 @@ class _Follower:
                 self._produce_unjudged(name, module)
         elif value is None:
             self._block(node, Why.COMBINED.reason(kind=type(module).__name__, name=name))
-        elif isinstance(module, ELEMENTWISE_MODULES) or (
+        elif known.last_axis == "apart" or (
             isinstance(module, nn.PReLU) and module.num_parameters == 1
         ):
             self.values[node] = value
         elif isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
             self.values[node] = _Value(value.source, value.num_units, flat=True)
-        elif type(module) in (nn.BatchNorm1d, nn.PReLU):
+        elif known.last_axis == "channels" and type(module) in known.modules:
             self._normalise(node, name, module, value)
         else:
-            if any(True for _ in module.parameters()) and not isinstance(
-                module, SHAPE_KEEPING_MODULES
-            ):
+            if any(True for _ in module.parameters()) and known.last_axis != "together":
                 self._produce_unjudged(name, module)
             self._block(node, Why.THROUGH_MODULE.reason(kind=type(module).__name__, name=name))
-            if isinstance(module, SHAPE_KEEPING_MODULES):
+            if known.last_axis == "together":
                 self.values[node] = _Value("", value.num_units, value.flat)
 
     def _count(self, node: fx.Node, name: str, width: int) -> None:
@@ -195,11 +186,11 @@ class _Follower:
 
     def _call_function(self, node: fx.Node) -> None:
         name = function_name(node)
-        value = self._argument(node)
+        known, value = find(name), self._argument(node)
         scalars = not any(isinstance(a, fx.Node) for a in (*node.args[1:], *node.kwargs.values()))
-        if name in QUERY_NAMES or node.target is operator.getitem and value is None:
+        if known.last_axis == "asked" or node.target is operator.getitem and value is None:
             return
-        if value is not None and name in ELEMENTWISE_NAMES and len(node.all_input_nodes) == 1:
+        if value is not None and known.last_axis == "apart" and len(node.all_input_nodes) == 1:
             self.values[node] = value
         elif value is not None and is_flatten(node, name, self.shapes_known):
             self.values[node] = _Value(value.source, value.num_units, flat=True)
@@ -209,11 +200,11 @@ class _Follower:
             self.values[node] = value
         else:
             self._block(node, self._why_lost(node, name))
-            if value is not None and scalars and name in SHAPE_KEEPING_NAMES:
+            if value is not None and scalars and known.last_axis == "together":
                 self.values[node] = _Value("", value.num_units, value.flat)
 
     def _why_lost(self, node: fx.Node, name: str) -> Reason:
-        if name in RESHAPE_NAMES:
+        if find(name).last_axis == "reshaped":
             why = Why.RESHAPED if self.shapes_known else Why.RESHAPED_UNSEEN
         else:
             why = Why.JOINED if len(node.all_input_nodes) > 1 else Why.THROUGH_OPERATION

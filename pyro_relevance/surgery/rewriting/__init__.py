@@ -7,6 +7,7 @@ network is traced for any number of examples, and its operations are written dow
 
 from __future__ import annotations
 
+import pyro_relevance.surgery.rewriting.rules  # noqa: F401  (adds its rules to the registry)
 from pyro_relevance.surgery.rewriting.network import resized_network
 
 __all__ = ["resized_network"]

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
 
-from pyro_relevance.edges.coupling import Coupling, follow_graph, operator_name, setting
+from pyro_relevance.edges.coupling.labelling import Coupling
+from pyro_relevance.edges.coupling.walk import follow_graph
 from pyro_relevance.edges.exported import export_graph, value_of
+from pyro_relevance.edges.operators.calls import operator_name
+from pyro_relevance.edges.operators.registry import find
 from pyro_relevance.errors import SurgeryError
 from pyro_relevance.surgery.operations import name_of_function
-from pyro_relevance.surgery.rewriting.rules import DROPOUTS, RULES, dropout
 from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
 from pyro_relevance.surgery.steps import GraphNetwork, Result, Step
 
@@ -111,15 +113,12 @@ def _call(writer: Writer, node: fx.Node) -> None:
         writer.results[node] = DEAD
         return
     name = operator_name(node)
-    if name in DROPOUTS and setting(node, "train") is False:
-        writer.results[node] = dropout(writer, node, name)
-        return
     if node.kwargs.get("device") is not None and not node.all_input_nodes:
         # Made from nothing on a device that is written down: a buffer moves with the network.
         writer.results[node] = writer.tensor(f"constants.{node.name}", writer.constants[node])
         return
     # What is made of constants alone has no labels and stays as it is.
-    rule = RULES.get(name) if node in writer.labels else None
+    rule = find(name).rewrite if node in writer.labels else None
     call: Any = (node.args, node.kwargs, node.target)
     args, kwargs, target = rule(writer, node) if rule else call
     if isinstance(args, Result):

@@ -8,24 +8,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pyro_relevance.edges.coupling import operator_name, setting
 from pyro_relevance.edges.exported import value_of
+from pyro_relevance.edges.operators.calls import operator_name, setting
+from pyro_relevance.edges.operators.registry import find, rewrites
 from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
 from pyro_relevance.surgery.steps import Result
 
-__all__ = ["DROPOUTS", "RULES", "dropout"]
-
-_LAYERS = {
-    "linear": (1, 0),
-    "conv1d": (1, 1),
-    "conv2d": (1, 2),
-    "conv3d": (1, 3),
-    "conv_transpose1d": (0, 1),
-    "conv_transpose2d": (0, 2),
-    "conv_transpose3d": (0, 3),
-}
-"""For each layer, the axis of its weight that reads, and its number of spatial axes."""
-DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
+_DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
     "alpha_dropout": lambda ndim: nn.AlphaDropout,
     "dropout": lambda ndim: nn.Dropout,
     "dropout_": lambda ndim: nn.Dropout,
@@ -34,11 +23,22 @@ DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
 """From the operation and the number of axes to the layer that does the same in training."""
 
 
+@rewrites(
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+)
 def _layer(writer: Writer, node: fx.Node) -> Any:
     """A layer reads the columns that are left; with none left it is its bias."""
     name = operator_name(node)
     weight = writer.exported.names.get(str(node.args[1]), "")  # "" for a part of a parameter
-    reads, spatial = _LAYERS[name]
+    axes = find(name).layer
+    assert axes is not None
+    reads, spatial = axes.reads, axes.spatial
     labels = writer.labels[node.args[0]]  # type: ignore[index]
     groups = 1 if name == "linear" else int(setting(node, "groups"))
     there = writer.flags(labels, labels.ndim - 1 - spatial)
@@ -84,12 +84,14 @@ def _bias(writer: Writer, node: fx.Node, spatial: int) -> Result:
     return writer.emit("call_function", "torch.ops.aten.expand.default", (column, sizes))
 
 
+@rewrites("view", "reshape", "_unsafe_view", "expand")
 def _view(writer: Writer, node: fx.Node) -> Any:
     written: Any = node.args[1]
     sizes = writer.sizes(writer.labels[node], written)
     return (node.args[0], sizes, *node.args[2:]), node.kwargs, node.target
 
 
+@rewrites("unflatten")
 def _unflatten(writer: Writer, node: fx.Node) -> Any:
     labels = writer.labels[node]
     sizes: Any = setting(node, "sizes")
@@ -97,6 +99,7 @@ def _unflatten(writer: Writer, node: fx.Node) -> Any:
     return (node.args[0], dim, writer.sizes(labels, sizes, dim)), {}, node.target
 
 
+@rewrites("slice", "narrow")
 def _slice(writer: Writer, node: fx.Node) -> Any:
     labels = writer.labels[node.args[0]]  # type: ignore[index]
     dim = int(setting(node, "dim")) % labels.ndim
@@ -111,6 +114,7 @@ def _slice(writer: Writer, node: fx.Node) -> Any:
     return (node.args[0], dim, first, last, step), {}, torch.ops.aten.slice.Tensor
 
 
+@rewrites("chunk", "split", "split_with_sizes", "unsafe_chunk", "unsafe_split")
 def _split(writer: Writer, node: fx.Node) -> Any:
     labels = writer.labels[node.args[0]]  # type: ignore[index]
     dim = int(setting(node, "dim")) % labels.ndim
@@ -122,6 +126,7 @@ def _split(writer: Writer, node: fx.Node) -> Any:
     return (node.args[0], sizes, dim), {}, torch.ops.aten.split_with_sizes.default
 
 
+@rewrites("roll")
 def _roll(writer: Writer, node: fx.Node) -> Any:
     labels = writer.labels[node.args[0]]  # type: ignore[index]
     shifts, dims = list(setting(node, "shifts")), list(setting(node, "dims"))
@@ -133,6 +138,7 @@ def _roll(writer: Writer, node: fx.Node) -> Any:
     return (node.args[0], shifts, dims), {}, node.target
 
 
+@rewrites("index", "index_select")
 def _index(writer: Writer, node: fx.Node) -> Any:
     labels = writer.labels.get(node.args[0])  # type: ignore[arg-type]
     if labels is None:
@@ -154,12 +160,14 @@ def _index(writer: Writer, node: fx.Node) -> Any:
     return (node.args[0], indices), {}, node.target
 
 
+@rewrites("cat", "stack")
 def _cat(writer: Writer, node: fx.Node) -> Any:
     parts: Any = node.args[0]
     left = [part for part in parts if writer.results[part] is not DEAD]
     return (left, *node.args[1:]), node.kwargs, node.target
 
 
+@rewrites("pad", "constant_pad_nd")
 def _pad(writer: Writer, node: fx.Node) -> Any:
     """Channels are added for those that are left; around nothing, the padding stays."""
     if writer.results[node.args[0]] is DEAD:  # type: ignore[index]
@@ -175,17 +183,21 @@ def _pad(writer: Writer, node: fx.Node) -> Any:
     return _with(node, "pad", widths)
 
 
-def dropout(writer: Writer, node: fx.Node, operation: str) -> Any:
+@rewrites("alpha_dropout", "dropout", "dropout_", "feature_dropout")
+def _dropout(writer: Writer, node: fx.Node) -> Any:
     """A module, which drops in training; nothing where it would never drop."""
+    if setting(node, "train") is not False:
+        return node.args, node.kwargs, node.target
     x, rate = writer.filled(node.args[0]), float(setting(node, "p"))
-    if not rate:
-        return x
-    name = f"dropouts.{node.name}"
-    made = DROPOUTS[operation](value_of(node).ndim)
-    writer.layers[name] = made(rate).eval()
-    return writer.emit("call_module", name, (x,))
+    if rate:
+        name = f"dropouts.{node.name}"
+        made = _DROPOUTS[operator_name(node)](value_of(node).ndim)
+        writer.layers[name] = made(rate).eval()
+        x = writer.emit("call_module", name, (x,))
+    return x, {}, None
 
 
+@rewrites("batch_norm")
 def _batch_norm(writer: Writer, node: fx.Node) -> Any:
     """A module where it was one: its statistics move in training."""
     tensor = writer.exported.names.get(str(setting(node, "running_mean")), "")
@@ -209,6 +221,7 @@ def _batch_norm(writer: Writer, node: fx.Node) -> Any:
     return writer.emit("call_module", name, (x,)), {}, None
 
 
+@rewrites("group_norm")
 def _group_norm(writer: Writer, node: fx.Node) -> Any:
     labels = writer.labels[node.args[0]]  # type: ignore[index]
     flags = writer.flags(labels, 1)
@@ -225,19 +238,3 @@ def _with(node: fx.Node, name: str, value: Any) -> Any:
         args[place] = value
         return tuple(args), node.kwargs, target
     return tuple(args), {**node.kwargs, name: value}, target
-
-
-RULES: dict[str, Callable[[Writer, fx.Node], Any]] = {
-    **dict.fromkeys(_LAYERS, _layer),
-    **dict.fromkeys(("view", "reshape", "_unsafe_view", "expand"), _view),
-    **dict.fromkeys(("slice", "narrow"), _slice),
-    **dict.fromkeys(("chunk", "split", "split_with_sizes", "unsafe_chunk", "unsafe_split"), _split),
-    **dict.fromkeys(("index", "index_select"), _index),
-    **dict.fromkeys(("cat", "concat", "concatenate", "stack"), _cat),
-    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
-    "unflatten": _unflatten,
-    "roll": _roll,
-    "group_norm": _group_norm,
-    "batch_norm": _batch_norm,
-}
-"""By operation, the rule that returns arguments and target of the new call, or its result."""

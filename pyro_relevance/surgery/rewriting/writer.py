@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from pyro_relevance.edges.coupling import Labels
 from pyro_relevance.edges.coupling.label_tensors import FILLER, narrowed
+from pyro_relevance.edges.coupling.labelling import Labels
 from pyro_relevance.edges.exported import Exported, value_of
 from pyro_relevance.errors import SurgeryError
 from pyro_relevance.surgery.steps import Result, Step

@@ -7,38 +7,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from pyro_relevance.edges.coupling.labelling import Axis, Ints, Labelling
-from pyro_relevance.edges.coupling.operators import setting
-from pyro_relevance.edges.coupling.pointwise import unknown
 from pyro_relevance.edges.exported import value_of
+from pyro_relevance.edges.operators.calls import setting
+from pyro_relevance.edges.operators.pointwise import unknown
+from pyro_relevance.edges.operators.registry import LayerAxes, find, note, operator
 from pyro_relevance.edges.reasons import Why
 
-__all__ = ["CONVOLUTIONS", "layer", "rows_of", "part_of_layer", "embedding"]
+__all__ = ["embedding", "layer"]
 
-CONVOLUTIONS = {
-    "conv1d": False, "conv2d": False, "conv3d": False,
-    "conv_transpose1d": True, "conv_transpose2d": True, "conv_transpose3d": True,
-}  # fmt: skip
+_CONVOLUTION = (
+    "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
+)
 
 
-def layer(run: Labelling, node: fx.Node, name: str) -> Tensor:
+def layer(run: Labelling, node: fx.Node, name: str) -> Any:
     """A linear layer or convolution: it reads columns and makes rows."""
-    x = run.value(node.args[0])
     weight = run.name_of(node.args[1])
-    assert weight is not None
+    if weight is None:
+        found = rows_of(run, node.args[1]) if name == "linear" else None
+        return part_of_layer(run, node, *found) if found else unknown(run, node, name)
+    x, axes = run.value(node.args[0]), find(name).layer
+    assert axes is not None
     shape = tuple(run.exported.tensors[weight].shape)
     out_shape = tuple(value_of(node).shape)
     linear = name == "linear"
-    transposed = not linear and CONVOLUTIONS[name]
+    transposed = axes.makes == 1
     groups = 1 if linear else int(setting(node, "groups"))
-    channel = len(out_shape) - (1 if linear else len(shape) - 1)
+    channel = len(out_shape) - 1 - axes.spatial
     columns = run.columns(x, channel)
-    row_axis, column_axis = (1, 0) if transposed else (0, 1)
-    made = _axis(run, (weight, row_axis), shape[row_axis])
+    made = _axis(run, (weight, axes.makes), shape[axes.makes])
     if groups == 1:
-        _read(run, (weight, column_axis), columns)
+        _read(run, (weight, axes.reads), columns)
     else:
         made = _grouped(run, weight, columns, made, groups, transposed)
     bias = setting(node, "bias")
@@ -71,11 +73,8 @@ def rows_of(run: Labelling, argument: Any) -> tuple[str, Ints] | None:
     return None
 
 
-def part_of_layer(run: Labelling, node: fx.Node, name: str) -> Tensor:
+def part_of_layer(run: Labelling, node: fx.Node, weight: str, rows: Ints) -> Tensor:
     """A linear layer by some rows of a parameter, as attention has for queries and for keys."""
-    found = rows_of(run, node.args[1])
-    assert found is not None
-    weight, rows = found
     x, elements = run.value(node.args[0]), run.elements[weight]
     out_shape = tuple(value_of(node).shape)
     made = elements[:, 0].numpy().copy()
@@ -126,9 +125,59 @@ def _grouped(
     return made
 
 
+@operator(
+    "embedding",
+    modules={nn.Embedding: "num_embeddings embedding_dim padding_idx max_norm norm_type"},
+    saved=True,
+)
 def embedding(run: Labelling, node: fx.Node, name: str) -> Any:
     """Look up rows of a table: its columns are units, its rows always stay."""
     table = run.value(node.args[0])
     if table is None:
         return unknown(run, node, name)
     return run.collapsed(table, [0])[0].expand(tuple(value_of(node).shape))
+
+
+def _resize_linear(module: nn.Linear) -> None:
+    module.out_features, module.in_features = module.weight.shape
+
+
+def _resize_convolution(module: Any) -> None:
+    # A group goes as a whole, so the number of outputs of each stays.
+    if module.groups > 1:
+        module.groups = module.groups * len(module.weight) // module.out_channels
+    module.out_channels = len(module.weight)
+    module.in_channels = module.weight.shape[1] * module.groups
+
+
+def _resize_transposed(module: Any) -> None:
+    module.in_channels, module.out_channels = module.weight.shape[:2]
+
+
+operator(
+    "linear",
+    layer=LayerAxes(makes=0, reads=1),
+    modules={nn.Linear: "in_features out_features bias"},
+    resize=_resize_linear,
+    saved=True,
+)(layer)
+for _spatial, _plain, _transposed in (
+    (1, nn.Conv1d, nn.ConvTranspose1d),
+    (2, nn.Conv2d, nn.ConvTranspose2d),
+    (3, nn.Conv3d, nn.ConvTranspose3d),
+):
+    operator(
+        f"conv{_spatial}d",
+        layer=LayerAxes(makes=0, reads=1, spatial=_spatial),
+        modules={_plain: _CONVOLUTION},
+        resize=_resize_convolution,
+        saved=True,
+    )(layer)
+    operator(
+        f"conv_transpose{_spatial}d",
+        layer=LayerAxes(makes=1, reads=0, spatial=_spatial),
+        modules={_transposed: f"{_CONVOLUTION} output_padding"},
+        resize=_resize_transposed,
+        saved=True,
+    )(layer)
+note("bilinear", modules={nn.Bilinear: "in1_features in2_features out_features bias"}, saved=True)

@@ -5,14 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from pyro_relevance.edges.coupling.labelling import Labelling
+from pyro_relevance.edges.operators.registry import note, operator
 from pyro_relevance.edges.reasons import Why
 
 __all__ = ["channels", "prelu", "group_norm", "layer_norm"]
 
 
+_NORM = "num_features eps momentum affine track_running_stats"
+
+
+def _resize_norm(module: Any) -> None:
+    sizes = [module.weight, module.running_mean]
+    module.num_features = next(len(tensor) for tensor in sizes if tensor is not None)
+
+
+def _resize_prelu(module: nn.PReLU) -> None:
+    module.num_parameters = len(module.weight)
+
+
+def _resize_group_norm(module: nn.GroupNorm) -> None:
+    width = module.num_channels // module.num_groups
+    module.num_channels = len(module.weight)
+    module.num_groups = module.num_channels // width
+
+
+@operator(
+    "batch_norm",
+    modules={
+        nn.BatchNorm2d: _NORM,
+        nn.BatchNorm3d: _NORM,
+        nn.modules.batchnorm._BatchNorm: None,
+    },
+    resize=_resize_norm,
+    saved=True,
+)
+@operator(
+    "instance_norm",
+    modules={
+        nn.InstanceNorm1d: _NORM,
+        nn.InstanceNorm2d: _NORM,
+        nn.InstanceNorm3d: _NORM,
+        nn.modules.batchnorm._NormBase: None,
+    },
+    resize=_resize_norm,
+    saved=True,
+)
 def channels(run: Labelling, node: fx.Node, name: str) -> Tensor:
     """BatchNorm and InstanceNorm: parameters along axis 1 go with its channels."""
     labels = run.value(node.args[0])
@@ -23,6 +63,13 @@ def channels(run: Labelling, node: fx.Node, name: str) -> Tensor:
     return labels  # type: ignore[no-any-return]
 
 
+@operator(
+    "prelu",
+    modules={nn.PReLU: "num_parameters"},
+    resize=_resize_prelu,
+    last_axis="channels",
+    saved=True,
+)
 def prelu(run: Labelling, node: fx.Node, name: str) -> Tensor:
     """Join the slopes of a PReLU with its channels."""
     labels, slopes = run.value(node.args[0]), run.value(node.args[1])
@@ -31,6 +78,12 @@ def prelu(run: Labelling, node: fx.Node, name: str) -> Tensor:
     return labels  # type: ignore[no-any-return]
 
 
+@operator(
+    "group_norm",
+    modules={nn.GroupNorm: "num_groups num_channels eps affine"},
+    resize=_resize_group_norm,
+    saved=True,
+)
 def group_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
     """GroupNorm takes statistics over each group of channels: a group goes as a whole."""
     labels = run.value(node.args[0])
@@ -49,6 +102,13 @@ def group_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
     return labels  # type: ignore[no-any-return]
 
 
+@operator(
+    "layer_norm",
+    modules={nn.LayerNorm: "normalized_shape eps elementwise_affine bias"},
+    last_axis="together",
+    saved=True,
+)
+@operator("rms_norm", modules={nn.RMSNorm: "normalized_shape eps elementwise_affine"}, saved=True)
 def layer_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
     """Block what LayerNorm normalises together."""
     labels = run.value(node.args[0])
@@ -59,3 +119,8 @@ def layer_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
         if isinstance(argument, fx.Node) and argument not in run.constants:
             run.join(labels, run.value(argument).expand_as(labels))
     return labels  # type: ignore[no-any-return]
+
+
+# Without an example, only of this kind is it known that the channels are the last axis.
+note("batch_norm1d", modules={nn.BatchNorm1d: _NORM}, resize=_resize_norm, last_axis="channels")
+note("local_response_norm", modules={nn.LocalResponseNorm: "size alpha beta k"})

@@ -11,10 +11,10 @@ __all__ = ["dims_of", "floating", "operator_name", "setting"]
 
 
 def operator_name(node: fx.Node) -> str:
-    """Return the name of the operator that a node calls, without its overload."""
+    """Return the name of the operator that a node calls: bare for ATen, else with its namespace."""
     target: Any = node.target
     if isinstance(target, torch._ops.OpOverload):
-        return str(target._schema.name).rpartition("::")[2]
+        return str(target._schema.name).removeprefix("aten::")
     return str(getattr(target, "__name__", target))
 
 

@@ -9,12 +9,14 @@ from torch import Tensor, fx
 
 from pyro_relevance.edges.coupling.label_tensors import KEPT, filled
 from pyro_relevance.edges.coupling.labelling import HEADS, Labelling
-from pyro_relevance.edges.coupling.pointwise import unknown
 from pyro_relevance.edges.exported import value_of
+from pyro_relevance.edges.operators.pointwise import unknown
+from pyro_relevance.edges.operators.registry import operator
 
 __all__ = ["matmul", "einsum", "attention"]
 
 
+@operator("matmul", "bmm", saved=True)
 def matmul(run: Labelling, node: fx.Node, name: str) -> Any:
     """Follow a matrix product of two activations."""
     a, b = (run.operand(argument) for argument in node.args[:2])
@@ -51,6 +53,7 @@ def _product(run: Labelling, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Te
     return result
 
 
+@operator("einsum", saved=True)
 def einsum(run: Labelling, node: fx.Node, name: str) -> Any:
     """Follow an einsum that is a batched matrix product; others are not known."""
     equation: Any = node.args[0]
@@ -83,6 +86,7 @@ def einsum(run: Labelling, node: fx.Node, name: str) -> Any:
     return result.permute([order.index(i) for i in out])
 
 
+@operator("scaled_dot_product_attention", saved=True)
 def attention(run: Labelling, node: fx.Node, name: str) -> Tensor:
     """Follow fused attention: a head is one unit."""
     query, key, value = (run.operand(argument) for argument in node.args[:3])

@@ -127,8 +127,10 @@ def rewrites(*names: str) -> Callable[[_Any], _Any]:
     """Add to known operators how their calls are rewritten; decorates that rule."""
 
     def add(rule: _Any) -> _Any:
-        for name in names:
-            _by_name[name] = replace(_by_name[name], rewrite=rule)
+        for old in dict.fromkeys(_by_name[name] for name in names):
+            new = replace(old, rewrite=rule)
+            _by_name.update({name: new for name in names if _by_name[name] is old})
+            _by_module.update(dict.fromkeys(old.modules, new))
         return rule
 
     return add

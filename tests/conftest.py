@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: workers share the cores, one each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pyro

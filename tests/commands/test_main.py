@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -46,14 +48,22 @@ def write_table(path: Path, *, classes: bool = False, num_rows: int = 60) -> Pat
     return path
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``things.csv`` and the run folder ``out`` that the command made."""
+    folder = tmp_path_factory.mktemp("run")
+    file = write_table(folder / "things.csv")
+    command = ["table", str(file), "--target", "y", "--out", str(folder / "out"), *QUICK]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main([*command, "--seed", "3"]) == 0
+    (folder / "printed.txt").write_text(printed.getvalue())
+    return folder
+
+
 @pytest.mark.contract
-def test_regression_from_a_file_to_a_run_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = write_table(tmp_path / "things.csv")
-    out = tmp_path / "out"
-    assert main(["table", str(file), "--target", "y", "--out", str(out), *QUICK]) == 0
-    text = capsys.readouterr().out
+def test_regression_from_a_file_to_a_run_folder(folder: Path) -> None:
+    out, text = folder / "out", (folder / "printed.txt").read_text()
     for expected in (
         "size",
         "colour",
@@ -75,11 +85,9 @@ def test_regression_from_a_file_to_a_run_folder(
 
 
 @pytest.mark.exact
-def test_the_small_network_and_the_encoder_predict_new_rows(tmp_path: Path) -> None:
+def test_the_small_network_and_the_encoder_predict_new_rows(folder: Path) -> None:
     """What is on disk is enough to predict, and equals the posterior that was kept on disk."""
-    file = write_table(tmp_path / "things.csv")
-    out = tmp_path / "out"
-    main(["table", str(file), "--target", "y", "--out", str(out), *QUICK])
+    file, out = folder / "things.csv", folder / "out"
     encoder = tables.Encoder.from_json((out / "encoder.json").read_text())
     table = tables.read_table(file, target="y")
     x = encoder.transform_features(table.features)
@@ -106,24 +114,12 @@ def test_classes_are_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.exact
-def test_the_same_seed_gives_the_same_report(tmp_path: Path) -> None:
-    file = write_table(tmp_path / "things.csv")
+def test_the_same_seed_gives_the_same_report(folder: Path, tmp_path: Path) -> None:
+    command = ["table", str(folder / "things.csv"), "--target", "y", "--out", str(tmp_path)]
+    main([*command, *QUICK, "--seed", "3"])
     reports = []
-    for name in ("one", "two"):
-        main(
-            [
-                "table",
-                str(file),
-                "--target",
-                "y",
-                "--out",
-                str(tmp_path / name),
-                *QUICK,
-                "--seed",
-                "3",
-            ]
-        )
-        lines = (tmp_path / name / "report.txt").read_text().splitlines()
+    for run in (folder / "out", tmp_path):
+        lines = (run / "report.txt").read_text().splitlines()
         # Wall times differ.
         timed = ("ms per pass", " s in all")
         reports.append(

@@ -42,7 +42,12 @@ def make_case(relaxation=None):
 @pytest.mark.statistical
 @pytest.mark.parametrize("relaxation", [SampledPath(), Mixture()])
 @pytest.mark.parametrize(
-    "elbo", [ScoreFunctionELBO(4), ScoreFunctionELBO(2), LocalExpectationELBO()]
+    "elbo",
+    [
+        ScoreFunctionELBO(4),
+        pytest.param(ScoreFunctionELBO(2), marks=pytest.mark.slow),
+        LocalExpectationELBO(),
+    ],
 )
 def test_gradients_and_values_are_those_of_the_enumerated_objective(elbo, relaxation):
     model, guide, x, y = make_case(relaxation)

@@ -76,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"pyro-relevance {pyro_relevance.__version__}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_table(commands)
+    _add_search(commands)
+    _add_compare(commands)
+    return parser
+
+
+def _add_table(commands: Any) -> None:
     table = commands.add_parser(
         "table",
         help="relevance of the columns of a CSV file, and a small network for its target",
@@ -133,9 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     table.add_argument("--quiet", action="store_true", help="no progress bars")
     table.add_argument("--traceback", action="store_true", help="show where an error was raised")
-    _add_search(commands)
-    _add_compare(commands)
-    return parser
 
 
 def _add_search(commands: Any) -> None:

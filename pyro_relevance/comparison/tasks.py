@@ -82,16 +82,12 @@ class Task:
             x: ``(num_data, ...)`` inputs.
             y: ``(num_data,)`` targets.
         """
-        with torch.no_grad():
-            outputs = torch.cat([network(part) for part in x.split(500)])
-        if self.data.scale is None:
-            return 100.0 * float((outputs.argmax(1) != y).float().mean())
-        return float((outputs[:, 0] - y).square().mean().sqrt()) * self.data.scale
+        return self.data.error(network, x, y)
 
     @property
     def score_name(self) -> str:
         """What `score` returns."""
-        return "test_error" if self.data.scale is None else "rmse"
+        return self.data.error_name
 
     def log_likelihood(self, value: float) -> float:
         """Return a mean log likelihood in the unit of the target.

@@ -203,11 +203,7 @@ def friedman_like(
             "Pass 0.5 and 1.0."
         )
     generator = np.random.default_rng(seed)
-    x = generator.standard_normal((num_rows, num_inputs))
-    for column in range(num_inputs):
-        if column % BLOCK_SIZE:
-            x[:, column] *= np.sqrt(1 - correlation**2)
-            x[:, column] += correlation * x[:, column - 1]
+    x = _correlated(num_rows, num_inputs, correlation, generator)
     chosen = _spread(num_inputs, num_relevant, generator)
     uniform = torch.special.ndtr(torch.from_numpy(x[:, chosen])).numpy()
     y = noise * generator.standard_normal(num_rows)
@@ -217,6 +213,18 @@ def friedman_like(
     relevant = np.zeros(num_inputs, dtype=np.bool_)
     relevant[chosen] = True
     return x, y, relevant
+
+
+def _correlated(
+    num_rows: int, num_inputs: int, correlation: float, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Standard normal inputs, correlated within each block as correlation^|i - j|."""
+    x = generator.standard_normal((num_rows, num_inputs))
+    for column in range(num_inputs):
+        if column % BLOCK_SIZE:
+            x[:, column] *= np.sqrt(1 - correlation**2)
+            x[:, column] += correlation * x[:, column - 1]
+    return x
 
 
 def _spread(num_inputs: int, number: int, generator: np.random.Generator) -> NDArray[np.int64]:

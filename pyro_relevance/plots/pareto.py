@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -66,41 +67,48 @@ def pareto(
     handles: dict[str, Line2D] = {}
     panels = figure.subplots(1, len(x), squeeze=False, sharey=True)[0]
     for ax, name in zip(panels, x, strict=True):
-        points = []
-        for place, row in enumerate(rows):
-            if name not in row["metrics"] or y not in row["metrics"]:
-                continue
-            across, up = row["metrics"][name], row["metrics"][y]
-            style: dict[str, Any] = {
-                "color": COLOURS[place % len(COLOURS)],
-                "marker": _MARKERS[place % len(_MARKERS)],
-            }
-            ax.errorbar(
-                across["mean"],
-                up["mean"],
-                xerr=across["se"],
-                yerr=up["se"],
-                markersize=4,
-                linestyle="none",
-                elinewidth=0.8,
-                **style,
-            )
-            handles[row["method"]] = Line2D([], [], linestyle="none", markersize=4, **style)
-            points.append((across["mean"], up["mean"]))
-        best = front(points)
-        ax.plot(*zip(*best, strict=True), color=GREY, linewidth=0.8, zorder=0)
-        if _is_wide([point[0] for point in points]):
-            ax.set_xscale("log")
-            _label(ax.xaxis)
-        if _is_wide([point[1] for point in points]):
-            ax.set_yscale("log")
-            _label(ax.yaxis)
-        ax.set_xlabel(_LABELS.get(name, name))
+        handles.update(_draw_panel(ax, rows, name, y))
     panels[0].set_ylabel(_LABELS.get(y, y))
     figure.legend(
         list(handles.values()), list(handles), loc="outside right upper", handletextpad=0.2
     )
     return figure
+
+
+def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, Line2D]:
+    """Draw the methods that have both metrics, and their front; return method -> legend handle."""
+    handles: dict[str, Line2D] = {}
+    points = []
+    for number, row in enumerate(rows):
+        if x not in row["metrics"] or y not in row["metrics"]:
+            continue
+        across, up = row["metrics"][x], row["metrics"][y]
+        style: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+        }
+        ax.errorbar(
+            across["mean"],
+            up["mean"],
+            xerr=across["se"],
+            yerr=up["se"],
+            markersize=4,
+            linestyle="none",
+            elinewidth=0.8,
+            **style,
+        )
+        handles[row["method"]] = Line2D([], [], linestyle="none", markersize=4, **style)
+        points.append((across["mean"], up["mean"]))
+    best = front(points)
+    ax.plot(*zip(*best, strict=True), color=GREY, linewidth=0.8, zorder=0)
+    if _is_wide([point[0] for point in points]):
+        ax.set_xscale("log")
+        _label(ax.xaxis)
+    if _is_wide([point[1] for point in points]):
+        ax.set_yscale("log")
+        _label(ax.yaxis)
+    ax.set_xlabel(_LABELS.get(x, x))
+    return handles
 
 
 def _is_wide(values: list[float]) -> bool:

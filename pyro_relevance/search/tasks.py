@@ -139,6 +139,25 @@ class SearchData:
             test=(x_test.to(device), y_test.to(device)),
         )
 
+    @property
+    def error_name(self) -> str:
+        """What `error` returns: ``"test_error"`` of classes, ``"rmse"`` of a quantity."""
+        return "test_error" if self.scale is None else "rmse"
+
+    def error(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
+        """Return percent wrong, or the RMSE in the unit of the target.
+
+        Args:
+            network: A network, in evaluation mode.
+            x: ``(num_examples, ...)`` inputs.
+            y: ``(num_examples,)`` classes or encoded targets.
+        """
+        with torch.no_grad():
+            outputs = torch.cat([network(part) for part in x.split(500)])
+        if self.scale is None:
+            return 100.0 * float((outputs.argmax(1) != y).float().mean())
+        return float((outputs[:, 0] - y).square().mean().sqrt()) * self.scale
+
 
 def table_data(table: Table, *, test_fraction: float = 0.1, seed: int = 0) -> SearchData:
     """Return the encoded rows of a table, split into training and test rows.
@@ -231,12 +250,6 @@ def score_network(network: nn.Module, data: SearchData) -> dict[str, float]:
         network: The network.
         data: The data, of which the test examples are read.
     """
-    network.eval()
-    with torch.no_grad():
-        outputs = torch.cat([network(x) for x in data.test[0].split(500)])
-    y = data.test[1]
-    if data.scale is None:
-        error = {"test_error": 100.0 * float((outputs.argmax(1) != y).float().mean())}
-    else:
-        error = {"rmse": float((outputs[:, 0] - y).square().mean().sqrt()) * data.scale}
-    return {**error, "num_parameters": float(sum(p.numel() for p in network.parameters()))}
+    error = data.error(network.eval(), *data.test)
+    size = float(sum(p.numel() for p in network.parameters()))
+    return {data.error_name: error, "num_parameters": size}

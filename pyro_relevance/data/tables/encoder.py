@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pyro_relevance.data.tables._text import listed
@@ -225,19 +225,7 @@ def encode(table: Table, train_rows: ArrayLike, *, max_levels: int = MAX_LEVELS)
         DataError: If ``train_rows`` is empty or out of range, the target is constant there, or no
             column varies there.
     """
-    rows = np.asarray(train_rows)
-    if (
-        rows.ndim != 1
-        or not len(rows)
-        or rows.dtype.kind not in "iu"
-        or rows.min() < 0
-        or rows.max() >= table.num_rows
-    ):
-        raise DataError(
-            f"Expected train_rows as whole numbers from 0 to {table.num_rows - 1}, but got an "
-            f"array of shape {rows.shape} and type {rows.dtype}. Pass the first result of "
-            f"split_rows({table.num_rows})."
-        )
+    rows = _checked_rows(train_rows, table.num_rows)
     notes: list[str] = []
     columns: list[NumericColumn | CategoryColumn] = []
     for name in map(str, table.features.columns):
@@ -266,3 +254,21 @@ def encode(table: Table, train_rows: ArrayLike, *, max_levels: int = MAX_LEVELS)
     return Encoder(
         tuple(columns), table.task, table.target_name, mean, scale, classes, tuple(notes)
     )
+
+
+def _checked_rows(train_rows: ArrayLike, num_rows: int) -> NDArray[np.int64]:
+    """Training rows as an array; a `DataError` where they are no row numbers of the table."""
+    rows = np.asarray(train_rows)
+    if (
+        rows.ndim != 1
+        or not len(rows)
+        or rows.dtype.kind not in "iu"
+        or rows.min() < 0
+        or rows.max() >= num_rows
+    ):
+        raise DataError(
+            f"Expected train_rows as whole numbers from 0 to {num_rows - 1}, but got an "
+            f"array of shape {rows.shape} and type {rows.dtype}. Pass the first result of "
+            f"split_rows({num_rows})."
+        )
+    return rows

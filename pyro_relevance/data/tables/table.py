@@ -97,23 +97,9 @@ def read_table(
         raise ValueError(
             f"Expected task 'auto', 'regression' or 'classification', but got {task!r}. Choose one."
         )
-    if separator is not None:
-        separator = SEPARATORS.get(separator, separator)
-        if len(separator) != 1 or separator in '"\r\n':
-            raise ValueError(
-                "Expected separator of one character, 'tab' or 'whitespace', but got "
-                f"{separator!r}. Choose one."
-            )
     path = Path(path)
     notes: list[str] = []
-    text = read_text(path, notes)
-    header, rows, lines, separator = parse(text, separator, path)
-    header = check_header(header, target, path, notes)
-    cells = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
-    columns = {
-        name: convert(name, values, lines, separator != ",", path, notes)
-        for name, values in cells.items()
-    }
+    columns = _read_columns(path, target, _checked_separator(separator), notes)
     values = columns.pop(target)
     present = values.notna()
     if not present.any() and len(values):
@@ -184,6 +170,33 @@ def _check_target(
             "these."
         )
     return labels, "classification"
+
+
+def _checked_separator(separator: str | None) -> str | None:
+    """The character that a name of a separator stands for; None stays None."""
+    if separator is None:
+        return None
+    separator = SEPARATORS.get(separator, separator)
+    if len(separator) != 1 or separator in '"\r\n':
+        raise ValueError(
+            "Expected separator of one character, 'tab' or 'whitespace', but got "
+            f"{separator!r}. Choose one."
+        )
+    return separator
+
+
+def _read_columns(
+    path: Path, target: str, separator: str | None, notes: list[str]
+) -> dict[str, pd.Series]:
+    """Column name -> values of all rows of the file, the target among them."""
+    text = read_text(path, notes)
+    header, rows, lines, separator = parse(text, separator, path)
+    header = check_header(header, target, path, notes)
+    cells = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
+    return {
+        name: convert(name, values, lines, separator != ",", path, notes)
+        for name, values in cells.items()
+    }
 
 
 def _choose_features(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance._random import seeded, substream
-from pyro_relevance.edges.size import evaluating
+from pyro_relevance.edges.modules import evaluating
 from pyro_relevance.model.likelihoods import Likelihood
 
 __all__ = ["fgsm", "input_noise", "pgd", "robustness", "weight_noise"]

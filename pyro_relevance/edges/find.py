@@ -1,4 +1,4 @@
-"""From a network to the edges that can be judged: the first step of the path.
+"""From a network to the edges that can be gated: the first step of the path.
 
 `find_edges` offers a group only if cutting its edges is exact; every other group is listed with the
 reason.
@@ -7,18 +7,20 @@ reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from pyro_relevance.edges.candidates import HasOperations
+from pyro_relevance.edges.coupling.units import follow_coupled_units
 from pyro_relevance.edges.edges import Edges
-from pyro_relevance.edges.flow import Flow, UnitFlow
+from pyro_relevance.edges.flow import Flow, UnitFlow, WeightFlow
 from pyro_relevance.edges.groups import EdgeGroup, GridLabels, Skipped, Slot
 from pyro_relevance.edges.layerwise.units import follow_units, untraced
-from pyro_relevance.edges.reasons import RETURNED, Why
-from pyro_relevance.edges.tied import follow_coupled_units
+from pyro_relevance.edges.modules import example_arguments
+from pyro_relevance.edges.reasons import RETURNED, Reason, Why
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
@@ -41,23 +43,21 @@ def find_edges(
         network: The network; it is neither changed nor trained.
         example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs. Without one, units
             of linear layers are followed through elementwise functions alone. With one, units of
-            any network that ``torch.export`` traces are found: channels that must be cut together
-            (residual sums, concatenation, grouped and depthwise convolutions, normalisation) are
-            one edge, and so are the parts of a head of attention.
+            any network that ``torch.export`` traces are found; channels that must be cut together
+            (residual sums, grouped convolutions, normalisation, heads of attention) are one edge.
         granularity: ``"input"``, ``"unit"``, ``"weight"`` or ``"operation"`` (of the relaxed
             graphs in the network, see ``graphs.Graph``), or several of them: their gates multiply.
-        where: Predicate over (name, module) of the layer that makes the units, owns the weight, or
-            reads the input.
+        where: Predicate over (name, module) of the layer that makes units or reads weight or input.
         input_labels: One name per input gate.
         input_index: Gate of each input column; columns with the same number share a gate, -1 is not
-            judged.
+            gated.
 
     Returns:
         The edges in groups, and the groups that were skipped with the reason.
 
     Raises:
         ValueError: An argument is wrong.
-        EdgeError: The network cannot be traced, or nothing can be judged.
+        EdgeError: The network cannot be traced, or nothing can be gated.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -72,56 +72,106 @@ def find_edges(
     if granularities == ("operation",):
         return Edges((), (), _shapes(network), _buffers(network), operations=operations)
     flow = _follow(network, example_input)
-    modules = dict(network.named_modules())
-
-    def chosen(name: str) -> bool:
-        return where is None or bool(where(name, modules[name]))
-
-    groups: list[EdgeGroup] = []
-    skipped: list[Skipped] = []
-    if "input" in granularities:
-        reason = flow.inputs.reason
-        if not reason and not all(chosen(name) for name in flow.inputs.readers):
-            reason = Why.NOT_CHOSEN.reason()
-        if reason:
-            skipped.append(Skipped("inputs", str(reason)))
-        else:
-            groups.append(_judged_inputs(flow.inputs, input_labels, input_index))
-    elif input_labels is not None or input_index is not None:
+    if "input" not in granularities and (input_labels is not None or input_index is not None):
         raise ValueError(
             f"Expected granularity with 'input' where input_labels or input_index are given, but "
             f"got {granularities}."
         )
-    if "unit" in granularities:
-        for unit in flow.units:
-            if chosen(unit.module):
-                if unit.reason:
-                    skipped.append(Skipped(_units_name(unit.module), str(unit.reason)))
-                else:
-                    groups.append(_unit_group(unit))
-    if "weight" in granularities:
-        for weight in flow.weights:
-            if chosen(weight.module):
-                if weight.reason:
-                    skipped.append(
-                        Skipped(weight.tensor, str(Why.LAYER.reason(fault=weight.reason)))
-                    )
-                else:
-                    labels = GridLabels(weight.shape)
-                    slot = Slot(weight.tensor, None)
-                    groups.append(EdgeGroup(weight.tensor, "weight", weight.shape, labels, (slot,)))
+    offers = [_input_offer(flow.inputs, input_labels, input_index)]
+    offers += [_unit_offer(unit) for unit in flow.units]
+    offers += [_weight_offer(weight) for weight in flow.weights]
+    asked = [offer for offer in offers if offer.granularity in granularities]
+    groups, skipped = _choose(asked, network, where)
     if not groups and not operations:
-        reasons = (
-            "; ".join(f"{item.name}: {item.reason}" for item in skipped) or "where chose no layer"
-        )
-        raise EdgeError(
-            f"Expected edges of granularity {granularities}, but none can be judged: {reasons}."
-        )
+        raise EdgeError(_nothing(granularities, skipped))
+    return _edges(network, flow, groups, skipped, operations)
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """A group that may be gated, or why not.
+
+    Args:
+        name: Name of the group.
+        granularity: Its granularity.
+        layers: Names of the layers that ``where`` is asked about.
+        reason: Why it cannot be cut exactly, or ``None``.
+        make: Makes the group; called where there is no reason.
+    """
+
+    name: str
+    granularity: Granularity
+    layers: Sequence[str]
+    reason: Reason | None
+    make: Callable[[], EdgeGroup]
+
+
+def _input_offer(
+    flow: UnitFlow, labels: Sequence[str] | None, index: Sequence[int] | None
+) -> _Offer:
+    make = partial(_gated_inputs, flow, labels, index)
+    return _Offer("inputs", "input", tuple(flow.readers), flow.reason, make)
+
+
+def _unit_offer(unit: UnitFlow) -> _Offer:
+    name = _units_name(unit.module)
+    return _Offer(name, "unit", (unit.module,), unit.reason, partial(_unit_group, unit))
+
+
+def _weight_offer(weight: WeightFlow) -> _Offer:
+    reason = Why.LAYER.reason(fault=weight.reason) if weight.reason else None
+
+    def make() -> EdgeGroup:
+        labels, slot = GridLabels(weight.shape), Slot(weight.tensor, None)
+        return EdgeGroup(weight.tensor, "weight", weight.shape, labels, (slot,))
+
+    return _Offer(weight.tensor, "weight", (weight.module,), reason, make)
+
+
+def _choose(
+    offers: Sequence[_Offer],
+    network: nn.Module,
+    where: Callable[[str, nn.Module], bool] | None,
+) -> tuple[tuple[EdgeGroup, ...], tuple[Skipped, ...]]:
+    """Return the groups that are offered and chosen, and those that cannot be, with the reason."""
+    modules = dict(network.named_modules())
+    groups: list[EdgeGroup] = []
+    skipped: list[Skipped] = []
+    for offer in offers:
+        is_input, reason = offer.granularity == "input", offer.reason
+        if is_input and reason:  # its readers may be unknown, and where is not asked about them
+            skipped.append(Skipped(offer.name, str(reason)))
+            continue
+        chosen = where is None or all(where(name, modules[name]) for name in offer.layers)
+        if chosen and not reason:
+            groups.append(offer.make())
+        elif chosen:
+            skipped.append(Skipped(offer.name, str(reason)))
+        elif is_input:  # one group with several readers: that some are not chosen is reported
+            skipped.append(Skipped(offer.name, str(Why.NOT_CHOSEN.reason())))
+    return tuple(groups), tuple(skipped)
+
+
+def _nothing(granularities: Sequence[str], skipped: Sequence[Skipped]) -> str:
+    known = "; ".join(f"{item.name}: {item.reason}" for item in skipped)
+    return (
+        f"Expected edges of granularity {granularities}, but none can be gated: "
+        f"{known or 'where chose no layer'}."
+    )
+
+
+def _edges(
+    network: nn.Module,
+    flow: Flow,
+    groups: tuple[EdgeGroup, ...],
+    skipped: tuple[Skipped, ...],
+    operations: tuple[EdgeGroup, ...],
+) -> Edges:
     units = {_units_name(unit.module): unit for unit in flow.units if not unit.reason}
     products = {name: unit.products for name, unit in units.items() if unit.products}
     return Edges(
-        tuple(groups),
-        tuple(skipped),
+        groups,
+        skipped,
         _shapes(network),
         _buffers(network),
         _structure(flow),
@@ -172,21 +222,20 @@ def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
 
 def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None) -> Flow:
     """Follow units layer by layer; with an example also through whatever ties them."""
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
     try:
         flow = follow_units(network, example_input)
     except EdgeError as error:
         if example_input is None:
             raise
         try:
-            given = example_input if isinstance(example_input, tuple) else (example_input,)
-            return follow_coupled_units(network, given, untraced(network, given))
+            arguments = example_arguments(example_input)
+            return follow_coupled_units(network, arguments, untraced(network, arguments))
         except EdgeError:
             raise error from None
     outputs_alone = all(u.reason is None or u.reason.why in RETURNED for u in flow.units)
     if example_input is None or outputs_alone:
         return flow
-    return follow_coupled_units(network, arguments, flow)
+    return follow_coupled_units(network, example_arguments(example_input), flow)
 
 
 def _granularities(granularity: str | Sequence[str]) -> tuple[str, ...]:
@@ -202,7 +251,7 @@ def _granularities(granularity: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _judged_inputs(
+def _gated_inputs(
     flow: UnitFlow, labels: Sequence[str] | None, index: Sequence[int] | None
 ) -> EdgeGroup:
     columns = flow.num_units
@@ -243,8 +292,8 @@ def _unit_group(flow: UnitFlow) -> EdgeGroup:
 
 
 def _structure(flow: Flow) -> tuple[EdgeGroup, ...]:
-    """Input, unit and output groups along which dead parts can be removed, judged or not."""
-    groups = [] if flow.inputs.reason else [_judged_inputs(flow.inputs, None, None)]
+    """Input, unit and output groups along which dead parts can be removed, gated or not."""
+    groups = [] if flow.inputs.reason else [_gated_inputs(flow.inputs, None, None)]
     groups += [_unit_group(unit) for unit in flow.units if not unit.reason]
     if flow.num_outputs:
         shape = (flow.num_outputs,)

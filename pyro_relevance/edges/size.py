@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
+from pyro_relevance.edges.modules import evaluating, example_arguments
 from pyro_relevance.edges.operators.registry import registered
 from pyro_relevance.edges.packing import packed_size
 
@@ -108,7 +109,7 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
     Returns:
         Multiply-accumulates for one example.
     """
-    first = tuple(argument[:1].detach() for argument in _arguments(example_input))
+    first = tuple(argument[:1].detach() for argument in example_arguments(example_input))
     # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
     plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
     with (
@@ -157,7 +158,7 @@ def latency(
         raise ValueError(
             f"Expected repeats of at least 2, but got {repeats}. Quartiles need two passes."
         )
-    arguments = _arguments(example_input)
+    arguments = example_arguments(example_input)
     seconds: list[float] = []
     with evaluating(network), torch.inference_mode():
         for _ in range(3):
@@ -230,19 +231,6 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4
 
 
 @contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; every module gets its own training flag back afterwards."""
-    flags = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        for network in networks:
-            network.eval()
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
-
-
-@contextmanager
 def _attention_in_parts() -> Iterator[None]:
     """Attention as products that the counter knows, not as one operator of the whole layer."""
     enabled = torch.backends.mha.get_fastpath_enabled()
@@ -277,10 +265,6 @@ def _formulas() -> dict[Any, Callable[..., int]]:
 def _packet(name: str) -> Any:
     namespace, _, key = name.rpartition("::")
     return getattr(getattr(torch.ops, namespace or "aten"), key)
-
-
-def _arguments(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return example_input if isinstance(example_input, tuple) else (example_input,)
 
 
 def _synchronise(arguments: tuple[Tensor, ...]) -> None:

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.edges.size import evaluating, num_macs
+from pyro_relevance.edges.modules import evaluating, example_arguments
+from pyro_relevance.edges.size import num_macs
 from pyro_relevance.graphs.graph import Graph, MixedOperation
 
 __all__ = ["operation_macs"]
@@ -28,7 +29,7 @@ def operation_macs(
     Returns:
         Group -> ``(num_operations,)``.
     """
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    arguments = example_arguments(example_input)
     inputs: list[tuple[str, MixedOperation, Tensor]] = []
 
     def keep(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.edges.edges import Edges
-from pyro_relevance.edges.size import Cost, count_cost, evaluating
+from pyro_relevance.edges.modules import evaluating, example_arguments, reinitialise
+from pyro_relevance.edges.size import Cost, count_cost
 from pyro_relevance.graphs.architectures import Architecture, choose, operations_of
 from pyro_relevance.graphs.derived import derived_graph
 from pyro_relevance.graphs.graph import Graph
@@ -69,7 +70,7 @@ def derive(
     """
     if weights not in get_args(Weights):
         raise ValueError(f"Expected weights from {list(get_args(Weights))}, but got {weights!r}.")
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    arguments = example_arguments(example_input)
     gated, difference = hard_gated(network, architecture), float("nan")
     if weights == "fresh":
         small, notes = _fresh(gated, architecture, arguments)
@@ -98,7 +99,7 @@ def fresh_network(
         ArchitectureError: If the architecture does not fit the network or leaves no path.
         ValueError: If a layer cannot be made anew.
     """
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    arguments = example_arguments(example_input)
     return _fresh(hard_gated(network, architecture), architecture, arguments)[0]
 
 
@@ -150,7 +151,7 @@ def architecture_cost(
     Raises:
         ArchitectureError: If the architecture does not fit the network or leaves no path.
     """
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    arguments = example_arguments(example_input)
     gated = hard_gated(network, architecture)
     return count_cost(_written(gated, architecture, arguments, fresh=False)[0], example_input)
 
@@ -181,12 +182,8 @@ def _node_sizes(
 def _reset(network: nn.Module, graphs: list[nn.Module]) -> None:
     """Draw all weights anew; those of graphs are new already, if they cannot be drawn."""
     made = {id(module) for graph in graphs for module in graph.modules()}
-    for name, module in network.named_modules():
-        # Attention of torch has a method of the private name.
-        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
-        if callable(reset):
-            reset()
-        elif id(module) not in made and any(True for _ in module.parameters(recurse=False)):
+    for name, module in reinitialise(network):
+        if id(module) not in made:
             raise ValueError(
                 f"Expected layers that can be made anew, but {name or 'the network'} "
                 f"({type(module).__name__}) has parameters and no method reset_parameters(). Give "

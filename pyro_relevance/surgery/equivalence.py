@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pyro_relevance.edges.size import evaluating
+from pyro_relevance.edges.modules import evaluating
 from pyro_relevance.errors import SurgeryError
 
 __all__ = ["LOW_PRECISION_TOLERANCE", "TOLERANCES", "largest_difference", "relative_difference"]

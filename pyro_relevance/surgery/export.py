@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from pyro_relevance._files import replacing
 from pyro_relevance.edges.exported import export_any_batch, first_line, quiet, traceable_copy
+from pyro_relevance.edges.modules import example_arguments
 from pyro_relevance.edges.size import Latency, latency, num_macs
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.surgery.equivalence import (
@@ -214,7 +215,7 @@ def _on_cpu(
     network: nn.Module, example_input: Tensor | tuple[Tensor, ...]
 ) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """A copy in evaluation mode and its inputs on the CPU: the file is for every machine."""
-    given = example_input if isinstance(example_input, tuple) else (example_input,)
+    given = example_arguments(example_input)
     lengths = {len(argument) if argument.ndim else 0 for argument in given}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(

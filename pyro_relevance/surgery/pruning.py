@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.groups import EdgeGroup
+from pyro_relevance.edges.modules import evaluating, example_arguments
 from pyro_relevance.edges.operators.registry import find_module
-from pyro_relevance.edges.size import evaluating
 from pyro_relevance.errors import EdgeError, SurgeryError
 from pyro_relevance.surgery.constants import fold_constants, nonzero_entries, owner_of
 from pyro_relevance.surgery.equivalence import largest_difference
@@ -96,7 +96,7 @@ def prune(
             f"Expected on_empty from {list(get_args(OnEmpty))}, but got {on_empty!r}. 'remove' "
             "takes a layer that is cut whole out of the network."
         )
-    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    arguments = example_arguments(example_input)
     if any(len(argument) == 0 for argument in arguments):
         raise ValueError("Expected an example_input with at least one example, but got none.")
     masked = apply_mask(network, edges, mask)

@@ -14,6 +14,7 @@ from pyro import poutine
 from pyro.infer.elbo import ELBO, ELBOModule
 from torch import Tensor, nn
 
+from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.model import RelevanceModel
@@ -220,18 +221,12 @@ def make_chains(
 
 
 def _reset(network: nn.Module) -> None:
-    for name, module in network.named_modules():
-        own = list(module.parameters(recurse=False))
-        # nn.MultiheadAttention keeps its own to itself.
-        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
-        if callable(reset):
-            reset()
-        elif own:
-            raise ValueError(
-                f"Expected each layer to have reset_parameters for further chains, but '{name}' "
-                f"({type(module).__name__}) has none. Pass initial_weights='network', or fit one "
-                "chain."
-            )
+    for name, module in reinitialise(network):
+        raise ValueError(
+            f"Expected each layer to have reset_parameters for further chains, but '{name}' "
+            f"({type(module).__name__}) has none. Pass initial_weights='network', or fit one "
+            "chain."
+        )
 
 
 def try_first_batch(modules: Sequence[Any], batches: Batches) -> None:

@@ -340,7 +340,7 @@ def test_wrong_arguments(options, error, message):
 
 @pytest.mark.contract
 def test_networks_without_edges():
-    with pytest.raises(EdgeError, match=r"none can be judged: output\.units: it makes the outputs"):
+    with pytest.raises(EdgeError, match=r"none can be gated: output\.units: it makes the outputs"):
         find_edges(MLP(3, (), 1))
     with pytest.raises(EdgeError, match="tracing _Branching failed"):
         find_edges(_Branching())

@@ -45,12 +45,15 @@ def test_a_block_restores_what_it_changed_and_nothing_else():
 @pytest.mark.contract
 def test_a_block_restores_after_an_error():
     model = make_model()
-    with (
-        pytest.raises(RuntimeError, match="inside"),
-        model.in_mode(noise="per_example", precision=Precision(autocast=torch.bfloat16)),
-    ):
-        assert num_hooks(model) > 0
-        raise RuntimeError("inside")
+
+    def fail():
+        precision = Precision(autocast=torch.bfloat16)
+        with model.in_mode(noise="per_example", precision=precision):
+            assert num_hooks(model) > 0
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
     assert model.mode == Mode()
     assert num_hooks(model) == 0
 

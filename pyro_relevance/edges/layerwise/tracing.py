@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.parametrize import is_parametrized
 
+from pyro_relevance.edges.modules import example_arguments
 from pyro_relevance.edges.operators.calls import operator_name
 from pyro_relevance.edges.operators.registry import find, registered
 from pyro_relevance.edges.reasons import Reason, Why
@@ -56,7 +57,7 @@ def trace_graph(
             "Avoid control flow that depends on values in forward()."
         ) from error
     if example_input is not None:
-        arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+        arguments = example_arguments(example_input)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 ShapeProp(fx.GraphModule(root, graph)).propagate(*arguments)

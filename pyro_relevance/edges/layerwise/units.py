@@ -28,9 +28,9 @@ from pyro_relevance.edges.layerwise.tracing import (
     shape_of,
     trace_graph,
 )
+from pyro_relevance.edges.modules import evaluating
 from pyro_relevance.edges.operators.registry import find, find_module
 from pyro_relevance.edges.reasons import Reason, Why
-from pyro_relevance.edges.size import evaluating
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["follow_units", "untraced"]

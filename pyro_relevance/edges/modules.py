@@ -1,0 +1,49 @@
+"""What is done to any module before it is looked at: example inputs, its mode, new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+__all__ = ["evaluating", "example_arguments", "reinitialise"]
+
+
+def example_arguments(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the arguments of ``forward()``: a single input becomes a tuple of one."""
+    return example_input if isinstance(example_input, tuple) else (example_input,)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every module gets its own training flag back afterwards."""
+    flags = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def reinitialise(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Draw the weights of each layer again by its ``reset_parameters``, in place.
+
+    Args:
+        network: The network; torch's global generator is used.
+
+    Returns:
+        Name and module of those that have parameters of their own and no ``reset_parameters``;
+        these stay as they are.
+    """
+    without = []
+    for name, module in network.named_modules():
+        # nn.MultiheadAttention has the method under a private name.
+        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+        if callable(reset):
+            reset()
+        elif any(True for _ in module.parameters(recurse=False)):
+            without.append((name, module))
+    return without

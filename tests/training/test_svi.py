@@ -41,7 +41,7 @@ def _equal(first, second):
         {"guide": AutoNormal, "num_chains": 2},
         {"elbo": TraceMeanField_ELBO()},
     ],
-    ids=str,
+    ids=stable_text,
 )
 def test_the_same_seed_gives_the_same_numbers(settings):
     torch.manual_seed(1)
@@ -112,7 +112,7 @@ def _model_state(model):
         {"guide": LowRankGuide, "weight_prior": priors.GaussianWeights()},
         {"elbo": Trace_ELBO()},
     ],
-    ids=str,
+    ids=stable_text,
 )
 @pytest.mark.parametrize("module_local_params", [False, True])
 def test_a_fit_leaves_no_trace(settings, module_local_params):
@@ -459,7 +459,7 @@ def test_weights_must_be_finite():
         ({"elbo": Trace_ELBO(num_particles=3)}, ValueError, "of one particle, but got num_part"),
         ({"elbo": "lean"}, TypeError, "Expected an ELBO such as .* but got 'lean'"),
     ],
-    ids=str,
+    ids=stable_text,
 )
 def test_settings_that_do_not_fit(settings, error, text):
     with pytest.raises(error, match=text):

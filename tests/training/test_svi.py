@@ -18,6 +18,7 @@ import pyro_relevance as pr
 from pyro_relevance import likelihoods, priors
 from pyro_relevance._random import local_pyro
 from pyro_relevance.model.guides import LowRankGuide, MeanFieldGuide
+from pyro_relevance.training.identity import stable_text
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
 

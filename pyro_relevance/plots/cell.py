@@ -38,7 +38,7 @@ def cell(
     darker the more surely the edge is there: its opacity is one minus the probability of ``none``.
 
     Args:
-        idata: What :func:`~pyro_relevance.posterior.arviz.convert.to_arviz` returned.
+        idata: What `to_arviz` returned.
         structure: Name of the structure; may be left out where there is one.
         chain: The chain to draw, counted from 0.
         figsize: Width and height, inches.
@@ -47,6 +47,41 @@ def cell(
     Raises:
         ValueError: If ``idata`` has no operations, or no such structure or chain.
     """
+    edges, nodes, operations = _read(idata, structure, chain)
+    used = [o for k, o in enumerate(operations) if any(p[k] > 0 for p in edges.values())]
+    palette = [*COLOURS, *_MORE]
+    colours = {
+        name: palette[i % len(palette)] for i, name in enumerate(n for n in used if n != "none")
+    }
+    colours["none"] = "white"
+    heights = _heights(edges, nodes)
+    reach = max(map(abs, heights.values()), default=0.0)
+    if ax is None:
+        figure = figure_of(DOUBLE_COLUMN, 1.2 + 1.6 * reach, figsize)
+        ax = figure.subplots()
+    else:
+        figure = root_figure(ax)
+    places = {name: 2.0 * index for index, name in enumerate(nodes)}
+    for (source, target), height in heights.items():
+        ends = places[source], places[target]
+        _draw_edge(ax, ends, height, edges[source, target], operations, colours)
+    _draw_nodes(ax, places)
+    handles = [Patch(facecolor=colours[n], edgecolor=GREY, label=n) for n in used]
+    ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(5, len(used))
+    )
+    ax.set_xlim(-0.6, 2.0 * (len(nodes) - 1) + 0.6)
+    ax.set_ylim(-0.35 - reach, 0.45 + reach)
+    ax.set_axis_off()
+    return figure
+
+
+_Edges = dict[tuple[str, str], Array]
+"""Source and target -> ``(num_operations,)`` probabilities."""
+
+
+def _read(idata: Any, structure: str | None, chain: int) -> tuple[_Edges, list[str], list[str]]:
+    """Return the edges of a structure, its nodes in order, and the names of all operations."""
     suffix = "_operation_probability"
     posterior = select(idata, "posterior")
     known = [str(n).removesuffix(suffix) for n in posterior.data_vars if str(n).endswith(suffix)]
@@ -65,61 +100,41 @@ def cell(
         [str(name) for name in mean.coords[dim].values] for dim in ("source", "target", "operation")
     )
     graph = json.loads(posterior.attrs["pyro_relevance_graphs"])[structure]
-    nodes: list[str] = graph["nodes"]
-    edges: dict[tuple[str, str], Array] = {}
+    edges: _Edges = {}
     for source, target, only in graph["edges"]:
         if only is not None:  # nothing is decided there
             operations += [] if only in operations else [only]
             edges[source, target] = np.array([float(name == only) for name in operations])
         else:
             edges[source, target] = table[sources.index(source), targets.index(target)]
-    edges = {
+    padded = {
         key: np.nan_to_num(np.pad(chances, (0, len(operations) - len(chances))))
         for key, chances in edges.items()
     }
-    used = [o for k, o in enumerate(operations) if any(p[k] > 0 for p in edges.values())]
-    palette = [*COLOURS, *_MORE]
-    colours = {
-        name: palette[i % len(palette)] for i, name in enumerate(n for n in used if n != "none")
-    }
-    colours["none"] = "white"
+    return padded, graph["nodes"], operations
+
+
+def _heights(edges: _Edges, nodes: list[str]) -> dict[tuple[str, str], float]:
+    """Return how far above the nodes each edge has its top, short edges first.
+
+    Edges between neighbours are straight; longer ones are arcs, alternately above and below.
+    """
     spans = {key: nodes.index(key[1]) - nodes.index(key[0]) for key in edges}
     levels = sorted({span for span in spans.values() if span > 1})
-    reach = _LEVEL * len(levels)
-    if ax is None:
-        figure = figure_of(DOUBLE_COLUMN, 1.2 + 1.6 * reach, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
-    places = {name: 2.0 * index for index, name in enumerate(nodes)}
-    ordered = sorted(edges, key=lambda key: (spans[key], nodes.index(key[0])))
-    sides = 0
-    for source, target in ordered:
-        height = 0.0
-        if spans[source, target] > 1:  # arcs lie alternately above and below
-            side = 1.0 if sides % 2 == 0 else -1.0
-            height = side * _LEVEL * (levels.index(spans[source, target]) + 1)
-            sides += 1
-        ends = places[source], places[target]
-        _draw_edge(ax, ends, height, edges[source, target], operations, colours)
+    heights: dict[tuple[str, str], float] = {}
+    side = 1.0
+    for key in sorted(edges, key=lambda key: (spans[key], nodes.index(key[0]))):
+        heights[key] = 0.0
+        if spans[key] > 1:
+            heights[key] = side * _LEVEL * (levels.index(spans[key]) + 1)
+            side = -side
+    return heights
+
+
+def _draw_nodes(ax: Axes, places: dict[str, float]) -> None:
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#333333"}
     for name, place in places.items():
-        ax.text(
-            place,
-            0.0,
-            name,
-            ha="center",
-            va="center",
-            zorder=5,
-            bbox={"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#333333"},
-        )
-    handles = [Patch(facecolor=colours[n], edgecolor=GREY, label=n) for n in used]
-    ax.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(5, len(used))
-    )
-    ax.set_xlim(-0.6, 2.0 * (len(nodes) - 1) + 0.6)
-    ax.set_ylim(-0.35 - reach, 0.45 + reach)
-    ax.set_axis_off()
-    return figure
+        ax.text(place, 0.0, name, ha="center", va="center", zorder=5, bbox=box)
 
 
 def _draw_edge(

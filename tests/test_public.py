@@ -155,3 +155,21 @@ def test_every_name_of_the_texts_exists():
     assert {"collapse.structure_report", "shared_weights.SharedWeights"} <= names
     assert {"HierarchicalPrior", "LocalExpectationELBO"} <= types
     assert json.loads(fresh(RESOLVE, json.dumps([sorted(names), sorted(types)]))) == []
+
+
+@pytest.mark.contract
+def test_a_public_call_has_at_most_twelve_keywords_of_its_own():
+    calls = [getattr(pyro_relevance, name) for name in pyro_relevance.__all__]
+    calls += [getattr(module, name) for module in calls for name in getattr(module, "__all__", ())]
+    keywords = {
+        f"{call.__module__}.{call.__qualname__}": [
+            parameter.name
+            for parameter in inspect.signature(call).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ]
+        for call in calls
+        if inspect.isfunction(call)
+    }
+    assert "pyro_relevance.training.svi.fit" in keywords
+    many = {name: names for name, names in keywords.items() if len(names) > 12}
+    assert not many

@@ -75,14 +75,20 @@ def run_search(
         rows=[row("search", data.name, [settings.seed], {n: [v] for n, v in metrics.items()})],
         wall_seconds=seconds,
         device=data.train[0].device,
-        architecture=dict(result.architecture.operations),
-        candidates=[[dict(a.operations), v] for a, v in result.candidates],
-        trials=[[dict(a.operations), n, v] for a, n, v in result.trials],
-        stages=result.seconds,
-        receipt=result.network.receipt.to_dict(),
+        **_described(result),
     )
     write_json(folder / "record.json", record)
     return result, text
+
+
+def _described(result: SearchResult) -> dict[str, Any]:
+    return {
+        "architecture": dict(result.architecture.operations),
+        "candidates": [[dict(a.operations), v] for a, v in result.candidates],
+        "trials": [[dict(a.operations), n, v] for a, n, v in result.trials],
+        "stages": result.seconds,
+        "receipt": result.network.receipt.to_dict(),
+    }
 
 
 def _plain(value: Any) -> Any:

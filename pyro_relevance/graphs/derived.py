@@ -46,29 +46,10 @@ def written_graph(
     return fx.GraphModule(root, graph, "DerivedGraph")
 
 
-def derived_graph(
-    graph: Graph,
-    choice: Mapping[tuple[str, str], str],
-    *,
-    sizes: Mapping[str, torch.Size],
-    fresh: bool,
-) -> tuple[nn.Module, list[str]]:
-    """Return what is left of a graph, and notes about what went beside the choice.
-
-    Edges that are ``none`` and nodes that do not reach the output are left out. A node that no
-    operation leads to is zero: what its readers make of zeros is zero, and they are left out too,
-    or a constant, which stays.
-
-    Args:
-        graph: The relaxed graph; it is not changed.
-        choice: ``(source, target)`` of each edge that is not ``none`` -> name of its operation.
-        sizes: Node -> size of its representation, ``(num_examples, ...)``.
-        fresh: Whether operations are made anew, with normalisation of their own, instead of
-            copied with their weights; there are no constants then.
-
-    Raises:
-        ArchitectureError: If no path leads from an input to the output.
-    """
+def _chosen_operations(
+    graph: Graph, choice: Mapping[tuple[str, str], str], *, fresh: bool
+) -> dict[GraphEdge, nn.Module]:
+    """Return the module of each edge that is not ``none``: a copy, or one with new weights."""
     operations: dict[GraphEdge, nn.Module] = {}
     for edge in graph.order:
         name = choice.get((edge.source, edge.target))
@@ -83,6 +64,32 @@ def derived_graph(
             ends = graph.nodes[edge.source], graph.nodes[edge.target]
             module = make_primitive(name, Place(*ends, edge.stride))
         operations[edge] = module if fresh else copy.deepcopy(module)
+    return operations
+
+
+def derived_graph(
+    graph: Graph,
+    choice: Mapping[tuple[str, str], str],
+    *,
+    sizes: Mapping[str, torch.Size],
+    fresh: bool,
+) -> tuple[nn.Module, list[str]]:
+    """Return what is left of a graph, and notes about what went beside the choice.
+
+    Edges that are ``none`` and nodes that do not reach the output are left out. A node that no
+    operation leads to is zero, and so are its readers, or they are a constant, which stays.
+
+    Args:
+        graph: The relaxed graph; it is not changed.
+        choice: ``(source, target)`` of each edge that is not ``none`` -> name of its operation.
+        sizes: Node -> size of its representation, ``(num_examples, ...)``.
+        fresh: Whether operations are made anew, with normalisation of their own, instead of
+            copied with their weights; there are no constants then.
+
+    Raises:
+        ArchitectureError: If no path leads from an input to the output.
+    """
+    operations = _chosen_operations(graph, choice, fresh=fresh)
     live = reaching([(edge.source, edge.target) for edge in operations], graph.outputs)
     fed = fed_by([(edge.source, edge.target) for edge in operations], graph.inputs)
     empty = [name for name in graph.outputs if name not in fed]

@@ -42,38 +42,27 @@ def network(
     """The feed-forward network of one chain as a graph, inputs on the left, outputs on the right.
 
     A connection is coloured by the probability p that it is included: the product, within each
-    draw, of the probabilities of all gates on it (of the unit that it reads, of the unit that it
-    makes, of its weight). It is faded by its uncertainty: opacity 0.2 + 0.8 (1 - 4 p (1 - p)),
-    least at p = 1/2. Cut connections are dashed and thin. A node is hollow where no kept
-    connections lead from an input through it to an output.
-
-    A layer of more than ``max_units`` nodes is thinned to evenly spaced ones, which is stated on
-    the figure; the counts below the layers are always those of the whole layer.
+    draw, of the probabilities of all gates on it. Its opacity is 0.2 + 0.8 (1 - 4 p (1 - p)), least
+    at p = 1/2. Removed connections are dashed and thin. A node is hollow where no kept connections
+    lead from an input through it to an output. A layer of more than ``max_units`` nodes is thinned
+    to evenly spaced ones, as the figure says; the counts are those of the whole layer.
 
     Args:
-        idata: What :func:`~pyro_relevance.posterior.arviz.convert.to_arviz` returned.
-        mask: The mask that cuts (True = kept); ``None`` cuts connections with p <= ``threshold``.
-        chain: The chain to draw, counted from 0: hidden units of different chains are not the same
-            units.
-        threshold: Probability, used where ``mask`` is ``None``.
-        input_labels: Names of the input columns; ``None`` takes those of the edge group that
-            judges inputs.
-        max_units: Nodes drawn per layer at most.
-        figsize: Width and height, inches; ``None`` for the width of both columns and a height by
-            the nodes.
-        ax: Draw into these axes.
-
-    Returns:
-        The figure; that of ``ax`` where it was given.
+        idata: What `to_arviz` returned.
+        mask: The mask that cuts (True = kept); ``None``: those with p > ``threshold``.
+        threshold: Probability, where ``mask`` is ``None``.
+        chain: The chain to draw, counted from 0; hidden units differ between chains.
+        input_labels: Names of the input columns; ``None`` takes those of the group of inputs.
+        max_units: Nodes per layer, at most.
+        figsize: Width and height, inches.
+        ax: Draw into these axes; their figure is returned.
 
     Raises:
-        ValueError: If the network is not a chain of linear layers, or mask, chain or labels do not
-            fit it.
+        ValueError: If the network is no chain of linear layers, or an argument does not fit it.
     """
     if max_units < 1:
         raise ValueError(
-            f"Expected max_units >= 1, but got {max_units}. Pass the number of nodes to draw per "
-            "layer."
+            f"Expected max_units >= 1, but got {max_units}. Pass how many nodes to draw per layer."
         )
     graph = graph_of(one_chain(select(idata, "posterior"), chain), mask, threshold)
     labels = graph.labels if input_labels is None else tuple(input_labels)

@@ -27,6 +27,19 @@ _ROW = 0.16
 _MAX_HEIGHT = 9.0
 
 
+def _panels(
+    num_rows: int, with_effect: bool, figsize: tuple[float, float] | None, ax: Axes | None
+) -> tuple[Figure, list[Axes]]:
+    """Return the figure and its one or two panels."""
+    if ax is not None:
+        return root_figure(ax), [ax]
+    height = min(0.75 + _ROW * num_rows, _MAX_HEIGHT)
+    width = DOUBLE_COLUMN if with_effect else SINGLE_COLUMN
+    figure = figure_of(width, max(height, 1.2), figsize)
+    axes = figure.subplots(1, 2 if with_effect else 1, sharey=True, squeeze=False)[0]
+    return figure, axes.tolist()
+
+
 @styled
 def relevance(
     idata: Any,
@@ -41,59 +54,42 @@ def relevance(
 ) -> Figure:
     """A forest plot of one edge group, one row per edge.
 
-    The dot is the mean over chains and draws, filled where it is above ``threshold``; the bar is
-    the equal-tailed 89 % interval over all chains and draws; the small dots are the means of the
-    single chains. The panel beside it shows the edge's effect (norm of the gated weights that read
-    it) in the same way.
+    The dot is the mean over chains and draws, filled above ``threshold``; the bar is the 89 %
+    equal-tailed interval over them; small dots are the means of single chains. The panel beside it
+    shows the edge's effect (norm of the gated weights that read it) in the same way.
 
     Args:
-        idata: What :func:`~pyro_relevance.posterior.arviz.convert.to_arviz` returned.
-        group: Name of the edge group, as ``find_edges`` gave it, e.g. ``"inputs"`` or
-            ``"0.units"``.
-        var_name: ``"inclusion_probability"`` or ``"gate"``: what the first panel shows;
-            ``"effect"`` shows that alone.
-        coords: Labels to show, e.g. ``{"inputs_edge": ["RM", "LSTAT"], "chain": 0}``; ``None``
-            shows all. Groups other than inputs need one chain.
+        idata: What `to_arviz` returned.
+        group: Name of the edge group, such as ``"inputs"`` or ``"0.units"``.
+        var_name: ``"inclusion_probability"``, ``"gate"``, or ``"effect"``, which is shown alone.
+        coords: Labels to show, e.g. ``{"inputs_edge": ["RM"], "chain": 0}``; ``None``: all. Groups
+            other than inputs need one chain.
         sort: Most relevant edge at the top; otherwise the order of the network.
-        threshold: Probability at which the line is drawn.
-        figsize: Width and height, inches; ``None`` for the width of both columns and a height by
-            the rows.
-        ax: Draw the first panel alone into these axes.
-
-    Returns:
-        The figure; that of ``ax`` where it was given.
+        threshold: Where the line is drawn.
+        figsize: Width and height, inches; ``None`` for two columns and a height by the rows.
+        ax: Draw the first panel alone into these axes; their figure is returned.
 
     Raises:
-        ValueError: If the object, the group, the variable or a coordinate does not exist, or hidden
-            units of several chains would be pooled.
+        ValueError: If a name does not exist, or units of several chains would be pooled.
 
     References:
         Barbieri and Berger, Optimal predictive model selection, Annals of Statistics 2004 (the
-        median probability
-        model: threshold 1/2).
+        median probability model: threshold 1/2).
     """
     dataset = select(idata, "posterior")
-    judged = group_named(dataset, group)
-    stem = judged["variable"]
+    described = group_named(dataset, group)
+    stem = described["variable"]
     first = _variable(dataset, f"{stem}_{var_name}", coords)
-    if judged["granularity"] != "input" and first.sizes["chain"] > 1:
+    if described["granularity"] != "input" and first.sizes["chain"] > 1:
         raise ValueError(
             f"Expected one chain for group {group!r}, but got {first.sizes['chain']}: units and "
-            "weights of "
-            "different chains are not the same ones. Pass coords={'chain': 0}, say."
+            "weights of different chains are not the same ones. Pass coords={'chain': 0}, say."
         )
     with_effect = ax is None and var_name != "effect" and f"{stem}_effect" in dataset
     mean = pooled(first).mean(axis=0)
     order = np.argsort(-mean, kind="stable") if sort else np.arange(len(mean))
     labels = first[f"{stem}_edge"].to_numpy()[order]
-
-    if ax is not None:
-        figure, axes = root_figure(ax), [ax]
-    else:
-        height = min(0.75 + _ROW * len(order), _MAX_HEIGHT)
-        width = DOUBLE_COLUMN if with_effect else SINGLE_COLUMN
-        figure = figure_of(width, max(height, 1.2), figsize)
-        axes = figure.subplots(1, 2 if with_effect else 1, sharey=True, squeeze=False)[0].tolist()
+    figure, axes = _panels(len(order), with_effect, figsize, ax)
     kept = mean[order] > threshold if var_name != "effect" else np.ones(len(order), dtype=bool)
     _rows(axes[0], first, order, kept)
     _finish(axes[0], var_name, threshold)

@@ -74,31 +74,24 @@ def prune(
         network: The network that ``edges`` were found in; it is not touched.
         edges: Its edges.
         mask: For each group, booleans of ``group.shape``, True = kept.
-        example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: for the comparison,
-            and the batch at which latency is measured.
+        example_input: ``(num_data, *input_shape)`` input or a tuple of inputs, to compare the
+            networks and to measure latency on.
         on_empty: What to do where a layer or all inputs are cut: ``"remove"`` the layer with all
             that only it read, so that its readers become constants; ``"keep"`` one unit of it
             that nothing reads; or raise an ``"error"``.
 
     Returns:
         The small network with a receipt; its training flag is that of ``network``. It consists of
-        the modules of ``network``, except where a number in its ``forward()`` has to change (heads
-        of attention, a convolution that is removed): then it is a list of operations, computes
-        what ``network`` computes in evaluation mode, and the receipt says so.
+        the modules of ``network``. Where a number in its ``forward()`` has to change (heads of
+        attention), it is a list of operations that computes what ``network`` computes in evaluation
+        mode, and the receipt says so.
 
     Raises:
         ValueError: The mask or the network does not fit the edges, or ``on_empty`` is unknown.
         SurgeryError: The small network differs from the masked one, cannot run, or is empty and
             that is an error.
     """
-    if on_empty not in get_args(OnEmpty):
-        raise ValueError(
-            f"Expected on_empty from {list(get_args(OnEmpty))}, but got {on_empty!r}. 'remove' "
-            "takes a layer that is cut whole out of the network."
-        )
-    arguments = example_arguments(example_input)
-    if any(len(argument) == 0 for argument in arguments):
-        raise ValueError("Expected an example_input with at least one example, but got none.")
+    arguments = _checked_arguments(example_input, on_empty)
     masked = apply_mask(network, edges, mask)
     folded = copy.deepcopy(masked)
     with evaluating(masked, folded), torch.no_grad():
@@ -119,15 +112,37 @@ def prune(
             small, written = _cut(folded, edges, live, kept, arguments)
             notes += written
     small.train(network.training)
-    difference = largest_difference(masked, small, arguments)
-    if isinstance(small, GraphNetwork):
-        # It must not know how many examples there were when it was written down.
-        one = tuple(torch.cat((a, a)) if len(a) == 1 else a[:1] for a in arguments)
-        difference = max(difference, largest_difference(masked, small, one))
+    difference = _difference(masked, small, arguments)
     receipt = Receipt.measured(
         network, small, example_input, max_difference=difference, notes=notes
     )
     return PrunedNetwork(small, receipt)
+
+
+def _checked_arguments(
+    example_input: Tensor | tuple[Tensor, ...], on_empty: str
+) -> tuple[Tensor, ...]:
+    if on_empty not in get_args(OnEmpty):
+        raise ValueError(
+            f"Expected on_empty from {list(get_args(OnEmpty))}, but got {on_empty!r}. 'remove' "
+            "takes a layer that is cut whole out of the network."
+        )
+    arguments = example_arguments(example_input)
+    if any(len(argument) == 0 for argument in arguments):
+        raise ValueError("Expected an example_input with at least one example, but got none.")
+    return arguments
+
+
+def _difference(masked: nn.Module, small: nn.Module, arguments: tuple[Tensor, ...]) -> float:
+    """Return the largest difference of the outputs, for another number of examples too.
+
+    A list of operations must not know how many examples there were when it was written down.
+    """
+    difference = largest_difference(masked, small, arguments)
+    if isinstance(small, GraphNetwork):
+        one = tuple(torch.cat((a, a)) if len(a) == 1 else a[:1] for a in arguments)
+        difference = max(difference, largest_difference(masked, small, one))
+    return difference
 
 
 def _check(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> None:

@@ -116,16 +116,15 @@ def fit(
         callbacks: Called after each step; see ``callbacks``.
         checkpoint: Where to write the state and to resume from.
         seed: Seed of initial weights, minibatches and noise.
-        keywords: Fields of the three settings: num_epochs, batch_size, learning_rate,
-            gate_learning_rate, optimizer, schedules; elbo, noise, num_particles; replay,
-            precision, device. Each overrides the field of its name.
+        keywords: Fields of the settings, which they override: num_epochs, batch_size, optimizer,
+            learning_rate, gate_learning_rate, schedules; elbo, noise, num_particles; replay,
+            precision, device.
 
     Raises:
         TypeError: If an argument is of another kind, or a keyword is unknown.
         ValueError: If sizes, values or settings do not fit each other.
         DivergenceError: If the loss fails or explodes; ``error.fit`` holds the last good state.
-        CheckpointError: If the checkpoint is damaged or belongs to another run.
-        OSError: If the checkpoint cannot be written.
+        CheckpointError, OSError: If the checkpoint is another run's, damaged or not writable.
     """
     check_keywords("fit", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)

@@ -88,9 +88,8 @@ def read_table(
         The table, with a note for every treatment.
 
     Raises:
-        DataError: If the file cannot be read as a table, the target is unknown, missing, constant
-            or unfit for the task, a value is not finite, or fewer than 20 rows, 2 rows per class or
-            1 feature are left.
+        DataError: If the file is no table, the target is unknown, missing, constant or unfit for
+            the task, a value is not finite, or fewer than 20 rows, 2 per class or 1 feature remain.
         ValueError: If ``task`` or ``separator`` is not one of the allowed values.
     """
     if task not in ("auto", "regression", "classification"):

@@ -96,20 +96,6 @@ def nasbench201_space(
     def norm(width: int) -> nn.BatchNorm2d:
         return nn.BatchNorm2d(width, affine=affine, track_running_stats=statistics)
 
-    def reduction(width: int) -> Graph:
-        return Graph(
-            {"x": width, "a": 2 * width, "y": 2 * width},
-            [
-                GraphEdge("x", "a", "nor_conv_3x3", stride=2),
-                GraphEdge("a", "y", "nor_conv_3x3"),
-                GraphEdge("x", "y", "avg_pool_conv_1x1", stride=2),
-            ],
-            output="y",
-            structure="reduction",
-            affine=affine,
-            statistics=statistics,
-        )
-
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
         norm(channels),
@@ -117,7 +103,7 @@ def nasbench201_space(
     width = channels
     for stage in range(3):
         if stage:
-            layers.append(reduction(width))
+            layers.append(_reduction(width, affine=affine, statistics=statistics))
             width *= 2
         layers += [
             nasbench201_cell(width, operations=operations, affine=affine, statistics=statistics)
@@ -131,6 +117,22 @@ def nasbench201_space(
         nn.Linear(width, num_classes),
     ]
     return nn.Sequential(*layers)
+
+
+def _reduction(width: int, *, affine: bool, statistics: bool) -> Graph:
+    """Return the fixed residual block between two stages."""
+    return Graph(
+        {"x": width, "a": 2 * width, "y": 2 * width},
+        [
+            GraphEdge("x", "a", "nor_conv_3x3", stride=2),
+            GraphEdge("a", "y", "nor_conv_3x3"),
+            GraphEdge("x", "y", "avg_pool_conv_1x1", stride=2),
+        ],
+        output="y",
+        structure="reduction",
+        affine=affine,
+        statistics=statistics,
+    )
 
 
 def architecture_to_string(architecture: Architecture) -> str:

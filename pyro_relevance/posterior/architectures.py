@@ -66,7 +66,7 @@ def draw_architectures(
         seed: Seed of the draws.
 
     Raises:
-        ValueError: If the model judges no operations, or ``num_samples`` is not positive.
+        ValueError: If the model gates no operations, or ``num_samples`` is not positive.
     """
     if not posterior.model.has_operations:
         raise ValueError("Expected a posterior over operations, but its model judges none.")
@@ -100,7 +100,7 @@ def probable_architectures(
         Architectures and their shares of the draws, the largest first.
 
     Raises:
-        ValueError: If the model judges no operations.
+        ValueError: If the model gates no operations.
     """
     network = posterior.model.network
     found: dict[str, tuple[Architecture, int]] = {}
@@ -130,7 +130,7 @@ def expected_cost(
         seed: Seed of the draws.
 
     Raises:
-        ValueError: If the model judges no operations, or no draw is connected.
+        ValueError: If the model gates no operations, or no draw is connected.
     """
     network = posterior.network(chain)
     known: dict[Architecture, tuple[int, int]] = {}

@@ -151,11 +151,11 @@ class Posterior:
             Group of ``edges.operations`` -> ``(num_chains, num_operations)``.
 
         Raises:
-            ValueError: If the model judges no operations.
+            ValueError: If the model gates no operations.
         """
         if not self.model.has_operations:
             raise ValueError(
-                "Expected a model that judges operations, but its edges have none. Make them with "
+                "Expected a model that gates operations, but its edges have none. Make them with "
                 "find_edges(network, granularity='operation')."
             )
         exact = answers(self.guide).independent_operations

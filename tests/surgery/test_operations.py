@@ -294,11 +294,11 @@ def test_frequencies_under_the_dirichlet_prior_are_dirichlet():
 
 @pytest.mark.contract
 def test_wrong_uses_are_told():
-    with pytest.raises(ValueError, match="Expected a model that judges operations"):
+    with pytest.raises(ValueError, match="Expected a model that gates operations"):
         fit(make_model(granularity="unit")).posterior.operation_probability()
     with pytest.raises(ValueError, match="operations with operation_probability"):
         fit().posterior.inclusion_probability()
-    with pytest.raises(ValueError, match="Expected a model that judges operations"):
+    with pytest.raises(ValueError, match="Expected a model that gates operations"):
         guides.AutoregressiveGuide(make_model(granularity="unit"))
     with pytest.raises(ValueError, match="Expected hidden >= 0"):
         guides.AutoregressiveGuide(make_model(), hidden=-1)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
@@ -78,15 +78,22 @@ def draw_mutants(paths: Sequence[Path], number: int, seed: int) -> list[Mutant]:
 def _faults(source: str) -> dict[tuple[Place, Place], list[tuple[str, int]]]:
     """Return the faults, as operator and occurrence, at each position that counts."""
     nodes = list(ast_nodes(get_ast(source)))
+    markers = {node.start_pos for node in nodes if _is_marker(node)}
     outside = list(_outside(ast.parse(source)))
     faults: dict[tuple[Place, Place], list[tuple[str, int]]] = {}
     for name in filter(_is_used, operator_names()):
         operator = get_operator(name)()
         positions = (place for node in nodes for place in operator.mutation_positions(node))
         for occurrence, (start, end) in enumerate(positions):
-            if not any(first <= start and end <= last for first, last in outside):
+            left_out = any(first <= start and end <= last for first, last in outside)
+            if not left_out and start not in markers:
                 faults.setdefault((start, end), []).append((name, occurrence))
     return faults
+
+
+def _is_marker(node: Any) -> bool:
+    """Say whether a node is the star or slash between parameters."""
+    return node.type == "operator" and node.parent.type in ("parameters", "lambdef")
 
 
 def _is_used(name: str) -> bool:

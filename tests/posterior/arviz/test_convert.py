@@ -352,44 +352,6 @@ def test_groups_that_spell_alike_are_refused(posterior, monkeypatch):
         report.to_arviz(posterior, num_samples=2)
 
 
-def test_rule_path_scores_every_mask(posterior):
-    x, y = fake_data(posterior)
-    scores = {name: p.mean(0) for name, p in posterior.probability.items()}
-    masks = [rule(scores, level) for level in (0.0, 0.5, 1.1)]
-    found = report.rule_path(posterior, masks, (x, y), num_samples=6, seed=2)
-    assert found["rmse"].dims == ("mask", "chain", "draw")
-    assert found["density"].to_numpy().tolist() == sorted(float(mask.density) for mask in masks)
-    assert found["num_parameters"].to_numpy()[-1] == 12 * 13 + 12 + 12 + 1
-    assert found["rule"].to_numpy().tolist()[-1] == masks[0].rule
-    predicted = posterior.predict(x, num_samples=6, seed=2, mask=masks[1]).mean
-    rmse = (predicted - y).square().mean((-1, -2)).sqrt()
-    np.testing.assert_allclose(found["rmse"][1], rmse, rtol=1e-6)
-    scored = posterior.log_likelihood(x, y, num_samples=6, seed=2, mask=masks[1]).mean(-1)
-    np.testing.assert_allclose(found["log_likelihood"][1], scored, rtol=1e-6)
-
-
-def test_rule_path_counts_right_classes():
-    posterior = fake_posterior((13, 5, 3), classes=True)
-    x, y = fake_data(posterior)
-    masks = [rule({name: p.mean(0) for name, p in posterior.probability.items()}, 0.0)]
-    found = report.rule_path(posterior, masks, (x, y), num_samples=4, metric="accuracy")
-    guess = posterior.predict(x, num_samples=4, mask=masks[0]).mean.argmax(-1)
-    np.testing.assert_allclose(found["accuracy"][0], (guess == y).double().mean(-1))
-    assert found["accuracy"].attrs["units"] == "fraction"
-
-
-def test_rule_path_refuses_nonsense(posterior):
-    x, y = fake_data(posterior)
-    with pytest.raises(
-        ValueError, match=r"Expected metric in \['rmse', 'accuracy'\], but got 'mse'"
-    ):
-        report.rule_path(posterior, [], (x, y), metric="mse")
-    with pytest.raises(ValueError, match="Expected at least one mask"):
-        report.rule_path(posterior, [], (x, y))
-    with pytest.raises(ValueError, match="of equal length"):
-        report.rule_path(posterior, [None], (x, y[:3]))
-
-
 def test_arviz_is_imported_only_where_it_is_needed():
     for module in (report, _report_memory, _report_structure, _rule_path):
         body = ast.parse(Path(module.__file__).read_text()).body
@@ -397,9 +359,3 @@ def test_arviz_is_imported_only_where_it_is_needed():
             alias.name for node in body if isinstance(node, ast.Import) for alias in node.names
         }
         assert not names & {"arviz", "xarray", "matplotlib"}
-
-
-def rule(scores, level):
-    from pyro_relevance import masks
-
-    return masks.threshold(scores, level)

@@ -1,0 +1,68 @@
+"""Draws of the normal, log-normal and Student-t distributions."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyro_relevance.model.distributions.normal import LogNormal, Normal
+from pyro_relevance.model.distributions.student_t import StudentT
+from tests.bounds import assert_mean
+
+LOC = torch.tensor([-1.5, 0.0, 2.0], dtype=torch.float64)
+SCALE = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", ["Normal", "LogNormal"])
+def test_draws_are_those_of_torch(name):
+    ours, theirs = {"Normal": Normal, "LogNormal": LogNormal}[name], getattr(dist, name)
+    torch.manual_seed(3)
+    drawn = ours(LOC, SCALE).rsample((4, 2))
+    torch.manual_seed(3)
+    torch.testing.assert_close(drawn, theirs(LOC, SCALE).rsample((4, 2)))
+    assert drawn.dtype == torch.float64
+
+
+@pytest.mark.exact
+def test_gradients_of_a_normal_draw():
+    loc, scale = LOC.clone().requires_grad_(), SCALE.clone().requires_grad_()
+    drawn = Normal(loc, scale).rsample()
+    drawn.sum().backward()
+    torch.testing.assert_close(loc.grad, torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(scale.grad, ((drawn - loc) / scale).detach())
+
+
+@pytest.mark.contract
+def test_normal_draws_under_vmap():
+    drawn = torch.func.vmap(lambda loc: Normal(loc, SCALE).rsample(), randomness="different")(
+        torch.stack([LOC, LOC + 100])
+    )
+    assert drawn.shape == (2, 3)
+    assert bool((drawn[1] - drawn[0] > 50).all())
+
+
+@pytest.mark.exact
+def test_student_t_is_that_of_pyro():
+    df = torch.tensor([3.0, 5.0, 30.0], dtype=torch.float64)
+    ours, theirs = StudentT(df, LOC, SCALE), dist.StudentT(df, LOC, SCALE)
+    values = torch.linspace(-4, 4, 9, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(ours.log_prob(values), theirs.log_prob(values))
+    torch.testing.assert_close(ours.variance, theirs.variance)
+    torch.manual_seed(5)
+    drawn = ours.rsample((6,))
+    torch.manual_seed(5)
+    torch.testing.assert_close(drawn, theirs.rsample((6,)))
+    wide = ours.expand((2, 3))
+    assert wide.batch_shape == (2, 3)
+    torch.testing.assert_close(
+        wide.log_prob(values[:, None]), theirs.log_prob(values[:, None]).expand(9, 2, 3)
+    )
+
+
+@pytest.mark.statistical
+def test_moments_of_draws():
+    assert_mean(Normal(LOC, SCALE).sample((20_000,)), LOC)
+    squares = (Normal(LOC, SCALE).sample((20_000,)) - LOC).square()
+    assert_mean(squares, SCALE.square())

@@ -140,7 +140,7 @@ def test_a_layer_without_channels(on_empty):
     pruned = pr.prune(network, edges, mask, example_input=x, on_empty=on_empty)
     torch.testing.assert_close(pruned(x), pr.apply_mask(network, edges, mask)(x))
     left = {"remove": 0, "keep": 1}[on_empty]
-    assert f"block1.0.units: {left} of 6 left." in pruned.receipt.notes
+    assert f"block1.0.units: {left} of 6 kept." in pruned.receipt.notes
 
 
 class TwoBlocks(nn.Module):

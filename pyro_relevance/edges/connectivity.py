@@ -1,4 +1,4 @@
-"""What is still alive after a cut: units that are made and read, and inputs that are read."""
+"""What is still alive after pruning: units that are made and read, and inputs that are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def live_edges(
 ) -> dict[str, Tensor]:
     """Find the units and inputs that still take part in the function of the network.
 
-    A unit lives if a weight that makes it and a weight that reads it are left; an input lives if it
+    A unit lives if a weight that makes it and a weight that reads it are kept; an input lives if it
     is read. What dies takes its weights along, until nothing changes. Units that nothing makes are
     constant: their value must have been moved into the biases of their readers before.
 

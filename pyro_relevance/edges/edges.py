@@ -23,21 +23,21 @@ __all__ = ["Edges"]
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Judged edges of one network, in groups.
+    """Candidate edges of one network, in groups.
 
     Args:
-        groups: Groups whose edges are judged; gates of several groups on one tensor multiply.
+        groups: Groups whose edges are gated; gates of several groups on one tensor multiply.
         skipped: Groups that could not be offered.
         shapes: Shape of every parameter and buffer of the network.
         buffers: Names in ``shapes`` that are buffers, not parameters.
-        structure: All input, unit and output groups of the network, judged or not: along these,
-            parts that are dead after a cut can be removed.
+        structure: All input, unit and output groups of the network, gated or not: along these,
+            parts that are dead after pruning can be removed.
         positions: How often one example multiplies each weight (a convolution: at each pixel);
             known only where the edges were found with an example, and 1 for a linear layer
             otherwise.
-        rewritten: Edges of groups of ``structure`` whose cut changes numbers in the network's
-            ``forward()`` (of heads, say): what is left is then a list of operations, no longer the
-            user's class.
+        rewritten: Edges of groups of ``structure`` (heads, say) whose removal changes numbers in
+            ``forward()``: the pruned network is then a list of operations, no longer of
+            the user's class.
         products: Multiply-accumulates for one example of products of two activations (attention),
             for each edge of a group of ``structure``; under ``""`` those that no edge takes along.
         operations: Edges of relaxed graphs, one group for the candidates of each. They are not
@@ -182,12 +182,12 @@ class Edges:
     def fold(
         self, parameters: Mapping[str, Tensor], gates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Multiply each tensor that reads judged edges with the gates of these edges.
+        """Multiply each tensor that reads gated edges with the gates of these edges.
 
         Args:
             parameters: Parameters by name, at least those that read edges (:attr:`folded_names`).
             gates: For each group, gates of shape ``group.shape``; those of :attr:`operations` may
-                be left out and are then all on.
+                be missing and are then all on.
 
         Returns:
             The folded parameters, in the data type of ``parameters``, and the gates of operations
@@ -265,7 +265,7 @@ class Edges:
         return counts
 
     def to_json(self) -> str:
-        """Everything as a JSON text; labels made on demand are left out."""
+        """Everything as a JSON text; labels that are made on demand are not in it."""
         return json.dumps(
             {
                 "groups": [group_to_dict(group) for group in self.groups],
@@ -324,10 +324,10 @@ class Edges:
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip()
             for a, b, c, d in rows
         ]
-        judged = [name for name in self.names if name in self.rewritten]
-        if judged:
+        rewritten = [name for name in self.names if name in self.rewritten]
+        if rewritten:
             lines.append(
-                f"cutting {', '.join(judged)} changes numbers in forward(): "
+                f"cutting {', '.join(rewritten)} changes numbers in forward(): "
                 "prune returns a list of operations"
             )
         lines += [f"skipped {item.name}: {item.reason}" for item in self.skipped]

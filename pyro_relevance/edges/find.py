@@ -65,7 +65,7 @@ def find_edges(
         group    granularity  edges  read by
         inputs   input            4  0.weight
         0.units  unit             8  2.weight
-        skipped 2.units: it makes the outputs, and outputs are never judged
+        skipped 2.units: it makes the outputs, and outputs are never gated
     """
     granularities = _granularities(granularity)
     operations = _operations(network) if "operation" in granularities else ()

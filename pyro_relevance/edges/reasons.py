@@ -15,8 +15,8 @@ class Why(Enum):
     """A reason; its value is the sentence, with braces where names and numbers go."""
 
     # The network returns them.
-    MAKES_OUTPUTS = "it makes the outputs, and outputs are never judged"
-    ALSO_RETURNED = "its output is also returned by the network, and outputs are never judged"
+    MAKES_OUTPUTS = "it makes the outputs, and outputs are never gated"
+    ALSO_RETURNED = "its output is also returned by the network, and outputs are never gated"
 
     # What the user chose.
     NOT_CHOSEN = "where does not choose all layers that read the input"
@@ -72,7 +72,7 @@ class Why(Enum):
     SINGLE_PLACES = "single ones are taken whose places are written into forward()"
     READ_GROUPED_TRANSPOSED = "the grouped transposed convolution {name!r} reads them"
     MADE_GROUPED_TRANSPOSED = "they are made by a grouped transposed convolution"
-    NOT_REWRITABLE = "{what} is written into forward(), which cannot be written anew: {error}"
+    NOT_REWRITABLE = "{what} is written into forward(), which cannot be rewritten: {error}"
 
     SOME = "{count} of {total} are not gated: {reason}"
     OTHER = "{text}"

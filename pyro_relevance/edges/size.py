@@ -39,7 +39,7 @@ __all__ = [
     "num_parameters",
 ]
 
-# Once the runs took this long together, more repeats would tell little.
+# Once the runs took this long together, more repeats would add little.
 _MAX_SECONDS = 2.0
 
 
@@ -174,7 +174,7 @@ def latency(
 
 
 def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4) -> Cost:
-    """Compute what is left of a network after a mask, without building it.
+    """Compute what a network costs after a mask, without building the pruned network.
 
     The same parts go as in ``prune``: units without weights that make or read them, inputs that
     nobody reads. Entries that stay count as not zero (no kept weight or bias is exactly 0), and no
@@ -211,10 +211,10 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4
             # Buffers without axes are integer counters (num_batches_tracked).
             size += entries * (entry_size if shape else 8)
             continue
-        left = int(connected[name].sum()) if len(shape) > 1 else entries
+        stored = int(connected[name].sum()) if len(shape) > 1 else entries
         parameters += entries
-        nonzero += left
-        size += packed_size(left, entries, entry_size)
+        nonzero += stored
+        size += packed_size(stored, entries, entry_size)
         if len(shape) > 1:
             macs += entries * _positions(edges, name)
     for name, counts in edges.products.items():

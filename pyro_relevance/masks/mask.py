@@ -45,7 +45,7 @@ class Mask(Mapping[str, Tensor]):
         rule: Plain sentence that says which edges are kept.
         risk: The risk accepted, where it is known but the probabilities are not at hand.
         inclusion_probability: Group name -> probabilities of the group's shape, from which the risk
-            is computed; groups that it lacks count as not judged.
+            is computed; the risk leaves out groups that it lacks.
 
     Raises:
         TypeError: Where a group is not a bool tensor.
@@ -141,7 +141,7 @@ class Mask(Mapping[str, Tensor]):
 
     @property
     def risk(self) -> Risk | None:
-        """Risk accepted over the judged groups; None without inclusion probabilities."""
+        """Risk accepted over the candidate groups; None without inclusion probabilities."""
         return self._risk
 
     @property
@@ -256,7 +256,7 @@ class Mask(Mapping[str, Tensor]):
         lines = [f"  {n:<{names}}  {k:>{kept}} / {t:>{totals}} kept" for n, k, t in rows]
         if self._probability is not None:
             for i, name in enumerate(self._kept):
-                lines[i] += "" if name in self._probability else " (not judged)"
+                lines[i] += "" if name in self._probability else " (not a candidate)"
         lines[-1] += f" (density {self.density:.3f})"
         risk = self._risk if self._risk is not None else "not stated (no inclusion probabilities)"
         return "\n".join([self._rule, *lines, f"accepted risk: {risk}"])

@@ -30,13 +30,13 @@ def top_fraction(
     per: Literal["network", "group"] = "network",
     groups: Groups = None,
 ) -> Mask:
-    """Mask of the ceil(density * num_edges) judged edges with the highest scores.
+    """Mask of the ceil(density * num_edges) candidate edges with the highest scores.
 
     Args:
         source: Posterior of one chain, or group name -> scores.
-        density: Fraction of the judged edges that is kept, in [0, 1].
-        per: ``"network"`` ranks all judged edges together, ``"group"`` each group by itself.
-        groups: Names of the judged groups.
+        density: Fraction of the candidate edges that is kept, in [0, 1].
+        per: ``"network"`` ranks all candidate edges together, ``"group"`` each group by itself.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
         ValueError: Where `density` is outside [0, 1], `per` is unknown, or a posterior has several
@@ -51,7 +51,7 @@ def top_fraction(
     if per not in ("network", "group"):
         raise ValueError(f"Expected per to be 'network' or 'group', but got {per!r}.")
     ranking = Ranking.read(source, groups)
-    where = "of all judged edges together" if per == "network" else "of each group"
+    where = "of all candidate edges together" if per == "network" else "of each group"
     rule = f"keep the fraction {density:g} {where} with the highest scores"
     if per == "network":
         return ranking.top(_share(density, ranking.num_edges), rule)
@@ -84,13 +84,13 @@ def budget(
         num_parameters: Most parameters (entries that are not cut) of the pruned network.
         num_macs: Most multiply-accumulates of the cut network per example.
         num_bytes: Most bytes of the cut network.
-        edges: The judged edges, for sources that do not bring them. Groups that `source` lacks are
-            kept whole.
+        edges: The edges of the network, for sources that do not bring them. Groups that `source`
+            lacks are kept whole.
         cost: Counts the limit's unit for a mask, in place of the library's own count.
-        groups: Names of the judged groups.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
-        TypeError: Where `edges` is missing or is not the judged edges.
+        TypeError: Where `edges` is missing or is no result of ``find_edges``.
         ValueError: Where not exactly one limit is given, or the limit is below the smallest
             reachable cost.
     """
@@ -119,7 +119,7 @@ def within_cost(
         source: Posterior of one chain, or group name -> scores.
         limit: Largest accepted cost, in the unit of `cost`.
         cost: Cost of the network under a mask; need not be a sum over edges.
-        groups: Names of the judged groups.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
         ValueError: Where `limit` is NaN or below the smallest reachable cost, or a posterior has
@@ -134,13 +134,13 @@ def within_cost(
 
 
 def path(source: Source, *, num_points: int = 20, groups: Groups = None) -> list[Mask]:
-    """Masks along the ranking, from all judged edges kept to none, nested in each other.
+    """Masks along the ranking, from all candidate edges kept to none, nested in each other.
 
     Args:
         source: Posterior of one chain, or group name -> scores.
         num_points: Number of masks, at least 2, in even steps of the number of edges; fewer where
             there are fewer edges.
-        groups: Names of the judged groups.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
         ValueError: Where `num_points` is below 2, or a posterior has several chains.
@@ -169,7 +169,7 @@ def _within(
     if (smallest := float(cost(mask_of(0)))) > limit:
         raise ValueError(
             f"Expected a budget of at least {smallest:g} {unit}, but got {limit:g}: that is the "
-            "cost with every judged edge cut. Raise the budget or judge more groups."
+            "cost with every candidate edge cut. Raise the budget or name more groups."
         )
     if cost(mask_of(dear)) <= limit:
         return mask_of(dear)
@@ -187,16 +187,16 @@ def _counted(source: Source, edges: Edges | None, unit: str) -> Callable[[Mask],
         edges = source.edges
     if edges is None or not hasattr(edges, "groups"):
         raise TypeError(
-            f"Expected the judged edges as edges=, but got {type(edges).__name__}. Pass the "
-            "result of find_edges(...); for a limit on the number of edges use top_fraction."
+            f"Expected the edges of the network as edges=, but got {type(edges).__name__}. Pass "
+            "the result of find_edges(...); for a limit on the number of edges use top_fraction."
         )
     # Imported here because counting belongs to a later step than deciding.
     from pyro_relevance.edges.size import masked_cost
 
-    judged: Edges = edges
-    # Parameters that are left: a weight that is cut stays as a stored zero, but is no parameter.
+    found: Edges = edges
+    # Kept parameters: a weight that is cut stays as a stored zero, but counts as none.
     counted = "num_nonzero" if unit == "num_parameters" else unit
-    return lambda mask: float(getattr(masked_cost(judged, mask.completed(judged)), counted))
+    return lambda mask: float(getattr(masked_cost(found, mask.completed(found)), counted))
 
 
 def _share(density: float, num_edges: int) -> int:
@@ -205,4 +205,4 @@ def _share(density: float, num_edges: int) -> int:
 
 
 def _first(size: int, ranking: Ranking) -> str:
-    return f"keep the {size} of {ranking.num_edges} judged edges with the highest scores"
+    return f"keep the {size} of {ranking.num_edges} candidate edges with the highest scores"

@@ -24,7 +24,7 @@ __all__ = ["Risk"]
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """Expected errors of a mask over the judged edges; smaller = safer.
+    """Expected errors of a mask over the candidate edges; smaller = safer.
 
     Args:
         expected_false_discoveries: Number of kept edges expected to be irrelevant, sum of 1 - p
@@ -53,7 +53,7 @@ class Risk:
         Args:
             kept: Group name -> bool tensor of the group's shape, True = kept.
             inclusion_probability: Group name -> probabilities of the same shape; groups that it
-                lacks are not judged.
+                lacks are no candidates and do not count.
         """
         num_kept = num_cut = 0
         discoveries = omissions = 0.0

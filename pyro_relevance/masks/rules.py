@@ -1,11 +1,11 @@
 """Rules that look at each edge's score: above a number, or as many as a stated error rate allows.
 
 Shared by all rules: `source` is a posterior of one chain or a mapping from group name to one score
-per edge (tensor of the group's shape, larger = more relevant); `groups` names the judged groups
-(None: all), the others are kept whole. The result states its rule, and the risk over the judged
-groups where the scores are inclusion probabilities.
+per edge (tensor of the group's shape, larger = more relevant); `groups` names the candidate
+groups (None: all), the others are kept whole. The result states its rule, and the risk over the
+candidate groups where the scores are inclusion probabilities.
 
-Where groups are nested (a unit and each of its weights), an edge is judged by its own gate's
+Where groups are nested (a unit and each of its weights), an edge is decided by its own gate's
 probability, not by the product with the gates around it: the risk counts each gate once, and speaks
 of a weight's gate, not of whether the unit around it is on as well.
 """
@@ -27,7 +27,7 @@ def median_probability(source: Source, *, groups: Groups = None) -> Mask:
 
     Args:
         source: Posterior of one chain, or group name -> probabilities in [0, 1].
-        groups: Names of the judged groups.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
         ValueError: Where a score is not a probability, or a posterior has several chains.
@@ -50,7 +50,7 @@ def threshold(source: Source, value: float, *, groups: Groups = None) -> Mask:
     Args:
         source: Posterior of one chain, or group name -> scores.
         value: Number that a kept edge's score exceeds, in the unit of the score.
-        groups: Names of the judged groups.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
         ValueError: Where a score or `value` is NaN, or a posterior has several chains.
@@ -78,7 +78,7 @@ def false_discovery_rate(source: Source, rate: float, *, groups: Groups = None) 
     Args:
         source: Posterior of one chain, or group name -> probabilities in [0, 1].
         rate: Accepted Bayesian false discovery rate, fraction in [0, 1].
-        groups: Names of the judged groups.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
         ValueError: Where `rate` or a score is not in [0, 1], or a posterior has several chains.
@@ -117,7 +117,7 @@ def signal_to_noise(source: Source, value: float, *, groups: Groups = None) -> M
         source: Group name -> ratios >= 0 of the group's shape (infinity allowed), one chain of
             ``relevance.signal_to_noise(draws, edges)``.
         value: Ratio that a kept edge exceeds, >= 0.
-        groups: Names of the judged groups.
+        groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
         TypeError: Where `source` is a posterior or draws instead of ratios.

@@ -32,7 +32,7 @@ class PosteriorLike(Protocol):
 
     @property
     def edges(self) -> Edges:
-        """The judged edges."""
+        """The candidate edges."""
 
     def inclusion_probability(self) -> Mapping[str, Tensor]:
         """Group name -> ``(num_chains, *group.shape)`` probabilities that the gate is on."""
@@ -44,25 +44,25 @@ Groups: TypeAlias = Sequence[str] | None
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Scores of the judged edges in one order.
+    """Scores of the candidate edges in one order.
 
     Groups in the order of the source, each flattened row by row.
 
     Args:
-        scores: ``(num_judged,)`` float64 on the CPU, larger = more relevant.
-        order: ``(num_judged,)`` positions from the highest score to the lowest; ties in the order
+        scores: ``(num_edges,)`` float64 on the CPU, larger = more relevant.
+        order: ``(num_edges,)`` positions from the highest score to the lowest; ties in the order
             of the source.
-        judged: Names of the judged groups.
+        candidates: Names of the candidate groups.
         kept_whole: Names of the groups that are kept as they are.
         shapes: Group name -> shape, for all groups in the order of the source.
         device: Where masks are made.
-        probability: Group name -> inclusion probabilities of the judged groups; None for other
+        probability: Group name -> inclusion probabilities of the candidate groups; None for other
             scores.
     """
 
     scores: Tensor
     order: Tensor
-    judged: tuple[str, ...]
+    candidates: tuple[str, ...]
     kept_whole: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     device: torch.device
@@ -74,7 +74,7 @@ class Ranking:
 
         Args:
             source: Posterior of one chain, or group name -> tensor of the group's shape.
-            groups: Names of the groups that are judged.
+            groups: Names of the candidate groups (None: all groups).
             as_probability: Whether plain scores are required to be probabilities.
 
         Raises:
@@ -98,18 +98,19 @@ class Ranking:
                     f"{int(torch.isnan(score).sum())} of {score.numel()} edges. Look for a "
                     "diverged fit."
                 )
-        judged = _judged(scores, groups)
-        if not any(scores[name].numel() for name in judged):
+        candidates = _candidates(scores, groups)
+        if not any(scores[name].numel() for name in candidates):
             raise ValueError(
-                f"Expected at least one edge to judge, but the groups {list(judged)} have none."
+                f"Expected at least one candidate edge, but the groups {list(candidates)} "
+                "have none."
             )
-        picked = {name: scores[name] for name in judged}
+        picked = {name: scores[name] for name in candidates}
         flat = torch.cat([s.detach().cpu().double().reshape(-1) for s in picked.values()])
         return cls(
             scores=flat,
             order=torch.sort(flat, descending=True, stable=True).indices,
-            judged=judged,
-            kept_whole=tuple(name for name in scores if name not in judged),
+            candidates=candidates,
+            kept_whole=tuple(name for name in scores if name not in candidates),
             shapes={name: tuple(score.shape) for name, score in scores.items()},
             device=next(iter(scores.values())).device,
             probability=validated_probability(picked, scores) if as_probability else None,
@@ -117,31 +118,31 @@ class Ranking:
 
     @property
     def num_edges(self) -> int:
-        """Number of judged edges."""
+        """Number of candidate edges."""
         return self.scores.numel()
 
     @property
     def scope(self) -> str:
-        """Ending of a rule's sentence that names the judged groups where not all are."""
+        """Ending of a rule's sentence that names the candidate groups where not all are."""
         if not self.kept_whole:
             return ""
-        return f", in {', '.join(self.judged)} (other groups kept whole)"
+        return f", in {', '.join(self.candidates)} (other groups kept whole)"
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
-        """``(num_edges,)`` values as tensors of the shapes of the judged groups."""
-        sizes = [math.prod(self.shapes[name]) for name in self.judged]
+        """``(num_edges,)`` values as tensors of the shapes of the candidate groups."""
+        sizes = [math.prod(self.shapes[name]) for name in self.candidates]
         parts = torch.split(values, sizes)
         return {
             name: part.reshape(self.shapes[name])
-            for name, part in zip(self.judged, parts, strict=True)
+            for name, part in zip(self.candidates, parts, strict=True)
         }
 
     def mask(self, keep: Tensor, rule: str) -> Mask:
         """Mask that keeps what `keep` ``(num_edges,)`` marks, and the other groups whole."""
-        judged = self.split(keep)
+        marked = self.split(keep)
         kept = {
-            name: judged[name].to(self.device, copy=True)
-            if name in judged
+            name: marked[name].to(self.device, copy=True)
+            if name in marked
             else torch.ones(shape, dtype=torch.bool, device=self.device)
             for name, shape in self.shapes.items()
         }
@@ -171,7 +172,7 @@ def _one_chain(source: object) -> dict[str, Tensor]:
     return {name: p[0] for name, p in source.inclusion_probability().items()}
 
 
-def _judged(scores: Mapping[str, Tensor], groups: Groups) -> tuple[str, ...]:
+def _candidates(scores: Mapping[str, Tensor], groups: Groups) -> tuple[str, ...]:
     if groups is None:
         return tuple(scores)
     if isinstance(groups, str):

@@ -77,10 +77,10 @@ def describe(module: nn.Module) -> dict[str, Any]:
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
-    """Make the network that :func:`describe` described, with fresh parameters.
+    """Make the network that :func:`describe` described, with re-initialised parameters.
 
     Nothing outside of the lists of modules and operations is imported or called, whatever the
-    description says, and no code is made from it. The random state is left alone.
+    description says, and no code is made from it. The random state stays as it was.
 
     Args:
         description: What :func:`describe` returned, possibly read from JSON.
@@ -208,7 +208,7 @@ def _followed(module: nn.Module, name: str, where: str) -> tuple[nn.Module, tupl
 
 
 def _steps(root: nn.Module, graph: fx.Graph, where: str) -> tuple[Step, ...]:
-    """The nodes of a graph with numbers in the place of names, and names in that of functions."""
+    """Write each node as a step: results go by their number, functions by their name."""
     results: dict[fx.Node, Any] = {}
     steps: list[Step] = []
     for node in graph.nodes:

@@ -262,7 +262,7 @@ def _exports_at_one_size(network: nn.Module, arguments: tuple[Tensor, ...]) -> b
 
 def _check_unpickled(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        # Objects as torch.save writes them; of the example input an empty one is left.
+        # Objects as torch.save writes them; the example input is replaced by an empty one.
         found = [
             entry.filename
             for entry in archive.infolist()

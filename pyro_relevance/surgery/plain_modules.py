@@ -33,7 +33,7 @@ class SelectFeatures(nn.Module):
 
 
 class Constant(nn.Module):
-    """The same value for every example: what is left of a network that reads none of its inputs.
+    """The same value for every example: a network that reads none of its inputs.
 
     Args:
         value: ``(*output_shape)`` output for one example.

@@ -1,4 +1,4 @@
-"""The small network that is left after a cut, with its receipt, in memory and in one file."""
+"""The pruned network with its receipt, in memory and in one file."""
 
 from __future__ import annotations
 

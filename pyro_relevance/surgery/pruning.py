@@ -96,11 +96,11 @@ def prune(
     folded = copy.deepcopy(masked)
     with evaluating(masked, folded), torch.no_grad():
         added, notes = fold_constants(folded, edges, arguments)
-        live, kept = _left(folded, edges, added, keep_one=on_empty == "keep")
+        live, kept = _kept(folded, edges, added, keep_one=on_empty == "keep")
         empty = _empty(edges, live, mask)
         if empty and on_empty == "error":
             raise SurgeryError(
-                f"Expected something left of each layer, but nothing is left of "
+                f"Expected at least one kept edge in each group, but none is kept in "
                 f"{', '.join(empty)}. Keep more edges, or accept it with on_empty='remove' or "
                 "'keep'."
             )
@@ -109,7 +109,7 @@ def prune(
             small: nn.Module = Constant(masked(*(argument[:1] for argument in arguments))[0])
             notes.append("No input is read any more: the network is a constant.")
         else:
-            small, written = _cut(folded, edges, live, kept, arguments)
+            small, written = _prune(folded, edges, live, kept, arguments)
             notes += written
     small.train(network.training)
     difference = _difference(masked, small, arguments)
@@ -174,16 +174,16 @@ def _check(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> None
 
 def _removals(live: Mapping[str, Tensor]) -> list[str]:
     return [
-        f"{name}: {int(flags.sum())} of {len(flags)} left."
+        f"{name}: {int(flags.sum())} of {len(flags)} kept."
         for name, flags in live.items()
         if not bool(flags.all())
     ]
 
 
-def _left(
+def _kept(
     network: nn.Module, edges: Edges, added: Mapping[str, str], *, keep_one: bool
 ) -> tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]]:
-    """What lives, and what stays of each tensor along each axis, biases that were added too."""
+    """Find the live edges and the kept positions of each tensor, added biases included."""
     connected = nonzero_entries(network)
     live = live_edges(edges.structure, connected, edges.unfoldable, keep_one=keep_one)
     kept = kept_positions(edges.structure, live, connected)
@@ -192,20 +192,20 @@ def _left(
 
 
 def _empty(edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> list[str]:
-    """Groups of which nothing is left, or nothing but one unit for the layer's sake."""
+    """Groups that the mask or the cut empties, also where one unit stays to keep the layer."""
     empty = [name for name, flags in live.items() if not bool(flags.any())]
     cut = [name for name, keep in mask.items() if name in live and not bool(keep.any())]
     return list(dict.fromkeys((*empty, *cut)))
 
 
-def _cut(
+def _prune(
     network: nn.Module,
     edges: Edges,
     live: Mapping[str, Tensor],
     kept: Mapping[tuple[str, int], Tensor],
     arguments: tuple[Tensor, ...],
 ) -> tuple[nn.Module, list[str]]:
-    """Cut the tensors of a network, in its own modules if these can do with what is left."""
+    """Prune the tensors of a network, in its own modules if these run with the kept sizes."""
     changed = [
         name for name, some in edges.rewritten.items() if not bool(live[name][[*some]].all())
     ]
@@ -222,7 +222,7 @@ def _cut(
         written = resized_network(network, arguments, kept)
     except EdgeError as error:
         raise SurgeryError(
-            "Expected a network whose forward() can do with what is left, or can be written anew, "
+            "Expected a network whose forward() runs with the kept sizes or can be rewritten, "
             f"but it failed: {error} A size is written into forward(), or a layer is cut whole: "
             "take sizes from tensors there, or keep one unit of each layer with on_empty='keep'."
         ) from error
@@ -233,7 +233,7 @@ def _cut(
 
 
 def _runs(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
-    """Whether a network does not stumble over sizes that are written into its code."""
+    """Whether a network still runs: its code may hold sizes that no longer fit."""
     try:
         network(*arguments)
     except (RuntimeError, IndexError, TypeError, ValueError):

@@ -26,7 +26,7 @@ class Receipt:
         batch_size: Examples in a timed pass.
         dtype: Data type of the parameters.
         max_difference: Largest max|a - b| / max(1, max|a|) between masked (a) and cut (b) outputs
-            over all inputs that were compared; nan where the weights are fresh ones.
+            over all inputs that were compared; nan where the weights were re-initialised.
         notes: What was removed, in sentences.
     """
 
@@ -53,7 +53,7 @@ class Receipt:
 
         Args:
             network: The network as it was given.
-            small: What is left of it.
+            small: The pruned network.
             example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: the timed pass.
             max_difference: As above.
             notes: What was removed, in sentences.
@@ -125,7 +125,7 @@ class Receipt:
             for row in rows
         ]
         if math.isnan(self.max_difference):
-            lines.append("weights are fresh: nothing to compare with")
+            lines.append("weights are re-initialised: nothing to compare with")
         else:
             lines.append(
                 f"max |masked - pruned| = {self.max_difference:.1e} (relative, {self.dtype})"

@@ -67,7 +67,7 @@ def test_groups_of_an_mlp():
     assert edges["hidden1.weight"].labels[13 * 3 + 7] == "3<-7"
     assert edges.shapes["hidden2.weight"] == (20, 50)
     assert edges.skipped == (
-        Skipped("output.units", "it makes the outputs, and outputs are never judged"),
+        Skipped("output.units", "it makes the outputs, and outputs are never gated"),
     )
 
 
@@ -145,7 +145,7 @@ def test_a_single_layer_is_a_network():
 
 
 @pytest.mark.exact
-def test_convolutions_are_judged_by_weight():
+def test_convolutions_are_gated_by_weight():
     network = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3), nn.Linear(3, 1)
     )
@@ -192,7 +192,7 @@ def test_where_chooses_producers_owners_and_readers():
     outputs=st.integers(1, 3),
     activation=st.sampled_from([nn.ReLU, nn.Tanh, nn.Softplus, nn.PReLU]),
 )
-def test_outputs_are_never_judged_and_groups_touch_a_tensor_axis_once(hidden, outputs, activation):
+def test_outputs_are_never_gated_and_groups_touch_a_tensor_axis_once(hidden, outputs, activation):
     edges = find_edges(MLP(3, hidden, outputs, activation), granularity=ALL)
     assert "output.units" not in edges.names
     touched = [(g.granularity, s.tensor, s.dim) for g in edges for s in g.consumers]
@@ -268,7 +268,7 @@ def test_tied_parametrised_and_directly_used_weights_are_skipped():
 
 
 @pytest.mark.contract
-def test_inputs_that_cannot_be_judged():
+def test_inputs_that_cannot_be_gated():
     def reason(network, **options):
         return _reason(find_edges(network, granularity=("input", "weight"), **options), "inputs")
 
@@ -449,7 +449,7 @@ def test_edges_print_as_a_table():
         "group          granularity  edges  read by",
         "inputs         input            3  hidden1.weight",
         "hidden1.units  unit             4  output.weight",
-        "skipped output.units: it makes the outputs, and outputs are never judged",
+        "skipped output.units: it makes the outputs, and outputs are never gated",
     ]
 
 

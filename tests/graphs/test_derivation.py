@@ -169,7 +169,7 @@ def test_fresh_weights_are_new_and_normalisation_complete():
     torch.manual_seed(1)
     small = derive(network, chosen, example_input=x, weights="fresh")
     assert small.receipt.max_difference != small.receipt.max_difference
-    assert "weights are fresh: nothing to compare with" in str(small.receipt)
+    assert "weights are re-initialised: nothing to compare with" in str(small.receipt)
     inside = [m for n, m in small.network.named_modules() if "edges" in n]
     norms = [m for m in inside if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 3 * 6 + 2 * 2

@@ -157,7 +157,7 @@ class TestMask:
         assert (one_group(True, False) & one_group(True, True)).risk is None
         assert (Mask.from_json(a.to_json()) & one_group(True, True)).risk is None
 
-    def test_risk_of_a_combination_joins_groups_judged_apart(self):
+    def test_risk_of_a_combination_joins_groups_decided_apart(self):
         posterior = FakePosterior({"a": torch.tensor([[0.5]]), "b": torch.tensor([[0.25]])})
         a = masks.threshold(posterior, 0.4, groups=("a",))
         b = masks.threshold(posterior, 0.4, groups=("b",))
@@ -230,7 +230,7 @@ class TestMask:
             "keep edges whose inclusion probability is above 1/2, in inputs (other groups kept "
             "whole)\n"
             "  inputs    2 /  3 kept\n"
-            "  0.units  10 / 10 kept (not judged)\n"
+            "  0.units  10 / 10 kept (not a candidate)\n"
             "  all      12 / 13 kept (density 0.923)\n"
             "accepted risk: 0.25 of the kept edges are expected to be irrelevant (12.5%), 0.25 of "
             "the cut edges relevant (25.0%)"
@@ -345,9 +345,9 @@ class TestSource:
             apply({"a": torch.tensor([0.5])}, groups=("a", "x"))
         with pytest.raises(TypeError, match=r"but got the text 'inputs'. Write \('inputs',\)"):
             apply({"inputs": torch.tensor([0.5])}, groups="inputs")
-        with pytest.raises(ValueError, match="at least one edge to judge"):
+        with pytest.raises(ValueError, match="at least one candidate edge"):
             apply({"a": torch.tensor([0.5])}, groups=())
-        with pytest.raises(ValueError, match="at least one edge to judge"):
+        with pytest.raises(ValueError, match="at least one candidate edge"):
             apply({})
         with pytest.raises(TypeError, match="real tensor of scores for group 'a', but got list"):
             apply({"a": [0.5]})
@@ -441,7 +441,7 @@ class TestTopFraction:
     def test_rule_text(self):
         scores = {"a": torch.tensor([1.0, 2.0])}
         assert masks.top_fraction(scores, 0.5).rule == (
-            "keep the fraction 0.5 of all judged edges together with the highest scores"
+            "keep the fraction 0.5 of all candidate edges together with the highest scores"
         )
         assert masks.top_fraction(scores, 0.5, per="group").rule == (
             "keep the fraction 0.5 of each group with the highest scores"
@@ -552,7 +552,7 @@ class TestBudget:
         assert masks.within_cost({"a": torch.rand(10_000)}, 1234, cost=cost).num_kept == 1234
         assert calls <= 16
 
-    def test_only_judged_groups_are_cut(self):
+    def test_only_candidate_groups_are_cut(self):
         scores = {"a": torch.tensor([2.0, 1.0]), "b": torch.zeros(3)}
         mask = masks.within_cost(scores, 4, cost=_count, groups=("a",))
         assert mask["a"].tolist() == [True, False]
@@ -586,7 +586,7 @@ class TestBudget:
 
     def test_edges_are_needed_to_count(self):
         scores = {"a": torch.tensor([2.0])}
-        with pytest.raises(TypeError, match="judged edges as edges=, but got NoneType"):
+        with pytest.raises(TypeError, match="edges of the network as edges=, but got NoneType"):
             masks.budget(scores, num_parameters=1)
         with pytest.raises(TypeError, match="but got int.*use top_fraction"):
             masks.budget(scores, num_parameters=1, edges=3)  # type: ignore[arg-type]
@@ -616,7 +616,7 @@ class TestPath:
         for larger, smaller in itertools.pairwise(ladder):
             assert smaller & larger == smaller
             assert smaller.num_kept < larger.num_kept
-        assert ladder[1].rule == "keep the 34 of 41 judged edges with the highest scores"
+        assert ladder[1].rule == "keep the 34 of 41 candidate edges with the highest scores"
 
     def test_fewer_edges_than_points(self):
         assert [m.num_kept for m in masks.path({"a": torch.rand(3)})] == [3, 2, 1, 0]

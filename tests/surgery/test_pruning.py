@@ -142,7 +142,7 @@ def test_sizes_shrink_and_unread_inputs_are_passed_by():
     assert pruned.network.hidden2.weight.shape == (2, 3)
     assert pruned.network.output.weight.shape == (2, 2)
     torch.testing.assert_close(pruned(x), apply_mask(network, edges, mask)(x))
-    assert "inputs: 3 of 5 left." in pruned.receipt.notes
+    assert "inputs: 3 of 5 kept." in pruned.receipt.notes
     assert pruned.receipt.batch_size == 7
 
 
@@ -175,7 +175,7 @@ def test_all_pruned_is_a_constant(granularity):
     assert pruned(torch.randn(0, 3)).shape == (0, 2)
     assert pruned.receipt.after.num_parameters == 2
     assert pruned.receipt.after.num_macs == 0
-    with pytest.raises(SurgeryError, match=r"nothing is left of inputs, .*on_empty='remove'"):
+    with pytest.raises(SurgeryError, match=r"none is kept in inputs, .*on_empty='remove'"):
         prune(network, edges, mask, example_input=x, on_empty="error")
 
 
@@ -413,7 +413,7 @@ def test_the_receipt_is_a_readable_table():
     assert lines[0].split() == ["before", "after", "ratio"]
     assert lines[1].split() == ["parameters", "21", "6", "3.5x"]
     assert lines[3].split() == ["MACs", "per", "example", "16", "4", "4.0x"]
-    assert lines[-1] == "hidden1.units: 1 of 4 left."
+    assert lines[-1] == "hidden1.units: 1 of 4 kept."
 
 
 @pytest.mark.exact

@@ -27,7 +27,7 @@ def narrowed(*tensors: Tensor) -> tuple[Tensor, ...]:
         tensors: Labels of shapes that broadcast.
 
     Returns:
-        For each, ``(n1, n2, ...)`` labels, with 1 for an axis that is left out.
+        For each, ``(n1, n2, ...)`` labels, with 1 for an axis that is dropped.
     """
     shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
     expanded = [tensor.expand(shape) for tensor in tensors]

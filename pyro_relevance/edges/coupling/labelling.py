@@ -43,7 +43,7 @@ class Coupling:
         readers: Labels along axes that read units (columns of layers).
         reasons: Why a set cannot be cut, by its root.
         written: What about a set is a number in ``forward()``, by its root: the graph has to be
-            written anew when some of it is cut.
+            rewritten when some of it is removed.
         inputs: Labels of the first input, ``(1, ...)``.
         outputs: Labels that the network returns.
         positions: How often one example multiplies each weight.
@@ -84,7 +84,7 @@ class Labelling:
         self.readers: dict[Axis, Ints] = {}
         self.blocked: list[tuple[Ints, Reason]] = []
         self.grids: list[Tensor] = []
-        self.fixed: list[tuple[Tensor, int, bool]] = []  # axis, and whether it can be written anew
+        self.fixed: list[tuple[Tensor, int, bool]] = []  # axis, and whether it can be rewritten
         self.together: list[tuple[Tensor, list[int], Reason]] = []
         self.written: list[tuple[Ints, str]] = []
         self.positions: dict[str, int] = {}

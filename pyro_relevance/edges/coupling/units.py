@@ -36,7 +36,7 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     """
     coupling = follow_channels(network, arguments)
     reasons = _reasons(coupling)
-    reasons |= _not_written_anew(network, arguments, coupling, reasons)
+    reasons |= _not_rewritable(network, arguments, coupling, reasons)
     tied = _tied_layers(coupling)
     units = [_unit_flow(coupling, layers, reasons) for layers in tied]
     units += [
@@ -98,7 +98,7 @@ def _reasons(coupling: Coupling) -> dict[int, Reason]:
     return reasons | coupling.reasons
 
 
-def _not_written_anew(
+def _not_rewritable(
     network: nn.Module, arguments: tuple[Any, ...], coupling: Coupling, reasons: dict[int, Reason]
 ) -> dict[int, Reason]:
     """Return why sets whose cut changes ``forward()`` cannot be cut, where its graph is no help."""

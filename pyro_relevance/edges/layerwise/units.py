@@ -159,7 +159,7 @@ class _Follower:
             if type(module) is nn.Linear:
                 self._produce(node, name, module)
             else:
-                self._produce_unjudged(name, module)
+                self._produce_ungated(name, module)
         elif value is None:
             self._block(node, Why.COMBINED.reason(kind=type(module).__name__, name=name))
         elif known.last_axis == "apart" or (
@@ -172,7 +172,7 @@ class _Follower:
             self._normalise(node, name, module, value)
         else:
             if any(True for _ in module.parameters()) and known.last_axis != "together":
-                self._produce_unjudged(name, module)
+                self._produce_ungated(name, module)
             self._block(node, Why.THROUGH_MODULE.reason(kind=type(module).__name__, name=name))
             if known.last_axis == "together":
                 self.values[node] = _Value("", value.num_units, value.flat)
@@ -242,7 +242,7 @@ class _Follower:
             flow.block(Why.LAYER.reason(fault=self.faults[name]))
         self.values[node] = _Value(name, module.out_features)
 
-    def _produce_unjudged(self, name: str, module: nn.Module) -> None:
+    def _produce_ungated(self, name: str, module: nn.Module) -> None:
         flow = self.units.setdefault(name, UnitFlow(name, 0))
         flow.block(Why.MADE_BY_KIND.reason(kind=type(module).__name__))
 

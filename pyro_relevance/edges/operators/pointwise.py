@@ -38,7 +38,7 @@ def pointwise(run: Labelling, node: fx.Node, name: str) -> Tensor:
         else:
             result = run.meet(result, whole)
     for source in node.all_input_nodes:
-        # A constant that is written out along judged channels could not be cut with them.
+        # A constant that is written out along gated channels could not be pruned with them.
         value = run.constants.get(source)
         if isinstance(value, Tensor) and value.ndim:
             first = len(shape) - value.ndim

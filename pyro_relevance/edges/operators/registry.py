@@ -69,7 +69,7 @@ class Operator:
         last_axis: What it does along the last axis; the walk without an example follows
             ``"apart"`` and ``"channels"``.
         layer: Axes of its weight, if it is a layer.
-        modules: Modules that compute it, each with the names of the arguments that make it anew;
+        modules: Modules that compute it, each with the names of the arguments that build it;
             ``None`` for one that is not written to files.
         resize: Corrects the sizes that such a module remembers, after its tensors were cut.
         rewrite: From a writer and a call to what it becomes when some units are cut: positional
@@ -181,7 +181,7 @@ def find_module(module: nn.Module) -> Operator:
 
 
 def module_arguments(kind: type[nn.Module]) -> str | None:
-    """Return the names of the arguments that make a module anew; ``None`` if files have none."""
+    """Return the names of the arguments that build a module; ``None`` where files hold none."""
     return _by_module.get(kind, _NOTHING).modules.get(kind)
 
 

@@ -1,8 +1,8 @@
-"""A cut network as a list of operations, with the numbers in them that fit what is left.
+"""A pruned network as a list of operations, with numbers that fit the kept sizes.
 
 Cutting heads of attention, or a whole layer, changes what is written into ``forward()``: the number
-of heads, the sizes of parts, the call of a layer that is left with nothing to read. Here the
-network is traced for any number of examples, and its operations are written down anew.
+of heads, the sizes of parts, the call of a layer whose inputs were all removed. Here
+the network is traced for any number of examples, and its operations are written down again.
 """
 
 from __future__ import annotations

@@ -28,11 +28,11 @@ def resized_network(
     arguments: tuple[Tensor, ...],
     kept: Mapping[tuple[str, int], Tensor],
 ) -> GraphNetwork:
-    """Write a network down as operations on what is left of its tensors.
+    """Write a network down as operations on the kept parts of its tensors.
 
     It computes what the network computes in evaluation mode, for any number of examples. Layers
-    that have nothing left to read become their bias; what then leads nowhere is left out, and so
-    are parameters and buffers that evaluation does not use. BatchNorm and dropout are modules,
+    whose inputs were all removed become their bias. Operations that lead nowhere are
+    dropped, as are parameters and buffers that evaluation does not use. BatchNorm and dropout are modules,
     which do in training what they did; what evaluation does not show (dropout inside of attention,
     stochastic depth) is gone.
 

@@ -33,7 +33,7 @@ _DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
     "conv_transpose3d",
 )
 def _layer(writer: Writer, node: fx.Node) -> Any:
-    """A layer reads the columns that are left; with none left it is its bias."""
+    """A layer reads the kept columns; without any it is its bias."""
     name = operator_name(node)
     weight = writer.exported.names.get(str(node.args[1]), "")  # "" for a part of a parameter
     axes = find(name).layer
@@ -52,8 +52,8 @@ def _layer(writer: Writer, node: fx.Node) -> Any:
     target: Any = node.target
     if groups > 1:
         old = writer.exported.tensors[weight].shape[0]
-        left = len(writer.tensors[weight])
-        args, kwargs, target = _with(node, "groups", groups * left // old)
+        kept = len(writer.tensors[weight])
+        args, kwargs, target = _with(node, "groups", groups * kept // old)
     if not bool((columns[there]).all()):
         # Inputs that this layer does not read, though another one does.
         module = weight.rpartition(".")[0]
@@ -163,13 +163,13 @@ def _index(writer: Writer, node: fx.Node) -> Any:
 @rewrites("cat", "stack")
 def _cat(writer: Writer, node: fx.Node) -> Any:
     parts: Any = node.args[0]
-    left = [part for part in parts if writer.results[part] is not DEAD]
-    return (left, *node.args[1:]), node.kwargs, node.target
+    kept = [part for part in parts if writer.results[part] is not DEAD]
+    return (kept, *node.args[1:]), node.kwargs, node.target
 
 
 @rewrites("pad", "constant_pad_nd")
 def _pad(writer: Writer, node: fx.Node) -> Any:
-    """Channels are added for those that are left; around nothing, the padding stays."""
+    """Channels are padded around the kept ones; around none, the padding stays."""
     if writer.results[node.args[0]] is DEAD:  # type: ignore[index]
         return writer.constant(node, float(setting(node, "value") or 0.0)), {}, None
     labels = writer.labels[node]
@@ -178,8 +178,8 @@ def _pad(writer: Writer, node: fx.Node) -> Any:
         flags = writer.flags(labels, labels.ndim - 1 - place)
         if not bool(flags.all()):
             before, after = widths[2 * place : 2 * place + 2]
-            left = int(flags[:before].sum()), int(flags[len(flags) - after :].sum())
-            widths[2 * place : 2 * place + 2] = left
+            kept = int(flags[:before].sum()), int(flags[len(flags) - after :].sum())
+            widths[2 * place : 2 * place + 2] = kept
     return _with(node, "pad", widths)
 
 

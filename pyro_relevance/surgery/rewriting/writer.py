@@ -23,7 +23,7 @@ _SIZE = "torch.ops.aten.sym_size.int"
 
 
 class Dead:
-    """Stands for a value of which nothing is left."""
+    """Stands for a value that was removed whole."""
 
 
 DEAD = Dead()
@@ -81,7 +81,7 @@ class Writer:
             return nn.Parameter(small, requires_grad=tensor.requires_grad)
         return small
 
-    # What is left of a value
+    # Kept parts of a value
 
     def flags(self, labels: Tensor, dim: int) -> Tensor:
         """``(size,)`` booleans: what stays along an axis of a value."""
@@ -97,9 +97,9 @@ class Writer:
     def is_dead(self, labels: Any) -> bool:
         """Whether nothing is kept of a value."""
         parts = [leaf for leaf in tree_leaves(labels) if isinstance(leaf, Tensor)]
-        return bool(parts) and all(self._nothing_left(part) for part in parts)
+        return bool(parts) and all(self._nothing_kept(part) for part in parts)
 
-    def _nothing_left(self, labels: Tensor) -> bool:
+    def _nothing_kept(self, labels: Tensor) -> bool:
         values = narrowed(labels)[0].numpy()
         gone = self.dropped[values]
         return bool(gone.any() and (gone | (values == FILLER)).all())
@@ -116,8 +116,8 @@ class Writer:
         result = self.results[argument]
         if result is DEAD:
             raise SurgeryError(
-                f"Expected an operation that can do without {argument.name!r}, of which nothing is "
-                "left, but found none. Keep one unit of each layer with on_empty='keep'."
+                f"Expected an operation that can do without {argument.name!r}, which was removed "
+                "whole, but found none. Keep one unit of each layer with on_empty='keep'."
             )
         return result
 
@@ -149,7 +149,7 @@ class Writer:
         return sizes
 
     def constant(self, node: fx.Node, value: float) -> Result:
-        """A value of the size that is left of another one."""
+        """A constant of the kept shape of the value of ``node``."""
         labels = self.labels[node]
         sizes = []
         for dim, old in enumerate(labels.shape):

@@ -309,7 +309,7 @@ def test_a_layer_that_is_cut_whole_is_removed_with_its_branch():
     network, x = make(Residual), torch.randn(2, 3, 6, 6)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     pruned = check(network, edges, without(edges, "block1.0.units"), x)
-    assert "block1.0.units: 0 of 6 left." in pruned.receipt.notes
+    assert "block1.0.units: 0 of 6 kept." in pruned.receipt.notes
     assert "block1.0.units is removed" in pruned.receipt.notes[-1]
     called = [step.target for step in pruned.network.steps if "conv" in step.target]
     assert called == ["torch.ops.aten.conv2d.default"]  # of three the stem alone is left
@@ -327,9 +327,9 @@ def test_a_layer_that_is_cut_whole_keeps_one_unit_if_so_chosen():
     mask = without(edges, "block1.0.units")
     kept = pr.prune(network, edges, mask, example_input=x, on_empty="keep")
     assert kept.network.block1[0].out_channels == 1
-    assert "block1.0.units: 1 of 6 left." in kept.receipt.notes
+    assert "block1.0.units: 1 of 6 kept." in kept.receipt.notes
     assert kept.receipt.max_difference < 1e-5
-    with pytest.raises(SurgeryError, match="nothing is left of block1.0.units"):
+    with pytest.raises(SurgeryError, match="none is kept in block1.0.units"):
         pr.prune(network, edges, mask, example_input=x, on_empty="error")
 
 
@@ -466,7 +466,7 @@ def test_what_cannot_be_cut_has_a_reason():
     assert edges.names == ("attention.units", "up.units")
     reasons = {item.name: item.reason for item in edges.skipped}
     assert "LayerNorm reads all of them together" in reasons["embed.units"]
-    assert "outputs are never judged" in reasons["head.units"]
+    assert "outputs are never gated" in reasons["head.units"]
 
 
 class Cross(Normed):
@@ -661,7 +661,7 @@ class Partly(Network):
 
 
 @pytest.mark.exact
-def test_units_that_are_not_judged_beside_others_are_listed():
+def test_units_that_are_not_gated_beside_others_are_listed():
     network, x = make(Partly), torch.randn(2, 3, 6, 6)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     assert edges["stem.0.units"].num_edges == 5

@@ -31,8 +31,8 @@ def resized_network(
     """Write a network down as operations on the kept parts of its tensors.
 
     It computes what the network computes in evaluation mode, for any number of examples. Layers
-    whose inputs were all removed become their bias. Operations that lead nowhere are
-    dropped, as are parameters and buffers that evaluation does not use. BatchNorm and dropout are modules,
+    whose inputs were all removed become their bias. Operations that lead nowhere are dropped, as
+    are parameters and buffers that evaluation does not use. BatchNorm and dropout are modules,
     which do in training what they did; what evaluation does not show (dropout inside of attention,
     stochastic depth) is gone.
 

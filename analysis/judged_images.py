@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pyro_relevance.data.images import some, train_validation
+from pyro_relevance.data.images import some
+from pyro_relevance.data.splits import train_validation
 
 __all__ = ["JudgedImages"]
 

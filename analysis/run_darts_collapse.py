@@ -39,7 +39,7 @@ from pyro_relevance import find_edges
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines import DartsSettings, strongest_operations
 from pyro_relevance.comparison.baselines.darts import search_operations
-from pyro_relevance.comparison.baselines.recipe import fresh
+from pyro_relevance.comparison.baselines.recipe import seeded_network
 from pyro_relevance.graphs import Architecture
 
 ROWS = {"all": "strongest operation", "some": "strongest operation but none"}
@@ -49,7 +49,7 @@ def search(
     data: tuple[Tensor, Tensor], num_epochs: int, batch_size: int, seed: int
 ) -> dict[str, Any]:
     """Search, and return what was there after each pass."""
-    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    network = seeded_network(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     labels = edges.operations[0].labels
     found: dict[str, list[Any]] = {"probability": [], "all": [], "some": []}

@@ -54,7 +54,7 @@ from pyro_relevance.comparison.baselines import (
 )
 from pyro_relevance.comparison.baselines.darts import search_operations
 from pyro_relevance.comparison.baselines.random_search import random_architecture
-from pyro_relevance.comparison.baselines.recipe import fresh
+from pyro_relevance.comparison.baselines.recipe import seeded_network
 from pyro_relevance.comparison.baselines.searching import train_plain_architecture
 from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.data.images import cifar10, some
@@ -245,7 +245,7 @@ def darts(
     data: tuple[Tensor, Tensor], settings: Settings, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Search with DARTS."""
-    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    network = seeded_network(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "darts")), torch.enable_grad():
         logits, _ = search_operations(

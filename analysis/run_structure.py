@@ -40,7 +40,8 @@ from pyro_relevance import (
     masks,
     prune,
 )
-from pyro_relevance.commands.table.recipe import Recipe, folds_of
+from pyro_relevance.commands.table.recipe import TableRecipe
+from pyro_relevance.data.splits import cross_validation_folds
 from pyro_relevance.graphs import Architecture, canonical, mode, spaces
 from pyro_relevance.graphs.derivation import derived_mask
 from pyro_relevance.model.noise import fit_noise
@@ -71,7 +72,7 @@ class Settings:
         seed: Seed of everything.
     """
 
-    recipe: Recipe = Recipe(num_steps=4000)
+    recipe: TableRecipe = TableRecipe(num_steps=4000)
     num_splits: int = 20
     num_restarts: int = 5
     num_folds: int = 5
@@ -79,7 +80,7 @@ class Settings:
     seed: int = 0
 
 
-def prior_scales(recipe: Recipe, network: nn.Module) -> dict[str, float]:
+def prior_scales(recipe: TableRecipe, network: nn.Module) -> dict[str, float]:
     """Return the prior standard deviation of each parameter of a network that is not cut."""
     scales = {}
     for name, parameter in network.named_parameters():
@@ -91,7 +92,7 @@ def prior_scales(recipe: Recipe, network: nn.Module) -> dict[str, float]:
     return scales
 
 
-def make_model(recipe: Recipe, num_data: int, seed: int) -> RelevanceModel:
+def make_model(recipe: TableRecipe, num_data: int, seed: int) -> RelevanceModel:
     """Return the model of the relaxed graph with a gate on each weight."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -110,7 +111,7 @@ def make_model(recipe: Recipe, num_data: int, seed: int) -> RelevanceModel:
 
 
 def train(
-    recipe: Recipe, sets: list[tuple[Tensor, Tensor]], seed: int, text: str, state: Path
+    recipe: TableRecipe, sets: list[tuple[Tensor, Tensor]], seed: int, text: str, state: Path
 ) -> Fit:
     """Fit one chain for each training set, all of them together; goes on from its state."""
     num_data = len(sets[0][0])
@@ -147,7 +148,7 @@ class Derived:
     size: int
 
 
-def derived(recipe: Recipe, posterior: Posterior, example: Tensor) -> Derived:
+def derived(recipe: TableRecipe, posterior: Posterior, example: Tensor) -> Derived:
     """Return the plain network of one chain within the limit."""
     network, edges = posterior.network(), posterior.edges
     architecture = mode(edges, chain_probability(posterior), network=network)
@@ -173,7 +174,7 @@ def derived(recipe: Recipe, posterior: Posterior, example: Tensor) -> Derived:
 
 
 def trained_further(
-    recipe: Recipe, found: Derived, data: tuple[Tensor, Tensor], num_steps: int, seed: int
+    recipe: TableRecipe, found: Derived, data: tuple[Tensor, Tensor], num_steps: int, seed: int
 ) -> nn.Module:
     """Train what the cut left, with the noise and the priors of the fit."""
     batch = recipe.batch_size
@@ -209,7 +210,7 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
     number = settings.num_restarts
     sets = [(s.x, s.y) for s in splits for _ in range(number)]
     fits = [train(recipe, sets, seed, "splits", parts / f"splits-{number}.state")]
-    folds, rests = folds_of(len(splits[0].x), settings.num_folds, seed=seed)
+    folds, rests = cross_validation_folds(len(splits[0].x), settings.num_folds, seed=seed)
     for k, rest in enumerate(rests):
         sets = [(s.x[rest], s.y[rest]) for s in splits]
         fits.append(train(recipe, sets, seed, f"fold {k}", parts / f"fold-{k}.state"))

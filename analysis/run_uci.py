@@ -30,7 +30,7 @@ from analysis import yardsticks
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import median_within
 from pyro_relevance import datasets, likelihoods
-from pyro_relevance.commands.table.recipe import Recipe, evaluate, held_out, make_model, train
+from pyro_relevance.commands.table.recipe import TableRecipe, evaluate, held_out, make_model, train
 from pyro_relevance.comparison.records import write_json
 from pyro_relevance.edges.size import masked_cost
 from pyro_relevance.masks import Mask
@@ -74,10 +74,10 @@ class Settings:
     gaussian_steps: int = 6000
     seed: int = 0
 
-    def candidates(self) -> list[Recipe]:
+    def candidates(self) -> list[TableRecipe]:
         """Return the recipes to choose from."""
         return [
-            Recipe(
+            TableRecipe(
                 hidden=(self.hidden,),
                 prior_log_odds=odds,
                 noise_scale=noise,
@@ -166,7 +166,7 @@ def relevance(splits: list[Split], settings: Settings, *, gated: bool) -> dict[s
     if not gated:
         candidates = candidates[:: len(settings.prior_log_odds)]
 
-    def make(recipe: Recipe, num_rows: int) -> RelevanceModel:
+    def make(recipe: TableRecipe, num_rows: int) -> RelevanceModel:
         return make_model(recipe, num_data=num_rows, num_inputs=num_inputs, seed=settings.seed)
 
     held = held_out(

@@ -30,12 +30,12 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
     number = _checked(seed)
     if device is None:
         device = "cuda" if torch.cuda.is_initialized() else "cpu"
-    place = torch.device(device)
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    target = torch.device(device)
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
         # Not torch.manual_seed: it would reseed every accelerator of the process for good.
         torch.default_generator.manual_seed(number)
-        if place.type == "cuda":
-            with torch.cuda.device(place):
+        if target.type == "cuda":
+            with torch.cuda.device(target):
                 torch.cuda.manual_seed(number)
         yield
 

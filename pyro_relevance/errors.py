@@ -19,11 +19,11 @@ __all__ = [
 
 
 class EdgeError(ValueError):
-    """Edges do not fit the network, or a network has no edge that can be judged."""
+    """Edges do not fit the network, or a network has no candidate edge."""
 
 
 class ArchitectureError(ValueError):
-    """A choice of operations does not fit its graph, or leaves no path from input to output."""
+    """A choice of operations does not fit its graph, or has no path from input to output."""
 
 
 class DataError(ValueError):
@@ -35,7 +35,7 @@ class NotFittedError(RuntimeError):
 
 
 class SurgeryError(RuntimeError):
-    """A network cannot be cut exactly, or the cut network differs from the masked one."""
+    """A network cannot be pruned exactly, or the pruned network differs from the masked one."""
 
 
 class CheckpointError(RuntimeError):

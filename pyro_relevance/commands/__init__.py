@@ -1,5 +1,5 @@
 """The commands ``table``, ``search`` and ``compare``: thin, over functions that Python users call.
 
-``main`` reads arguments, ``table`` and ``search`` are the jobs with their run folders. Nothing is
-imported before a job begins, so that ``--help`` is quick.
+``main`` reads arguments. ``table`` and ``search`` are the two jobs, each with its run folder.
+Imports wait until a job begins, so that ``--help`` is quick.
 """

@@ -30,8 +30,8 @@ encoder.json, record.json, report.txt and the figures as PDF and PNG.
 SEARCH = """\
 Which operations, how deep, how wide? Searches a space of networks for one that fits the data.
 
-The operations of each edge are a latent variable with a posterior; what is left of the choice is a
-plain trained network. Without --data the Boston housing data are used, with --space mlp.
+The operations of each edge are a latent variable with a posterior. The result is a plain trained
+network of the chosen operations. Without --data the Boston housing data are used, with --space mlp.
 
 The run folder holds: posterior.nc (ArviZ), posterior.safetensors, network.safetensors (the plain
 network), record.json, report.txt, a figure of each structure as PDF and PNG, and checkpoints/, from
@@ -42,7 +42,7 @@ COMPARE = """\
 The library and its rivals on the same data, with the same training recipe and the same time.
 
 Each run (a method and a seed) has the same wall-clock budget, design, training and retraining
-together. Runs that are done are kept, and a comparison that was killed goes on. On several
+together. Finished runs are kept, and a comparison that was killed goes on. On several
 machines: torchrun --nnodes N ... --no-python pyro-relevance compare ..., with a folder that all of
 them share.
 
@@ -98,7 +98,7 @@ def _add_table(commands: Any) -> None:
         "--task",
         choices=("auto", "regression", "classification"),
         default="auto",
-        help="what the target is (default: told from the column)",
+        help="what the target is (default: decided by the values of the column)",
     )
     table.add_argument(
         "--out", type=Path, metavar="DIR", help="run folder (default: runs/<file>-<target>)"
@@ -170,8 +170,8 @@ def _add_search(commands: Any) -> None:
         default="small",
         help="of the cells: small for a CPU (default), or full, the sizes of the papers, for a GPU",
     )
-    search.add_argument("--epochs", type=int, help="passes of the search")
-    search.add_argument("--epochs-after", type=int, help="passes of the derived network")
+    search.add_argument("--epochs", type=int, help="epochs of the search")
+    search.add_argument("--epochs-after", type=int, help="epochs of the derived network")
     search.add_argument("--device", default="cpu", help="where to train: cpu (default), cuda, ...")
     search.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/...)")
     search.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
@@ -191,7 +191,7 @@ def _add_compare(commands: Any) -> None:
         "--task",
         choices=("boston", "mnist", "cifar10", "nasbench201"),
         required=True,
-        help="data, recipe, network to cut and space to search",
+        help="data, recipe, network to prune and space to search",
     )
     compare.add_argument(
         "--methods",
@@ -348,7 +348,7 @@ def _table(given: argparse.Namespace) -> int:
 
 
 def _device(name: str) -> Any:
-    """Return a device that is there.
+    """Return an available device.
 
     Raises:
         ValueError: If it is not.

@@ -21,10 +21,10 @@ from pyro_relevance.comparison.baselines import (
 )
 from pyro_relevance.comparison.baselines.configurations import fit_configuration
 from pyro_relevance.comparison.baselines.filter_pruning import prune_filters
-from pyro_relevance.comparison.baselines.recipe import fresh
+from pyro_relevance.comparison.baselines.recipe import seeded_network
 from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
-    passes,
+    epochs_within,
     seconds_of_network,
     seconds_per_epoch,
 )
@@ -45,11 +45,11 @@ def _network(task: Task) -> Callable[[], nn.Module]:
 def _by_people(
     row: str, make_network: Callable[[Task], Callable[[], nn.Module]], about: str
 ) -> Method:
-    """A network that is trained as it is."""
+    """A network that is trained without pruning."""
 
     def plan(task: Task, seconds: float, seed: int) -> Plan:
-        network = fresh(make_network(task), seed)
-        return {"num_epochs": passes(seconds, seconds_of_network(task, network))}
+        network = seeded_network(make_network(task), seed)
+        return {"num_epochs": epochs_within(seconds, seconds_of_network(task, network))}
 
     def run(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
         return {
@@ -65,20 +65,20 @@ def _small_network(task: Task) -> Callable[[], nn.Module]:
 
 
 def _seconds_of_dense(task: Task, seed: int) -> float:
-    return seconds_of_network(task, fresh(_network(task), seed))
+    return seconds_of_network(task, seeded_network(_network(task), seed))
 
 
 def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
     each = _seconds_of_dense(task, seed)
     return {
-        "num_epochs": passes(0.4 * seconds, each),
-        "num_epochs_round": passes(0.6 * seconds / NUM_ROUNDS, each),
+        "num_epochs": epochs_within(0.4 * seconds, each),
+        "num_epochs_round": epochs_within(0.6 * seconds / NUM_ROUNDS, each),
         "num_rounds": NUM_ROUNDS,
     }
 
 
 def _density(task: Task) -> float:
-    """Share of the weights that the limit on parameters leaves when all biases are kept."""
+    """Share of the weights within the limit on parameters when all biases are kept."""
     parameters = list(_network(task)().parameters())
     weights = sum(p.numel() for p in parameters if p.ndim > 1)
     others = sum(p.numel() for p in parameters if p.ndim <= 1)
@@ -100,7 +100,7 @@ def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
 def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
     each = _seconds_of_dense(task, seed)
     return {
-        "num_epochs": passes(seconds / (NUM_TICKETS + 1), each),
+        "num_epochs": epochs_within(seconds / (NUM_TICKETS + 1), each),
         "num_rounds": NUM_TICKETS,
     }
 
@@ -136,15 +136,17 @@ def _limit(task: Task) -> dict[str, int]:
 
 
 def _seconds_of_cut(task: Task, seed: int) -> float:
-    """Seconds of a pass of a network that is cut to the limit."""
-    small, _ = prune_filters(fresh(_network(task), seed), task.data.train[0][:2], **_limit(task))
+    """Seconds of an epoch of a network that is pruned to the limit."""
+    small, _ = prune_filters(
+        seeded_network(_network(task), seed), task.data.train[0][:2], **_limit(task)
+    )
     return seconds_of_network(task, small)
 
 
 def _plan_filters(task: Task, seconds: float, seed: int) -> Plan:
     return {
-        "num_epochs": passes(0.4 * seconds, _seconds_of_dense(task, seed)),
-        "num_epochs_after": passes(0.6 * seconds, _seconds_of_cut(task, seed)),
+        "num_epochs": epochs_within(0.4 * seconds, _seconds_of_dense(task, seed)),
+        "num_epochs_after": epochs_within(0.6 * seconds, _seconds_of_cut(task, seed)),
     }
 
 
@@ -185,8 +187,8 @@ def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
         of_weights = configuration.granularity == ("weight",)
         each_after = (_seconds_of_dense if of_weights else _seconds_of_cut)(task, seed)
         return {
-            "num_epochs": passes(0.6 * seconds, each),
-            "num_epochs_after": passes(0.4 * seconds, each_after),
+            "num_epochs": epochs_within(0.6 * seconds, each),
+            "num_epochs_after": epochs_within(0.4 * seconds, each_after),
         }
 
     return plan

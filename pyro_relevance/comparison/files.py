@@ -1,4 +1,4 @@
-"""What a comparison leaves: table, record and figure beside the files of its runs."""
+"""The results of a comparison as files: table, record and figure beside the files of its runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["write_comparison"]
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, command: str) -> str:
-    """Write the table, the record and the figure of the runs that are there.
+    """Write the table, the record and the figure of the finished runs.
 
     Args:
         comparison: What is compared.
@@ -25,7 +25,7 @@ def write_comparison(comparison: Comparison, folder: Path, *, command: str) -> s
         The table as a text.
 
     Raises:
-        ValueError: If no run is there.
+        ValueError: If no run is finished.
     """
     results = finished(comparison, folder / "runs")
     if not results:

@@ -12,7 +12,7 @@ from pyro_relevance.comparison.tasks import Task
 __all__ = ["Method", "Plan"]
 
 Plan = dict[str, Any]
-"""Numbers of passes and queries by name; short trainings may be a share of a pass."""
+"""Numbers of epochs and queries by name; short trainings may be a share of an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Method:
     Args:
         needs: ``"network"``: it starts from the network built by people; ``"space"``: it searches.
         plan: From task, seconds and seed to a plan.
-        run: From task, plan and seed to results, by the name of the row; a control that needs what
+        run: From task, plan and seed to results, by the name of the row. A control that needs what
             the method found has a row of its own.
         about: What it is, for a table.
     """

@@ -1,7 +1,7 @@
 """Methods of a comparison: what each does with a budget of seconds.
 
-A method first makes a plan, numbers of passes and of queries, from the time that its steps take on
-this machine; then it runs the plan. The plan is kept, so that a run can be repeated.
+A method first makes a plan: numbers of epochs and of queries, from the time that its steps take on
+this machine. Then it runs the plan. The plan is kept, so that a run can be repeated.
 """
 
 from __future__ import annotations

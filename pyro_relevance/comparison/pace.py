@@ -1,4 +1,4 @@
-"""How long a pass over the data of a task takes on this machine, by a few of its steps."""
+"""How long an epoch over the data of a task takes on this machine, measured by a few steps."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import nn
 
 from pyro_relevance._random import seeded
 from pyro_relevance.comparison.baselines.random_search import random_architecture
-from pyro_relevance.comparison.baselines.recipe import StepTimer, fresh
+from pyro_relevance.comparison.baselines.recipe import StepTimer, seeded_network
 from pyro_relevance.comparison.baselines.searching import train_plain_architecture
 from pyro_relevance.comparison.tasks import Task
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.graphs import Architecture, is_connected
-from pyro_relevance.graphs.derivation import fresh_network
+from pyro_relevance.graphs.derivation import reinitialised_network
 from pyro_relevance.posterior.evaluation import mean_log_likelihood
 from pyro_relevance.training.callbacks import Callback
 
 __all__ = [
     "number_of_candidates",
-    "passes",
-    "passes_or_share",
+    "epochs_within",
+    "epochs_or_share",
     "seconds_of_architectures",
     "seconds_of_network",
     "seconds_of_query",
@@ -38,11 +38,11 @@ SHORT = 0.02
 
 
 def seconds_per_epoch(task: Task, train: Callable[[int, list[Callback]], object]) -> float:
-    """Return the seconds of a pass over the training data, from some of its steps.
+    """Return the seconds of an epoch over the training data, from some of its steps.
 
     Args:
         task: The task.
-        train: A training that takes a number of passes and callbacks.
+        train: A training that takes a number of epochs and callbacks.
     """
     steps = steps_per_epoch(task)
 
@@ -53,14 +53,14 @@ def seconds_per_epoch(task: Task, train: Callable[[int, list[Callback]], object]
 
     each = measured(StepTimer().most + 1)
     if each < SHORT:
-        # In a run of this length the operators of a step are recorded; where steps are long that
-        # saves little, and takes long.
+        # A run of this length records the operators of a step. Where steps are long, that takes
+        # long and saves little.
         each = min(each, measured(LONG_RUN))
     return each * steps
 
 
 def steps_per_epoch(task: Task) -> int:
-    """Return the number of steps of a pass over the training data.
+    """Return the number of steps of an epoch over the training data.
 
     Args:
         task: The task.
@@ -69,7 +69,7 @@ def steps_per_epoch(task: Task) -> int:
 
 
 def seconds_of_network(task: Task, network: nn.Module) -> float:
-    """Return the seconds of a pass of a network.
+    """Return the seconds of an epoch of a network.
 
     Args:
         task: The task.
@@ -96,7 +96,7 @@ def _architectures(task: Task, number: int, seed: int) -> list[Architecture]:
 
 
 def seconds_of_architectures(task: Task, seed: int) -> float:
-    """Return the seconds of a pass of derived networks, the mean of two random ones.
+    """Return the seconds of an epoch of derived networks, the mean of two random ones.
 
     Args:
         task: The task.
@@ -105,13 +105,13 @@ def seconds_of_architectures(task: Task, seed: int) -> float:
     relaxed, times = task.make_space(True), []
     for architecture in _architectures(task, 2, seed):
         with seeded(seed):
-            network = fresh_network(relaxed, architecture, task.data.train[0][:2])
+            network = reinitialised_network(relaxed, architecture, task.data.train[0][:2])
         times.append(seconds_of_network(task, network.train()))
     return sum(times) / len(times)
 
 
 def seconds_of_query(task: Task, seed: int) -> float:
-    """Return the seconds of a query with a few steps: what each costs beside its passes.
+    """Return the seconds of a query with a few steps: what each costs beside its epochs.
 
     Args:
         task: The task.
@@ -140,33 +140,33 @@ def number_of_candidates(task: Task, seconds: float, seed: int) -> int:
         seconds: The time for it.
         seed: Seed of the weights.
     """
-    network = fresh(lambda: task.make_space(False), seed).eval()
+    network = seeded_network(lambda: task.make_space(False), seed).eval()
     x, y = task.data.train
     number = min(500, len(x))
     started = time.perf_counter()
     mean_log_likelihood(network, task.recipe.likelihood, (x[:number], y[:number]))
-    # The relaxed network computes all operations, a candidate some of them: this is on the safe
-    # side.
+    # The relaxed network computes all operations, a candidate only some of them. The true number
+    # is larger.
     each = (time.perf_counter() - started) * 0.1 * len(x) / number
     return max(2, min(NUM_CANDIDATES, int(seconds / each)))
 
 
-def passes(seconds: float, per_epoch: float) -> int:
-    """Return how many passes fit into a time, at least one.
+def epochs_within(seconds: float, per_epoch: float) -> int:
+    """Return how many epochs fit into a time, at least one.
 
     Args:
         seconds: The time.
-        per_epoch: Seconds of a pass.
+        per_epoch: Seconds of an epoch.
     """
     return max(1, int(seconds / per_epoch))
 
 
-def passes_or_share(seconds: float, per_epoch: float) -> float:
-    """Return how many passes fit into a time: a whole number, or a share of one (at least 2 %).
+def epochs_or_share(seconds: float, per_epoch: float) -> float:
+    """Return how many epochs fit into a time: a whole number, or a share of one (at least 2 %).
 
     Args:
         seconds: The time.
-        per_epoch: Seconds of a pass.
+        per_epoch: Seconds of an epoch.
     """
     number = seconds / per_epoch
     return int(number) if number >= 1 else max(0.02, number)

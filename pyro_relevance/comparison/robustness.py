@@ -1,4 +1,4 @@
-r"""How a network stands small changes of its weights and inputs, at random and at worst.
+r"""How robust a network is to small changes of its weights and inputs, random and adversarial.
 
 Random changes are Gaussian; the worst ones of bounded size follow the gradient of the loss with
 respect to the input, in one step (FGSM) or in several that are projected back (PGD):
@@ -176,7 +176,7 @@ def _gradient(network: nn.Module, likelihood: Likelihood, x: Tensor, y: Tensor) 
         for inputs, targets in zip(x.split(500), y.split(500), strict=True):
             moved = inputs.detach().clone().requires_grad_(True)
             loss = -likelihood(network(moved)).log_prob(targets).sum()
-            # What is left of a network may not read its inputs at all.
+            # A pruned network may not read its inputs at all.
             found = torch.autograd.grad(loss + 0.0 * moved.sum(), moved)[0]
             parts.append(found)
     return torch.cat(parts)

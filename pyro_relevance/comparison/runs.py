@@ -116,7 +116,7 @@ class Comparison:
 def run_one(
     comparison: Comparison, method: str, seed: int, folder: Path, *, progress: bool = False
 ) -> dict[str, Any]:
-    """Run a method with one seed, or read what an earlier run of it has left.
+    """Run a method with one seed, or read the results of an earlier run of it.
 
     Files in the folder: ``<method>-<seed>.plan.json``, written before the work, ``<row>-<seed>
     .safetensors``, the network of each row, and ``<method>-<seed>.json``, with the results.
@@ -160,10 +160,10 @@ def run_one(
     spent = time.perf_counter() - started
     rows = {}
     for name, result in results.items():
-        # A control that comes with a method is told its own stages, not the time of both.
+        # A control that comes with a method has the time of its own stages, not that of both.
         seconds = spent if len(results) == 1 else sum(result.seconds.values())
         times = {"planning": planned["seconds"], "running": seconds, **result.seconds}
-        content = _judged(task, result, seed)
+        content = _evaluated(task, result, seed)
         content["metrics"] |= {
             "minutes": (planned["seconds"] + seconds) / 60,
             **{f"minutes_{kind}": value / 60 for kind, value in times.items()},
@@ -177,7 +177,7 @@ def run_one(
 def run_all(
     comparison: Comparison, folder: Path, *, num_workers: int = 1, progress: bool = True
 ) -> None:
-    """Do all runs that are not there yet.
+    """Do all runs that are not finished yet.
 
     Under ``torchrun`` each process does its share of the runs, and all of them wait for each other
     at the end; the folder must be one that all machines share.
@@ -262,7 +262,7 @@ def _wait_for_all(size: int) -> None:
 
 
 def finished(comparison: Comparison, folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
-    """Return the results that are there: row -> seed -> metrics, choice and stages.
+    """Return the results of finished runs: row -> seed -> metrics, choice and stages.
 
     Args:
         comparison: What is compared.
@@ -304,7 +304,7 @@ def _read(path: Path, comparison: Comparison) -> dict[str, Any] | None:
     return results
 
 
-def _judged(task: Task, result: BaselineResult, seed: int) -> dict[str, Any]:
+def _evaluated(task: Task, result: BaselineResult, seed: int) -> dict[str, Any]:
     """Return the metrics of a result on the test examples, what it chose and how."""
     (x, y), network = task.data.test, result.network.eval()
     density = task.log_likelihood(mean_log_likelihood(network, result.likelihood, (x, y)))

@@ -25,14 +25,14 @@ from pyro_relevance.comparison.baselines import (
     train_random_architecture,
 )
 from pyro_relevance.comparison.baselines.darts import Order, search_operations
-from pyro_relevance.comparison.baselines.recipe import Trained, fresh
+from pyro_relevance.comparison.baselines.recipe import Trained, seeded_network
 from pyro_relevance.comparison.baselines.searching import QueryMethod
 from pyro_relevance.comparison.baselines.single_path import train_shared
 from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
+    epochs_or_share,
+    epochs_within,
     number_of_candidates,
-    passes,
-    passes_or_share,
     seconds_of_architectures,
     seconds_of_query,
     seconds_per_epoch,
@@ -59,7 +59,7 @@ def _plan_darts(order: Order) -> Callable[[Task, float, int], Plan]:
         recipe, (x, y) = task.recipe, task.data.train
         # Twelve minibatches for the weights and as many for the logits.
         number = min(len(x), 24 * recipe.batch_size)
-        network = fresh(lambda: task.make_space(False), seed)
+        network = seeded_network(lambda: task.make_space(False), seed)
         edges = find_edges(network, granularity="operation")
         settings = DartsSettings(order)
         with seeded(seed), torch.enable_grad():
@@ -69,8 +69,8 @@ def _plan_darts(order: Order) -> Callable[[Task, float, int], Plan]:
         per_step = spent / math.ceil(number / 2 / recipe.batch_size)
         each = per_step * steps_per_epoch(task) / 2
         return {
-            "num_epochs": passes_or_share(0.5 * seconds, each),
-            "num_epochs_after": passes(0.5 * seconds, seconds_of_architectures(task, seed)),
+            "num_epochs": epochs_or_share(0.5 * seconds, each),
+            "num_epochs_after": epochs_within(0.5 * seconds, seconds_of_architectures(task, seed)),
         }
 
     return plan
@@ -97,8 +97,8 @@ def _run_darts(order: Order) -> Callable[[Task, Plan, int], dict[str, BaselineRe
 
 
 def _seconds_of_paths(task: Task, seed: int) -> float:
-    """Seconds of a pass along uniform single paths."""
-    network = fresh(lambda: task.make_space(False), seed)
+    """Seconds of an epoch along uniform single paths."""
+    network = seeded_network(lambda: task.make_space(False), seed)
     return seconds_per_epoch(
         task,
         lambda num_epochs, callbacks: train_shared(
@@ -113,9 +113,9 @@ def _seconds_of_paths(task: Task, seed: int) -> float:
 
 def _plan_single_path(task: Task, seconds: float, seed: int) -> Plan:
     return {
-        "num_epochs": passes(0.4 * seconds, _seconds_of_paths(task, seed)),
+        "num_epochs": epochs_within(0.4 * seconds, _seconds_of_paths(task, seed)),
         "num_candidates": number_of_candidates(task, 0.1 * seconds, seed),
-        "num_epochs_after": passes(0.5 * seconds, seconds_of_architectures(task, seed)),
+        "num_epochs_after": epochs_within(0.5 * seconds, seconds_of_architectures(task, seed)),
     }
 
 
@@ -127,12 +127,12 @@ def _run_single_path(task: Task, plan: Plan, seed: int) -> dict[str, BaselineRes
 def _plan_queries(task: Task, seconds: float, seed: int) -> Plan:
     each, beside = seconds_of_architectures(task, seed), seconds_of_query(task, seed)
     least = beside + 0.8 * each  # a fifth of the data is held out
-    # Short of time, fewer architectures are measured rather than all of them for nothing.
+    # In a short time fewer architectures are measured, since all of them would learn nothing.
     number = min(NUM_QUERIES, max(FEWEST_QUERIES, int(0.6 * seconds / least)))
     return {
         "num_queries": number,
-        "num_epochs_query": passes_or_share(0.6 * seconds / number - beside, 0.8 * each),
-        "num_epochs_after": passes(0.4 * seconds, each),
+        "num_epochs_query": epochs_or_share(0.6 * seconds / number - beside, 0.8 * each),
+        "num_epochs_after": epochs_within(0.4 * seconds, each),
     }
 
 
@@ -149,7 +149,7 @@ def _run_queries(
 
 
 def _plan_random_architecture(task: Task, seconds: float, seed: int) -> Plan:
-    return {"num_epochs": passes(seconds, seconds_of_architectures(task, seed))}
+    return {"num_epochs": epochs_within(seconds, seconds_of_architectures(task, seed))}
 
 
 def _run_random_architecture(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
@@ -188,12 +188,12 @@ def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
         each = seconds_of_architectures(task, seed)
         # Four finalists, then two of them for twice as long: eight times the first training.
         return {
-            "num_epochs": passes(0.25 * seconds, _seconds_of_paths(task, seed)),
+            "num_epochs": epochs_within(0.25 * seconds, _seconds_of_paths(task, seed)),
             "num_candidates": num_candidates,
-            "num_epochs_trial": passes_or_share(0.2 * seconds / 8, each),
-            "num_epochs_after": passes(0.45 * seconds, each),
+            "num_epochs_trial": epochs_or_share(0.2 * seconds / 8, each),
+            "num_epochs_after": epochs_within(0.45 * seconds, each),
         }
-    network = fresh(lambda: task.make_space(False), seed)
+    network = seeded_network(lambda: task.make_space(False), seed)
     edges = find_edges(
         network,
         granularity=("operation", *task.granularity),
@@ -221,9 +221,9 @@ def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
         ),
     )
     return {
-        "num_epochs": passes(0.6 * seconds, each),
+        "num_epochs": epochs_within(0.6 * seconds, each),
         "num_candidates": num_candidates,
-        "num_epochs_after": passes(0.3 * seconds, seconds_of_architectures(task, seed)),
+        "num_epochs_after": epochs_within(0.3 * seconds, seconds_of_architectures(task, seed)),
     }
 
 

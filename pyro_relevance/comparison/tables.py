@@ -129,7 +129,7 @@ def text_table(record: Mapping[str, Any]) -> str:
     """
     names, cells = _cells(record, "{mean} ± {se}", "{index:.2f} [{lower:.2f}, {upper:.2f}]")
     lines = [["method", *(COLUMNS[_short(name)].heading for name in names), "stability"], *cells]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    widths = [max(len(line[position]) for line in lines) for position in range(len(lines[0]))]
     written = [
         "  ".join(
             [line[0].ljust(widths[0])]
@@ -189,7 +189,7 @@ def _number(found: Mapping[str, Any], name: str, numbers: str, thousands: str) -
     digits = COLUMNS[_short(name)].digits
     mean, se = (f"{found[key]:,.{digits}f}".replace(",", thousands) for key in ("mean", "se"))
     if len(found["values"]) < 2:
-        se = "?"  # one seed tells no standard error
+        se = "?"  # one seed has no standard error
     return numbers.replace("{mean}", mean).replace("{se}", se)
 
 

@@ -41,16 +41,16 @@ class Task:
         recipe: The training that all methods share.
         make_space: Makes the relaxed network in which architectures are searched, as of
             ``search_structure``.
-        make_network: Makes the network built by people, with fresh weights; ``None`` where there is
-            none to cut.
-        make_small_network: Makes a network built by people within these limits, with fresh weights.
-        num_parameters: Most parameters that methods leave that cut weights.
-        num_macs: Most multiply-accumulates that methods leave that cut units; ``None`` where the
-            limit is that of the parameters.
-        units: What is judged by methods that cut units.
+        make_network: Makes the network built by people, with random weights; ``None`` where there
+            is none to prune.
+        make_small_network: Makes a network built by people within the limits, with random weights.
+        num_parameters: Largest number of parameters after pruning of weights.
+        num_macs: Largest number of multiply-accumulates after pruning of units; ``None`` where the
+            limit on parameters holds for them, too.
+        units: Granularity of methods that prune units.
         unit_prior: Prior over their gates.
         weight_log_odds: Prior log-odds of the gate of a single weight, in nats.
-        granularity: What our search judges beside operations, where weights are not shared.
+        granularity: What our search gates beside operations, where weights are not shared.
         shared: Whether the weights of the space are shared by architectures that they do not suit.
         cells_of_two_edges: Whether DARTS keeps the two strongest edges into each node, as in its
             paper, instead of the strongest operation of each edge.
@@ -140,8 +140,8 @@ def _boston(seed: int, device: str) -> Task:
     return Task(
         name="boston",
         data=data,
-        # A noise that is learned with the weights says nothing of new rows: networks that fit the
-        # training rows closely make it tiny.
+        # A noise scale that is learned with the weights does not hold for new rows: it is tiny
+        # where the network fits the training rows closely.
         recipe=Recipe(
             likelihoods.Gaussian(0.25, learn_noise=False), batch_size=100, learning_rate=5e-3
         ),
@@ -201,7 +201,7 @@ def _cifar10(name: str, root: str | Path | None, num_data: int | None, device: s
         make_space=make_space("nasbench201" if name == "nasbench201" else "darts", data),
         cells_of_two_edges=name == "cifar10",
         shared=True,
-        # An adversary of images is measured in 256ths; a tenth of the range hides everything.
+        # Adversarial changes of images are measured in 256ths. A tenth of the range is too much.
         input_unit=8 / 255 / CIFAR10_SD[0],
     )
     if name == "nasbench201":

@@ -23,9 +23,9 @@ Augment = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class RandomCrop:
-    """A window of the image's own size at a random place of the padded image.
+    """A window of the image's own size at a random position of the padded image.
 
-    All ``(2 * padding + 1) ** 2`` places have the same probability.
+    All ``(2 * padding + 1) ** 2`` positions have the same probability.
 
     Args:
         padding: Pixels added on each side, so that an image moves by at most as many.
@@ -61,8 +61,8 @@ class RandomCrop:
         """
         num_examples, channels, height, width = _image_shape(x)
         padded = functional.pad(x, (self.padding,) * 4, value=self.fill)
-        places = 2 * self.padding + 1
-        corner = torch.randint(places, (2, num_examples, 1), device=x.device)
+        positions = 2 * self.padding + 1
+        corner = torch.randint(positions, (2, num_examples, 1), device=x.device)
         rows = corner[0] + torch.arange(height, device=x.device)
         columns = corner[1] + torch.arange(width, device=x.device)
         # One flat gather is several times faster than indexing with rows and columns.

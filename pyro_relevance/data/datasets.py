@@ -164,14 +164,14 @@ def friedman_like(
     noise: float = 1.0,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    r"""Nonlinear regression with correlated inputs of which the relevant ones are known.
+    r"""Nonlinear regression on correlated inputs, whose relevance is known.
 
     With u the standard normal distribution function of five relevant inputs, each five add
 
         10 sin(pi u_1 u_2) + 20 (u_3 - 1/2)^2 + 10 u_4 + 5 u_5
 
     to y, to which Gaussian noise is added. Inputs are standard normal, correlated within blocks of
-    ten as correlation^|i - j|; the relevant inputs stand at random places, spread over the blocks,
+    ten as correlation^|i - j|; the relevant inputs have random positions, spread over the blocks,
     so that each has correlated neighbours that do not matter.
 
     Args:

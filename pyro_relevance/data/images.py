@@ -19,7 +19,7 @@ from pyro_relevance._files import read_tensors, write_tensors
 from pyro_relevance.data.root import data_root
 from pyro_relevance.errors import CheckpointError, DataError
 
-__all__ = ["cifar10", "image_folder", "mnist", "some", "standardise", "train_validation"]
+__all__ = ["cifar10", "image_folder", "mnist", "some", "standardise"]
 
 MNIST_MEAN, MNIST_SD = (0.1307,), (0.3081,)
 CIFAR10_MEAN, CIFAR10_SD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -163,7 +163,7 @@ def image_folder(
     x = _decoded(found)
     y = torch.tensor(found.targets, dtype=torch.long)
     if cache is not None:
-        with contextlib.suppress(OSError):  # a root that cannot be written costs time, no more
+        with contextlib.suppress(OSError):  # a root that cannot be written only costs time
             Path(cache).parent.mkdir(parents=True, exist_ok=True)
             write_tensors(Path(cache), {"x": x, "y": y}, {"listing": listing, "classes": names})
     return x, y, names
@@ -216,29 +216,6 @@ def some(x: Tensor, y: Tensor, num_data: int | None, *, seed: int = 0) -> tuple[
         return x, y
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:num_data]
     return x[rows], y[rows]
-
-
-def train_validation(num_data: int, num_validation: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Random rows to train on, and the rest of the training set to choose settings by.
-
-    Args:
-        num_data: Size of the training set.
-        num_validation: Validation rows carved from it.
-        seed: Seed of a generator of its own; the global one is not touched.
-
-    Returns:
-        Two int64 tensors of row numbers, each ascending; together all rows, once.
-
-    Raises:
-        ValueError: If not at least one row is left on each side.
-    """
-    if not 0 < num_validation < num_data:
-        raise ValueError(
-            f"Expected num_validation between 1 and {num_data - 1}, but got {num_validation}. "
-            "Leave rows on either side."
-        )
-    order = torch.randperm(num_data, generator=torch.Generator().manual_seed(seed))
-    return order[num_validation:].sort().values, order[:num_validation].sort().values
 
 
 def _listing(folder: Path, paths: list[str]) -> str:

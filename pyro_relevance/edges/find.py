@@ -207,8 +207,8 @@ def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
                     f"structure {structure!r}, but got {list(labels[name])} and "
                     f"{list(edge.names)}. Give the second kind of graph another structure=."
                 )
-            place = f"{prefix}." if prefix else ""
-            slots.setdefault(name, []).append(Slot(f"{place}{edge.gate}", 0))
+            owner = f"{prefix}." if prefix else ""
+            slots.setdefault(name, []).append(Slot(f"{owner}{edge.gate}", 0))
     if not labels:
         raise EdgeError(
             "Expected a network with a relaxed graph (graphs.Graph) that has an edge with several "

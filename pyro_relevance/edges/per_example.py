@@ -26,7 +26,7 @@ class InputGates:
         network: The network whose modules get a hook; it must be a copy owned by the caller.
         edges: Groups at granularity ``"input"`` or ``"unit"``.
         all_called: Whether each of these modules must be called each time; not so where operations
-            that were not drawn are left out.
+            that were not drawn are skipped.
 
     Raises:
         EdgeError: If a group's gates act on single weights or on a tensor that is not the weight of

@@ -99,7 +99,7 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
     """Multiply-accumulates of linear layers, convolutions, matrix products for one example.
 
     Half of the floating point operations that ``torch.utils.flop_counter`` counts; biases,
-    activations and normalisations are not counted, nor are zeros left out.
+    activations and normalisations are not counted, and zeros count like other weights.
 
     Args:
         network: The network.

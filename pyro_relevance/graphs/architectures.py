@@ -1,8 +1,8 @@
 """Architectures: one operation for each edge of the relaxed graphs of a network.
 
-Two architectures may be the same function: an edge that no path uses may be anything, and nodes
-may change places. :func:`canonical` gives both the same text, so that the posterior counts them as
-one.
+Two architectures may be the same function: the operation of an edge that no path uses does not
+matter, nor does the order of nodes. :func:`canonical` gives both the same text, so that the
+posterior counts them as one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Architecture:
         """Return the architecture of hard gates.
 
         Args:
-            edges: The judged edges.
+            edges: The gated edges.
             gates: Group -> ``(num_operations,)`` gates, the largest of which is on.
         """
         return cls({g.name: g.labels[int(gates[g.name].argmax(-1))] for g in edges.operations})
@@ -63,7 +63,7 @@ class Architecture:
         """Return hard gates, group -> ``(num_operations,)`` zeros and one 1.
 
         Args:
-            edges: The judged edges.
+            edges: The gated edges.
 
         Raises:
             ArchitectureError: If an edge is missing or unknown, or has no such operation.
@@ -175,9 +175,8 @@ def is_connected(network: nn.Module, architecture: Architecture) -> bool:
 def free_edges(network: nn.Module, architecture: Architecture) -> tuple[str, ...]:
     """Return the groups whose operation does not matter, since no path uses the edge.
 
-    An edge is in use if an operation leads to its source, from its target to an output, and it is
-    not ``none`` itself. The posterior of an edge that is out of use returns to its prior; it is to
-    be reported as free, not as chosen.
+    An edge is in use if it is not ``none`` and lies on a path of operations from an input to an
+    output. The posterior of any other edge returns to its prior: report it as free, not as chosen.
 
     Args:
         network: The network with relaxed graphs.
@@ -199,10 +198,10 @@ def free_edges(network: nn.Module, architecture: Architecture) -> tuple[str, ...
 def canonical(network: nn.Module, architecture: Architecture) -> str:
     """Return a text that is the same for architectures that are the same function.
 
-    Edges that no path uses are left out, identities are seen through, and the sum at a node does
-    not depend on the order of its edges. As in NAS-Bench-201, an operation of zeros counts as zero;
-    that benchmark counts 6,466 different cells because a sum with zeros is another text there,
-    this function 4,930, as many as there are different functions.
+    Edges that no path uses are omitted, an identity is replaced by what it reads, and the order of
+    the edges into a node does not matter. An operation of zeros counts as zero, as in
+    NAS-Bench-201. That benchmark counts 6,466 different cells, because a sum with zeros is another
+    text there. This function counts 4,930, one for each different function.
 
     Args:
         network: The network with relaxed graphs.
@@ -233,7 +232,7 @@ def canonical(network: nn.Module, architecture: Architecture) -> str:
 
 
 def is_identity(graph: Graph, source: str, target: str, operation: str) -> bool:
-    """Return whether an operation is the identity where it stands."""
+    """Return whether an operation is the identity at its position."""
     if operation != "skip_connect":
         return operation == "identity"
     edge = next(e for e in graph.connections if (e.source, e.target) == (source, target))
@@ -246,11 +245,11 @@ def mode(
     """Return the most probable operation of each edge.
 
     Args:
-        edges: The judged edges.
+        edges: The gated edges.
         probability: Group -> ``(num_operations,)`` of independent edges, as
             ``posterior.operation_probability()`` gives for a chain.
         network: The network with relaxed graphs. If given, architectures without a path from input
-            to output in each graph are passed over: the result can be derived.
+            to output in each graph are skipped, so that the result can be derived.
 
     Raises:
         ArchitectureError: If none of the most probable architectures has such a path.
@@ -276,14 +275,14 @@ def most_probable(
     key: Callable[[Architecture], str] | None = None,
     num_visited: int = _MOST_VISITED,
 ) -> list[tuple[Architecture, float]]:
-    """Return architectures in the order of their probability, those that are alike as one.
+    """Return architectures in the order of their probability, equivalent ones counted as one.
 
     Args:
-        edges: The judged edges.
+        edges: The gated edges.
         probability: Group -> ``(num_operations,)`` of independent edges.
         num_architectures: How many to return, at most.
-        key: What architectures that count as one have in common, such as
-            ``lambda a: canonical(network, a)``; by default none are alike.
+        key: Architectures with the same key are equivalent, such as
+            ``lambda a: canonical(network, a)``. By default none are.
         num_visited: How many are visited in the order of their own probability; the probability of
             each class is that of its visited members.
 
@@ -328,12 +327,12 @@ def _descending(
     heap = [(-math.prod(table[0][0] for table in tables), start)]
     seen = {start}
     while heap:
-        negative, places = heapq.heappop(heap)
-        chosen = {g.name: tables[i][places[i]][1] for i, g in enumerate(groups)}
+        negative, ranks = heapq.heappop(heap)
+        chosen = {g.name: tables[i][ranks[i]][1] for i, g in enumerate(groups)}
         yield Architecture(chosen), -negative
-        for i, place in enumerate(places):
-            if place + 1 < len(tables[i]):
-                following = (*places[:i], place + 1, *places[i + 1 :])
+        for i, rank in enumerate(ranks):
+            if rank + 1 < len(tables[i]):
+                following = (*ranks[:i], rank + 1, *ranks[i + 1 :])
                 if following not in seen:
                     seen.add(following)
                     chance = math.prod(t[p][0] for t, p in zip(tables, following, strict=True))

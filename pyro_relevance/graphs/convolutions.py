@@ -39,7 +39,7 @@ class ReluConvNorm(nn.Sequential):
     """ReLU, convolution, batch normalisation.
 
     Args:
-        place: Where it stands.
+        place: Its position.
         size: Width of the square kernel.
     """
 
@@ -62,7 +62,7 @@ class FactorizedReduce(nn.Module):
     """Half the resolution by two shifted 1x1 convolutions (Liu et al. 2019).
 
     Args:
-        place: Where it stands; ``stride`` 2.
+        place: Its position, of ``stride`` 2.
     """
 
     def __init__(self, place: Place) -> None:

@@ -1,4 +1,4 @@
-"""What each candidate operation costs where it stands."""
+"""What each candidate operation costs at its position in a network."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def operation_macs(
 ) -> dict[str, Tensor]:
     """Return the multiply-accumulates of each candidate of each edge, for one example.
 
-    Graphs that share a structure add up: the choice is made once for all of them. For a prior by
-    cost, ``CategoricalPrior({name: -nats * macs for name, macs in operation_macs(...).items()})``.
+    The choice is made once for all graphs that share a structure, so their counts are added. A
+    prior by cost is ``CategoricalPrior({group: -nats * macs for group, macs in
+    graphs.operation_macs(network, x).items()})``.
 
     Args:
         network: The network with relaxed graphs; it is not changed.

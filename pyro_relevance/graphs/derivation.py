@@ -1,4 +1,4 @@
-"""From a relaxed graph and a choice of operations to the plain network that is left."""
+"""From a relaxed graph and an architecture to the plain network that computes the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyro_relevance.surgery.equivalence import largest_difference
 from pyro_relevance.surgery.pruned_network import PrunedNetwork
 from pyro_relevance.surgery.receipt import Receipt
 
-__all__ = ["architecture_cost", "derive", "derived_mask", "fresh_network", "hard_gated"]
+__all__ = ["architecture_cost", "derive", "derived_mask", "reinitialised_network", "hard_gated"]
 
 Weights = Literal["inherited", "fresh"]
 
@@ -48,7 +48,7 @@ def derive(
 ) -> PrunedNetwork:
     """Write down the plain network of an architecture: one operation for each edge, no gates.
 
-    Edges that are ``none`` are left out, and with them all that no path from input to output uses.
+    Edges that are ``none`` are removed, and all edges that no path from input to output uses.
 
     Args:
         network: The network with relaxed graphs; it is not changed.
@@ -56,26 +56,26 @@ def derive(
         example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: for the comparison,
             and the batch at which latency is measured.
         weights: ``"inherited"``: those of the relaxed network; the result is compared with the
-            relaxed network at hard gates. ``"fresh"``: all of them anew (drawn from torch's global
-            generator), with normalisation layers of their own, to be trained.
+            relaxed network at hard gates. ``"fresh"``: re-initialised weights (drawn from torch's
+            global generator) and normalisation layers of their own, to be trained.
 
     Returns:
         The plain network with a receipt. Its ``max_difference`` is that to the hard-gated graph;
-        NaN for fresh weights, where there is nothing to compare.
+        NaN for re-initialised weights, where there is nothing to compare.
 
     Raises:
         ArchitectureError: If the architecture does not fit the network or leaves no path.
         SurgeryError: If the result differs from the hard-gated graph.
-        ValueError: If ``weights`` is unknown, or a layer cannot be made anew.
+        ValueError: If ``weights`` is unknown, or a layer cannot be re-initialised.
     """
     if weights not in get_args(Weights):
         raise ValueError(f"Expected weights from {list(get_args(Weights))}, but got {weights!r}.")
     arguments = example_arguments(example_input)
     gated, difference = hard_gated(network, architecture), float("nan")
     if weights == "fresh":
-        small, notes = _fresh(gated, architecture, arguments)
+        small, notes = _reinitialised(gated, architecture, arguments)
     else:
-        small, _, notes = _written(gated, architecture, arguments, fresh=False)
+        small, _, notes = _derived(gated, architecture, arguments, reinitialised=False)
         difference = largest_difference(gated, small, arguments)
     receipt = Receipt.measured(
         network, small, example_input, max_difference=difference, notes=notes
@@ -83,12 +83,12 @@ def derive(
     return PrunedNetwork(small, receipt)
 
 
-def fresh_network(
+def reinitialised_network(
     network: nn.Module, architecture: Architecture, example_input: Tensor | tuple[Tensor, ...]
 ) -> nn.Module:
-    """Return the plain network of an architecture with fresh weights: `derive` without a receipt.
+    """Return the plain network of an architecture, re-initialised: `derive` without a receipt.
 
-    Nothing is counted or timed: for short trainings of many architectures.
+    Nothing is counted or timed. Use it for short trainings of many architectures.
 
     Args:
         network: The network with relaxed graphs; it is not changed.
@@ -97,24 +97,28 @@ def fresh_network(
 
     Raises:
         ArchitectureError: If the architecture does not fit the network or leaves no path.
-        ValueError: If a layer cannot be made anew.
+        ValueError: If a layer cannot be re-initialised.
     """
     arguments = example_arguments(example_input)
-    return _fresh(hard_gated(network, architecture), architecture, arguments)[0]
+    return _reinitialised(hard_gated(network, architecture), architecture, arguments)[0]
 
 
-def _fresh(
+def _reinitialised(
     gated: nn.Module, architecture: Architecture, arguments: tuple[Tensor, ...]
 ) -> tuple[nn.Module, list[str]]:
-    small, graphs, notes = _written(gated, architecture, arguments, fresh=True)
+    small, graphs, notes = _derived(gated, architecture, arguments, reinitialised=True)
     _reset(small, graphs)
     return small, notes
 
 
-def _written(
-    gated: nn.Module, architecture: Architecture, arguments: tuple[Tensor, ...], *, fresh: bool
+def _derived(
+    gated: nn.Module,
+    architecture: Architecture,
+    arguments: tuple[Tensor, ...],
+    *,
+    reinitialised: bool,
 ) -> tuple[nn.Module, list[nn.Module], list[str]]:
-    """A copy of a hard-gated network with plain graphs for relaxed ones, these, and notes."""
+    """Return a copy of a hard-gated network with plain graphs, these graphs, and notes."""
     sizes = _node_sizes(gated, arguments)
     small = copy.deepcopy(gated)
     notes: list[str] = []
@@ -123,7 +127,7 @@ def _written(
         if not isinstance(graph, Graph):
             continue
         chosen = operations_of(graph, architecture)
-        made, gone = derived_graph(graph, chosen, sizes=sizes[name], fresh=fresh)
+        made, gone = derived_graph(graph, chosen, sizes=sizes[name], reinitialised=reinitialised)
         notes += [note for note in gone if note not in notes]
         made.train(graph.training)
         graphs.append(made)
@@ -153,7 +157,8 @@ def architecture_cost(
     """
     arguments = example_arguments(example_input)
     gated = hard_gated(network, architecture)
-    return count_cost(_written(gated, architecture, arguments, fresh=False)[0], example_input)
+    small, _, _ = _derived(gated, architecture, arguments, reinitialised=False)
+    return count_cost(small, example_input)
 
 
 def _node_sizes(
@@ -180,12 +185,12 @@ def _node_sizes(
 
 
 def _reset(network: nn.Module, graphs: list[nn.Module]) -> None:
-    """Draw all weights anew; those of graphs are new already, if they cannot be drawn."""
+    """Re-initialise all weights. A layer of a graph that has no way to do so is new already."""
     made = {id(module) for graph in graphs for module in graph.modules()}
     for name, module in reinitialise(network):
         if id(module) not in made:
             raise ValueError(
-                f"Expected layers that can be made anew, but {name or 'the network'} "
+                f"Expected layers that can be re-initialised, but {name or 'the network'} "
                 f"({type(module).__name__}) has parameters and no method reset_parameters(). Give "
                 "it one, or make the network again and derive with weights='inherited'."
             )
@@ -196,8 +201,8 @@ def derived_mask(
 ) -> dict[str, Tensor]:
     """Carry a mask of units over from a relaxed network to the plain one that is derived from it.
 
-    Units that are tied through an operation that was not chosen are free of each other in the
-    derived network; they share the fate that the mask gave them together.
+    An operation that was not chosen may tie units of the relaxed network. Without it they are
+    separate units, and each of them keeps what the mask decided for all of them.
 
     Args:
         edges: Edges of the relaxed network.
@@ -214,12 +219,12 @@ def derived_mask(
         for slot in (*group.producers, *group.consumers):
             key, flags = (slot.tensor, slot.dim), slot.spread(kept, True)
             fate[key] = fate[key] & flags if key in fate else flags
-    places = _original_names(edges, architecture)
+    originals = _original_names(edges, architecture)
     result = {}
     for group in derived:
         removed = torch.zeros(group.num_edges, dtype=torch.int64)
         for slot in (*group.producers, *group.consumers):
-            key = (_original(slot.tensor, places), slot.dim)
+            key = (_original(slot.tensor, originals), slot.dim)
             if key in fate:
                 removed += slot.total((~fate[key]).to(torch.int64), group.num_edges)
         result[group.name] = (removed == 0).reshape(group.shape)
@@ -236,8 +241,8 @@ def _original_names(edges: Edges, architecture: Architecture) -> dict[str, str]:
     return names
 
 
-def _original(tensor: str, places: Mapping[str, str]) -> str:
-    for derived, relaxed in places.items():
+def _original(tensor: str, originals: Mapping[str, str]) -> str:
+    for derived, relaxed in originals.items():
         if tensor.startswith(derived):
             return relaxed + tensor.removeprefix(derived)
     return tensor

@@ -1,4 +1,4 @@
-"""The plain graph that is left when each edge is one operation."""
+"""The plain graph of an architecture, in which each edge is one operation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def written_graph(
 
 
 def _chosen_operations(
-    graph: Graph, choice: Mapping[tuple[str, str], str], *, fresh: bool
+    graph: Graph, choice: Mapping[tuple[str, str], str], *, reinitialised: bool
 ) -> dict[GraphEdge, nn.Module]:
     """Return the module of each edge that is not ``none``: a copy, or one with new weights."""
     operations: dict[GraphEdge, nn.Module] = {}
@@ -60,10 +60,10 @@ def _chosen_operations(
             module = module.operations[name]
         if isinstance(module, Zero):
             continue
-        if fresh:
+        if reinitialised:
             ends = graph.nodes[edge.source], graph.nodes[edge.target]
             module = make_primitive(name, Place(*ends, edge.stride))
-        operations[edge] = module if fresh else copy.deepcopy(module)
+        operations[edge] = module if reinitialised else copy.deepcopy(module)
     return operations
 
 
@@ -72,24 +72,25 @@ def derived_graph(
     choice: Mapping[tuple[str, str], str],
     *,
     sizes: Mapping[str, torch.Size],
-    fresh: bool,
+    reinitialised: bool,
 ) -> tuple[nn.Module, list[str]]:
-    """Return what is left of a graph, and notes about what went beside the choice.
+    """Return the plain graph of a choice, and a note on each further edge that was removed.
 
-    Edges that are ``none`` and nodes that do not reach the output are left out. A node that no
-    operation leads to is zero, and so are its readers, or they are a constant, which stays.
+    Edges that are ``none`` and nodes that do not reach the output are removed. A node that no
+    operation leads to is zero. What reads it is zero, too, or a constant, which is kept.
 
     Args:
         graph: The relaxed graph; it is not changed.
         choice: ``(source, target)`` of each edge that is not ``none`` -> name of its operation.
         sizes: Node -> size of its representation, ``(num_examples, ...)``.
-        fresh: Whether operations are made anew, with normalisation of their own, instead of
-            copied with their weights; there are no constants then.
+        reinitialised: Whether operations are new modules, with normalisation of their own. By
+            default they are copies with the weights of the relaxed graph. New operations make no
+            constants.
 
     Raises:
         ArchitectureError: If no path leads from an input to the output.
     """
-    operations = _chosen_operations(graph, choice, fresh=fresh)
+    operations = _chosen_operations(graph, choice, reinitialised=reinitialised)
     live = reaching([(edge.source, edge.target) for edge in operations], graph.outputs)
     fed = fed_by([(edge.source, edge.target) for edge in operations], graph.inputs)
     empty = [name for name in graph.outputs if name not in fed]
@@ -110,7 +111,7 @@ def derived_graph(
             notes.append(f"{where} is not read.")
             continue
         if source not in known:
-            value = None if fresh else _of_zeros(module, sizes[source])
+            value = None if reinitialised else _of_zeros(module, sizes[source])
             if value is None:
                 notes.append(f"{where} reads nothing.")
                 continue

@@ -1,9 +1,9 @@
 """A relaxed graph: nodes are intermediate representations, edges are mixtures of primitives.
 
-Each edge computes the sum of its candidate operations, each multiplied by its gate, and each node
-the sum of the edges that lead to it. Without gates all of them are one; `find_edges` finds the
-gates, a :class:`~pyro_relevance.RelevanceModel` makes them a latent one-hot variable, and
-`derive` writes down the plain network that is left of a choice.
+Each edge computes the sum of its candidate operations, each multiplied by its gate. Each node is
+the sum of the edges that lead to it. All gates are one at first. `find_edges` finds the gates, a
+:class:`~pyro_relevance.RelevanceModel` makes them a latent one-hot variable, and `derive` writes
+down the plain network of one architecture.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class GraphEdge:
     Args:
         source: Name of the node that it reads.
         target: Name of the node that it leads to.
-        operations: Names of primitives. Where there is only one, nothing is to be decided.
+        operations: Names of primitives. An edge with a single one is fixed.
         stride: Factor by which the resolution of an image falls.
     """
 
@@ -51,8 +51,8 @@ class MixedOperation(nn.Module):
 
     Attributes:
         gate: ``(num_operations,)`` buffer of ones, which a model multiplies by the gates.
-        skip_zeros: Whether operations whose gate is zero are not computed. One operation then
-            costs the memory and the time of one, at the price of a look at the gates in each call.
+        skip_zeros: Whether operations whose gate is zero are not computed. A single operation then
+            costs the memory and the time of one. Each call has to read the gates for it.
     """
 
     gate: Tensor
@@ -106,7 +106,7 @@ class Graph(nn.Module):
 
     Raises:
         ValueError: If an edge or an output does not fit the nodes, an edge is given twice or leads
-            backwards, or a primitive does not fit its place.
+            backwards, or a primitive does not fit its position.
 
     Example:
         >>> graph = Graph(
@@ -141,9 +141,9 @@ class Graph(nn.Module):
         self.structure = structure
         _check(self.nodes, self.connections, self.outputs, structure)
         targets = {edge.target for edge in self.connections}
-        places = list(self.nodes)
+        positions = list(self.nodes)
         self.order = sorted(
-            self.connections, key=lambda e: (places.index(e.target), places.index(e.source))
+            self.connections, key=lambda e: (positions.index(e.target), positions.index(e.source))
         )
         self.inputs = tuple(name for name in self.nodes if name not in targets)
         self.edges = nn.ModuleDict()
@@ -167,7 +167,7 @@ class Graph(nn.Module):
             inputs: One tensor for each node that no edge leads to, in the order of the nodes.
 
         Raises:
-            ValueError: If the number of inputs is another one.
+            ValueError: If the number of inputs is wrong.
         """
         values = self.node_values(*inputs)
         return join([values[name] for name in self.outputs], self.dim)
@@ -179,7 +179,7 @@ class Graph(nn.Module):
             inputs: As for `forward`.
 
         Raises:
-            ValueError: If the number of inputs is another one.
+            ValueError: If the number of inputs is wrong.
         """
         if len(inputs) != len(self.inputs):
             raise ValueError(
@@ -205,7 +205,7 @@ class Graph(nn.Module):
                 yield self.group_name(edge), module
 
     def operation_candidates(self) -> Iterator[OperationCandidates]:
-        """Yield what `find_edges` asks of a graph: each edge that has a choice."""
+        """Yield the candidates of each edge that has a choice, as `find_edges` asks for them."""
         for edge in self.connections:
             module = self.edges[edge_key(edge)]
             if isinstance(module, MixedOperation):
@@ -238,7 +238,7 @@ def _check(
             raise ValueError(f"Expected a positive number of features of {name!r}, got {size!r}.")
     if not structure.isidentifier():
         raise ValueError(f"Expected structure to be an identifier, but got {structure!r}.")
-    order = {name: place for place, name in enumerate(nodes)}
+    order = {name: index for index, name in enumerate(nodes)}
     seen: set[tuple[str, str]] = set()
     for edge in edges:
         for node in (edge.source, edge.target):

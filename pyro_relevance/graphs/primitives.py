@@ -1,7 +1,7 @@
 """Primitive functions that an edge of a relaxed graph can be, and the registry that names them.
 
-A primitive is made for a place in a graph: how many features come in, how many go out, and whether
-the resolution falls. A user adds one with a decorator::
+A primitive is made for a position in a graph, a :class:`Place`: how many features come in, how many
+go out, and whether the resolution falls. A user adds one with a decorator::
 
     @graphs.primitive("attention")
     def attention(place: graphs.Place) -> nn.Module:
@@ -21,16 +21,16 @@ __all__ = ["Identity", "Place", "Zero", "make_primitive", "primitive", "primitiv
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a primitive stands.
+    """The position of a primitive in a graph.
 
     Args:
         source: Features (or channels) that it reads.
         target: Features (or channels) that it makes.
         stride: Factor by which the resolution of an image falls.
-        affine: Whether a normalisation has a scale and a shift of its own; not while several
-            candidates share what follows them.
-        statistics: Whether a normalisation keeps running statistics; those of one choice of
-            operations are wrong for another.
+        affine: Whether a normalisation has a scale and a shift of its own. Turn it off while
+            several candidates share what follows them.
+        statistics: Whether a normalisation keeps running statistics. Those of one choice of
+            operations are wrong for another one.
     """
 
     source: int
@@ -91,7 +91,7 @@ def make_primitive(name: str, place: Place) -> nn.Module:
 
     Args:
         name: Its name.
-        place: Where it stands.
+        place: Its position.
 
     Raises:
         ValueError: If the name is unknown, or the primitive does not fit the place.
@@ -116,7 +116,7 @@ class Zero(nn.Module):
     """No connection: zeros of the shape that the target has.
 
     Args:
-        place: Where it stands. Images have their channels in dimension 1 of 4, everything else its
+        place: Its position. Images have their channels in dimension 1 of 4, all else has its
             features in the last dimension.
     """
 

@@ -1,9 +1,9 @@
 """p and q: the Pyro model of a network with latent gates, and its variational families.
 
 `RelevanceModel` joins a network, its edges, ``priors``, a likelihood (``likelihoods``) and a
-relaxation of the gates (``relaxations``) into a Pyro program; ``guides`` are the posteriors that
-are fitted to it, ``elbo`` the objective. Distributions with their KL divergences are in
-``distributions``, one a file.
+relaxation of the gates (``relaxations``) into one Pyro model. ``guides`` are the variational
+posteriors that are fitted to it, and ``elbo`` is the objective. Distributions with their KL
+divergences are in ``distributions``, one a file.
 """
 
 from __future__ import annotations

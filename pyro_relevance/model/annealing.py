@@ -1,4 +1,4 @@
-"""Effect handler that weighs all but the likelihood: KL warm-up for any model and guide."""
+"""KL warm-up for any model and guide: an effect handler that weighs all but the likelihood."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AnnealMessenger(Messenger):
 
     Args:
         weight: :math:`\beta > 0`; the sign of a tensor is not checked.
-        likelihood_sites: Names of the sites that are left as they are.
+        likelihood_sites: Names of the sites that keep their weight.
 
     Raises:
         ValueError: If ``weight`` is not positive.

@@ -5,7 +5,7 @@ r"""The lean evidence lower bound: interchangeable with Pyro's, at a fraction of
 
 For the same noise it equals ``pyro.infer.TraceMeanField_ELBO``, which in addition computes every
 log-probability and score part that an analytic KL makes unnecessary. One case differs on purpose:
-Pyro leaves out the density of a ``Delta`` (the change of variables of AutoGuides at constrained
+Pyro omits the density of a ``Delta`` (the change of variables of AutoGuides at constrained
 sites), and is then no bound.
 """
 
@@ -86,7 +86,7 @@ class _ScoreMessenger(Messenger):
 
 def _kl(q: Any, p: Any) -> Tensor:
     kl: Tensor = kl_divergence(q, p)
-    # Pyro's KL of a Delta leaves out its density, with which AutoGuides account for the change of
+    # Pyro's KL of a Delta omits its density. AutoGuides use that density for the change of
     # variables of a constrained site.
     return kl + q.log_density if isinstance(q, Delta) else kl
 
@@ -164,11 +164,11 @@ def model_terms(model: Any, sites: dict[str, Any], args: Any, kwargs: Any) -> di
 
 
 def announce_parameters(module: nn.Module) -> None:
-    """Tell ``pyro.infer.SVI`` which parameters a plain module has.
+    """Announce the parameters of a plain module to ``pyro.infer.SVI``.
 
-    It optimises what ``pyro.param`` statements name, plain modules have none, and nothing would be
-    trained, in silence. Nothing is written to Pyro's parameter store, and nothing happens outside
-    of ``SVI.step``.
+    ``SVI`` optimises what ``pyro.param`` statements name. A plain module has none, so that nothing
+    would be trained, in silence. Nothing is written to Pyro's parameter store, and nothing happens
+    outside of ``SVI.step``.
 
     Args:
         module: A model or guide.

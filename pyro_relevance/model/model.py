@@ -1,4 +1,4 @@
-r"""The model: a Pyro program made of a network, its edges, priors and a likelihood.
+r"""The Pyro model: a network, its edges, priors and a likelihood.
 
 .. math::
     p(D, w, \gamma) = p(\gamma)\, p(w \mid \gamma) \prod_n p(y_n \mid f(x_n; w, \gamma))
@@ -55,12 +55,12 @@ class RelevanceModel(nn.Module):
 
     Args:
         network: The deterministic network. Its parameters are where training starts.
-        edges: What is judged, from ``find_edges(network, ...)``.
+        edges: The edges to gate, from ``find_edges(network, ...)``.
         likelihood: Distribution of the target given the network's outputs.
         num_data: Size of the training set; a minibatch of B examples is weighed by
             ``num_data / B``.
         gate_prior: Prior over the gates, or ``None`` for no gates (dense networks; priors that
-            judge the weights by themselves, such as ``LogUniformWeights``).
+            say which weights matter by themselves, such as ``LogUniformWeights``).
         weight_prior: Prior over the network's parameters.
         relaxation: How a gate is relaxed while training.
         operation_prior: Prior over the operations of relaxed graphs, where ``edges`` has them.
@@ -207,7 +207,7 @@ class RelevanceModel(nn.Module):
         return bool(self.edges.operations)
 
     def latents(self) -> tuple[Latent, ...]:
-        """Return the latent sites other than ``gate`` and ``operation``, in the program's order."""
+        """Return the latent sites other than ``gate`` and ``operation``, in the model's order."""
         gates: tuple[Latent, ...] = ()
         if self.has_gates:
             assert self.gate_prior is not None
@@ -248,7 +248,7 @@ class RelevanceModel(nn.Module):
         return base.to_event(1)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Run the generative program.
+        """Run the generative model.
 
         Args:
             x: ``(num_examples, ...)`` inputs.
@@ -266,7 +266,7 @@ class RelevanceModel(nn.Module):
         return outputs
 
     def sample_latents(self, num_examples: int = 1) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Run the program up to the network: sample gates and weights.
+        """Run the model up to the network: sample gates and weights.
 
         Args:
             num_examples: Size of the batch; used only where ``noise`` is ``"per_example"``.
@@ -291,7 +291,7 @@ class RelevanceModel(nn.Module):
         """
         tensors = dict(parameters)
         if not self._mode.update_statistics:
-            # Running statistics of normalisation layers move in copies that are thrown away.
+            # Running statistics of normalisation layers move in copies that are discarded.
             tensors |= {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         if self._input_gates is not None and gates:
             tensors |= self.edges.fold_operations(gates)

@@ -1,8 +1,8 @@
 r"""Noise of a likelihood fitted on held-out predictions.
 
-A network that fits its training data closely sees residuals that are too small, so a noise scale
-learned on them promises too much. What new data look like is told by held-out residuals: fit the
-noise on those, the network untouched.
+A network that fits its training data closely has training residuals that are too small, and a noise
+scale learned from them is too small as well. Held-out residuals show the noise of new data. The
+noise is fitted to them here, while the network stays unchanged.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def fit_noise(
 ) -> Likelihood:
     """Return the likelihood with its own parameters fitted to held-out data.
 
-    All parameters of the likelihood are fitted, those with ``learn_...=False`` too: that flag
-    speaks of training. The parameters have a weak Gaussian prior (standard deviation 2 on the log
-    scale, around the values given), without which few residuals could make the noise vanish.
+    All parameters of the likelihood are fitted, those with ``learn_...=False`` too: that flag is
+    about training. The parameters have a weak Gaussian prior (standard deviation 2 on the log
+    scale, around the given values). Without it the noise of few residuals could vanish.
 
     Args:
         likelihood: The likelihood to start from; it is not changed.

@@ -7,8 +7,8 @@ step, and estimate the gradient in the logits of
     E_{z \sim q}[L(z)] + KL(q \| p), \qquad
     L(z) = -\frac{N}{B} \sum_{n \in batch} \log p(y_n \mid f(x_n; w, z))
 
-from values of :math:`L`. An operation that passes no gradient (``none``) is judged like any other.
-All other sites keep their reparameterised gradients.
+from values of :math:`L`. An operation without a gradient (``none``) is treated like any other. All
+other sites keep their reparameterised gradients.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ScoreFunctionELBO(LeanELBO):
         \frac{1}{S} \sum_s \Big(L(z_s) - \frac{1}{S - 1} \sum_{r \ne s} L(z_r)\Big)
         \nabla \log q(z_s)
 
-    Unbiased. A step costs S passes through derived networks.
+    Unbiased. A step costs S forward and backward passes of derived networks.
 
     Args:
         num_samples: S, draws of the operations in each step, at least 2.
@@ -74,7 +74,7 @@ class ScoreFunctionELBO(LeanELBO):
                     stack.enter_context(_resting(model))
                 totals.append(_sum(terms))
                 if score is None or not score.requires_grad:
-                    break  # nothing to judge: one draw is an unbiased estimate of all else
+                    break  # no operations: one draw is an unbiased estimate of all else
                 # The KL of an autoregressive guide depends on what was drawn, too.
                 costs.append(_likelihood(terms, sites) + terms[SITE])
                 scores.append(score)
@@ -93,8 +93,9 @@ class LocalExpectationELBO(LeanELBO):
     .. math::
         \sum_e \sum_k \nabla q_e(k)\, L(z_{-e}, k)
 
-    Unbiased, and by far less noisy than the score function. A step costs one pass for the draw and
-    one for each other operation of each edge (without gradients): for graphs of few edges.
+    Unbiased, and far less noisy than the score function. A step costs one forward pass for the draw
+    and one (without gradients) for each other operation of each edge: use it for graphs of few
+    edges.
 
     References:
         Titsias, Lazaro-Gredilla, Local expectation gradients for black box variational inference,
@@ -142,7 +143,7 @@ class LocalExpectationELBO(LeanELBO):
 
 
 def harden(sites: dict[str, Any]) -> Tensor | None:
-    """Put the hard choice in the place of the relaxed one, without a gradient.
+    """Replace the relaxed choice by the hard one, without a gradient.
 
     Args:
         sites: Messages of a guide's sites; that of the operations is changed.
@@ -181,9 +182,9 @@ def _sum(terms: dict[str, Tensor]) -> Tensor:
 
 
 def _resting(model: Any) -> AbstractContextManager[None]:
-    """Keep the running statistics of normalisation layers where they are, inside the block.
+    """Keep the running statistics of normalisation layers as they are, inside the block.
 
-    Only the first forward pass of a step moves them. Another Pyro model than ours has none.
+    Only the first forward pass of a step updates them. A foreign Pyro model has none.
     """
     if isinstance(model, RelevanceModel):
         return model.in_mode(update_statistics=False)

@@ -14,8 +14,8 @@ __all__ = ["Precision"]
 class Precision:
     """Data type and memory format of the network's forward pass while it is trained.
 
-    Gates, likelihood, KL, gradients and the optimiser stay in the type of the parameters, and what
-    is fitted is of that type; the network alone is computed in another one.
+    The network alone is computed in another type. Gates, likelihood, KL, gradients, the optimiser
+    and the fitted parameters stay in the type of the parameters.
 
     Args:
         autocast: ``torch.bfloat16`` for layers in that type (``torch.autocast``), which halves the
@@ -39,17 +39,22 @@ class Precision:
             )
 
     def prepare(self, network: nn.Module) -> None:
-        """Lay the weights of convolutions out for training, in place."""
+        """Change the memory format of the weights of convolutions for training, in place."""
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
 
     def restore(self, network: nn.Module) -> None:
-        """Lay them out as usual again, in place."""
+        """Restore the usual memory format, in place."""
         if self.channels_last:
             network.to(memory_format=torch.contiguous_format)
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Lay out ``(num_examples, num_channels, height, width)`` inputs; others stay."""
+        """Return inputs in the chosen memory format, if they are images.
+
+        Args:
+            x: ``(num_examples, num_channels, height, width)`` images; any other shape is returned
+                as it is.
+        """
         # Chains in one vectorised call share their memory, which has no such format.
         batched = torch._C._functorch.is_batchedtensor(x)
         if self.channels_last and x.ndim == 4 and not batched:

@@ -177,7 +177,7 @@ class OperationRelaxation(Protocol):
 
     @property
     def skips_zeros(self) -> bool:
-        """Whether operations whose gate is zero are left out of a training step."""
+        """Whether a training step skips operations whose gate is zero."""
 
     def distribution(self, temperature: float | Tensor, logits: Tensor) -> OneHotConcrete:
         """Return the distribution of the site's value, logarithms of gates.
@@ -225,7 +225,7 @@ class Mixture(_OverLogits):
 
     References:
         Liu, Simonyan, Yang, DARTS, ICLR 2019, equation 2, with the concrete gates of Xie, Zheng,
-        Liu, Lin, SNAS, ICLR 2019, equation 5, in the place of softmax weights.
+        Liu, Lin, SNAS, ICLR 2019, equation 5, instead of softmax weights.
     """
 
     @property

@@ -184,12 +184,12 @@ def _alive(layers: Sequence[Layer]) -> tuple[Array, ...]:
 def _labels(
     dataset: xr.Dataset, groups: Sequence[Mapping[str, Any]], first: tuple[str, tuple[int, int]]
 ) -> tuple[str, ...]:
-    """Names of the input columns, from the edge group that judges them; "" where it judges none."""
+    """Names of the input columns, from the edge group that gates them; "" for one without gate."""
     tensor, (_, num_inputs) = first
     for group in groups:
         for (name, dim), index in zip(group["consumers"], group["consumer_index"], strict=True):
             if name == tensor and dim is not None and dim % 2 == 1:
                 names = [str(label) for label in dataset[f"{group['variable']}_edge"].to_numpy()]
-                places = range(num_inputs) if index is None else index
-                return tuple(names[place] if place >= 0 else "" for place in places)
+                positions = range(num_inputs) if index is None else index
+                return tuple(names[position] if position >= 0 else "" for position in positions)
     return ()

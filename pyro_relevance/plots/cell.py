@@ -33,13 +33,13 @@ def cell(
     """The nodes of a relaxed graph and, on each edge, how probable each operation is.
 
     Each edge carries a bar whose parts are the posterior probabilities of its operations and, above
-    it, the name and probability of the most probable one. ``none`` is left white; an edge that has
-    only one operation is certain. The arrow is the
-    darker the more surely the edge is there: its opacity is one minus the probability of ``none``.
+    it, the name and probability of the most probable one. The part of ``none`` is white. An edge
+    with a single operation is certain. The opacity of an arrow is one minus the probability of
+    ``none``: an edge that is surely there is dark.
 
     Args:
         idata: What `to_arviz` returned.
-        structure: Name of the structure; may be left out where there is one.
+        structure: Name of the structure; optional where there is only one.
         chain: The chain to draw, counted from 0.
         figsize: Width and height, inches.
         ax: Axes to draw on; by default those of a new figure.
@@ -61,11 +61,11 @@ def cell(
         ax = figure.subplots()
     else:
         figure = root_figure(ax)
-    places = {name: 2.0 * index for index, name in enumerate(nodes)}
+    positions = {name: 2.0 * index for index, name in enumerate(nodes)}
     for (source, target), height in heights.items():
-        ends = places[source], places[target]
+        ends = positions[source], positions[target]
         _draw_edge(ax, ends, height, edges[source, target], operations, colours)
-    _draw_nodes(ax, places)
+    _draw_nodes(ax, positions)
     handles = [Patch(facecolor=colours[n], edgecolor=GREY, label=n) for n in used]
     ax.legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(5, len(used))
@@ -131,10 +131,10 @@ def _heights(edges: _Edges, nodes: list[str]) -> dict[tuple[str, str], float]:
     return heights
 
 
-def _draw_nodes(ax: Axes, places: dict[str, float]) -> None:
+def _draw_nodes(ax: Axes, positions: dict[str, float]) -> None:
     box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "#333333"}
-    for name, place in places.items():
-        ax.text(place, 0.0, name, ha="center", va="center", zorder=5, bbox=box)
+    for name, position in positions.items():
+        ax.text(position, 0.0, name, ha="center", va="center", zorder=5, bbox=box)
 
 
 def _draw_edge(

@@ -49,7 +49,7 @@ def network(
 
     Args:
         idata: What `to_arviz` returned.
-        mask: The mask that cuts (True = kept); ``None``: those with p > ``threshold``.
+        mask: The kept edges (True = kept); ``None`` keeps those with p > ``threshold``.
         threshold: Probability, where ``mask`` is ``None``.
         chain: The chain to draw, counted from 0; hidden units differ between chains.
         input_labels: Names of the input columns; ``None`` takes those of the group of inputs.
@@ -103,7 +103,7 @@ def _height(tallest: int) -> float:
 
 
 def _heights(num_nodes: int, tallest: int) -> Array:
-    """Vertical places, the first node on top; short layers are stretched, within reason."""
+    """Vertical positions, the first node on top. Short layers are stretched, within reason."""
     pitch = min((tallest - 1) / max(num_nodes - 1, 1), 2.5) if tallest > 1 else 1.0
     return -pitch * (np.arange(num_nodes) - (num_nodes - 1) / 2)
 
@@ -143,10 +143,12 @@ def _draw_connections(
 
 def _draw_nodes(ax: Axes, graph: Graph, shown: Sequence[Array], heights: Sequence[Array]) -> None:
     """One scatter per column: full where alive, hollow where not."""
-    for column, (alive, nodes, places) in enumerate(zip(graph.alive, shown, heights, strict=True)):
+    for column, (alive, nodes, positions) in enumerate(
+        zip(graph.alive, shown, heights, strict=True)
+    ):
         ax.scatter(
             np.full(len(nodes), column),
-            places,
+            positions,
             s=18 if max(map(len, shown)) <= 30 else 9,
             facecolors=[_NODE if alive[node] else "white" for node in nodes],
             edgecolors=[_NODE if alive[node] else GREY for node in nodes],
@@ -156,7 +158,7 @@ def _draw_nodes(ax: Axes, graph: Graph, shown: Sequence[Array], heights: Sequenc
         )
 
 
-def _label_inputs(ax: Axes, labels: Sequence[str], nodes: Array, places: Array) -> None:
+def _label_inputs(ax: Axes, labels: Sequence[str], nodes: Array, positions: Array) -> None:
     """One name per run of neighbouring columns that share it, left of their middle."""
     if not labels:
         return
@@ -165,7 +167,7 @@ def _label_inputs(ax: Axes, labels: Sequence[str], nodes: Array, places: Array) 
     for start, stop in zip(starts, [*starts[1:], len(names)], strict=True):
         ax.annotate(
             names[start],
-            (0, float(places[start:stop].mean())),
+            (0, float(positions[start:stop].mean())),
             xytext=(-6, 0),
             textcoords="offset points",
             ha="right",

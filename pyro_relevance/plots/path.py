@@ -23,8 +23,8 @@ def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> 
     """Accuracy or RMSE, and log likelihood, against the density along a rule's path.
 
     The line is the mean over chains and draws, the band holds 90 % of them (5 % to 95 %).
-    Densities that span a factor of 30 or more stand on a logarithmic axis; the axis on top gives
-    the parameters left, where known.
+    Densities that span a factor of 30 or more have a logarithmic axis. The axis on top gives the
+    number of kept parameters, where known.
 
     Args:
         dataset: What :func:`~pyro_relevance.posterior.arviz.convert.rule_path` returned.
@@ -71,7 +71,7 @@ def _band(ax: Axes, density: Array, values: Array) -> None:
 
 
 def _parameters(ax: Axes, dataset: xr.Dataset) -> None:
-    """The parameters left at up to four of the masks, on top."""
+    """The number of kept parameters at up to four of the masks, on top."""
     if "num_parameters" not in dataset:
         return
     left = dataset["num_parameters"].to_numpy()

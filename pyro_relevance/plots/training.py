@@ -1,4 +1,4 @@
-"""How the training went: negative ELBO, temperature and expected size by step."""
+"""The history of a training: negative ELBO, temperature and expected size by step."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Look at it: draws, predictions, scores and diagnostics of a fitted posterior, before any cut.
+"""Look at a fitted posterior before pruning: draws, predictions, scores and diagnostics.
 
-`Posterior` samples gates, weights and predictions with hard gates; ``relevance`` makes one score
-per edge of its draws; ``diagnostics`` asks whether it is calibrated; ``arviz`` is the only place
-that knows ArviZ's formats; ``files`` saves and loads it without pickled code.
+`Posterior` samples gates, weights and predictions with hard gates. ``relevance`` computes one score
+per edge from its draws. ``diagnostics`` asks whether it is calibrated. ``arviz`` converts it to
+ArviZ, and ``files`` saves and loads it without pickled code.
 """
 
 from __future__ import annotations

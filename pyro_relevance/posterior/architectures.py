@@ -32,8 +32,8 @@ class ExpectedCost:
     Args:
         num_parameters: Mean, lower and upper end of the central 89 % interval.
         num_macs: The same of the multiply-accumulates for one example.
-        connected: Share of the draws that have a path from input to output; the others cost
-            nothing and are left out of the rest.
+        connected: Share of the draws that have a path from input to output. The others cost
+            nothing, and the means and intervals omit them.
     """
 
     num_parameters: tuple[float, float, float]
@@ -69,7 +69,7 @@ def draw_architectures(
         ValueError: If the model gates no operations, or ``num_samples`` is not positive.
     """
     if not posterior.model.has_operations:
-        raise ValueError("Expected a posterior over operations, but its model judges none.")
+        raise ValueError("Expected a posterior over operations, but its model has none.")
     drawn = posterior.chain(chain).sample(num_samples, seed=seed).operations
     return [
         Architecture.from_gates(posterior.edges, {n: hard[0, i] for n, hard in drawn.items()})
@@ -85,9 +85,9 @@ def probable_architectures(
     chain: int = 0,
     seed: int = 0,
 ) -> list[tuple[Architecture, float]]:
-    """Return the architectures that are drawn most often, those that are one function as one.
+    """Return the architectures that are drawn most often, equivalent ones counted as one.
 
-    For any guide; where edges are independent, ``graphs.most_probable`` is exact.
+    It serves any guide. Where edges are independent, ``graphs.most_probable`` is exact.
 
     Args:
         posterior: The posterior.
@@ -120,7 +120,7 @@ def expected_cost(
     chain: int = 0,
     seed: int = 0,
 ) -> ExpectedCost:
-    """Return what derived networks cost, with an interval; gates of units are left open.
+    """Return what derived networks cost, with an interval, before any unit is pruned.
 
     Args:
         posterior: The posterior.

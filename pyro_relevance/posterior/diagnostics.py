@@ -61,7 +61,7 @@ def calibration(
     truth: Tensor | Mapping[str, Tensor],
     num_bins: int = 10,
 ) -> Reliability:
-    """Reliability table: of the edges said to be relevant with probability p, which fraction is.
+    """Reliability table: the fraction of relevant edges among those of each probability.
 
     Args:
         inclusion_probability: Probabilities of any shape, or group name -> probabilities; edges of
@@ -142,8 +142,8 @@ def between_chain_agreement(
 
         max over chains c, c' of abs(p_{c,e} - p_{c',e})
 
-    Only for groups whose edges mean the same in each chain: hidden units of different chains are
-    not the same units.
+    Use it for groups whose edges mean the same in each chain. Hidden units of different chains are
+    different units.
 
     Args:
         inclusion_probability: Group name -> ``(chain, *group.shape)``, as
@@ -180,7 +180,7 @@ def undecided_fraction(
 
     Args:
         inclusion_probability: Probabilities of any shape, or group name -> probabilities.
-        low: Below or at this, an edge counts as cut.
+        low: Below or at this, an edge counts as removed.
         high: Above or at this, an edge counts as kept.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How a posterior is looked at without leaving a trace: hard gates, evaluation mode, copies."""
+"""Evaluation of a posterior without side effects: hard gates, evaluation mode, copies."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ __all__ = [
     "chain_outputs",
     "chain_terms",
     "checked_mask",
+    "error_rate",
     "mean_log_likelihood",
     "quiet",
 ]
@@ -112,7 +113,7 @@ def checked_mask(edges: Edges, mask: Mapping[str, Tensor], like: Tensor) -> dict
     Args:
         edges: The gated edges.
         mask: Group -> ``(*group.shape)``, true = kept.
-        like: A tensor of the type and at the place that the gates shall have.
+        like: A tensor of the type and on the device that the gates shall have.
 
     Raises:
         ValueError: If a group is missing or has another shape.
@@ -135,7 +136,7 @@ def chain_terms(
 ) -> Tensor:
     """Return what all sites but the targets add to the negative ELBO of one chain, in nats.
 
-    Hard gates take the place of relaxed ones, also where a guide's reverse model reads them.
+    Gates are hard, also where a guide's reverse model reads them.
 
     Args:
         model: The model; `quiet` is in force.
@@ -206,3 +207,13 @@ def mean_log_likelihood(
                 outputs = outputs.to(next(network.parameters()).dtype)
             total += float(likelihood(outputs).log_prob(y).sum())
     return total / len(data[0])
+
+
+def error_rate(scores: Tensor, y: Tensor) -> float:
+    """Return the share of examples whose class does not have the largest score.
+
+    Args:
+        scores: ``(num_data, num_classes)`` logits or probabilities.
+        y: ``(num_data,)`` classes.
+    """
+    return float((scores.argmax(-1) != y).float().mean())

@@ -36,7 +36,7 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     """Write a posterior to one file, completely or not at all.
 
     The file holds tensors and a JSON description. What cannot be described without code (a network
-    of the user's own class, a foreign guide or prior) is left out and must be given to
+    of the user's own class, a foreign guide or prior) is not in the file and must be given to
     `load_posterior`.
 
     Args:
@@ -238,7 +238,7 @@ def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Pa
 
 
 def _describe_network(network: nn.Module) -> dict[str, Any] | None:
-    """Describe a tree of modules; what a graph says of a network holds in evaluation mode only."""
+    """Describe a network as a tree of modules, or return ``None`` where that is not possible."""
     description = architecture.describe(network)
     return None if description["type"] == "Graph" else description
 
@@ -304,7 +304,7 @@ def _by_name(*classes: type) -> dict[str, type]:
 
 
 # The classes that a file may name, by the part of the model that they make; no file can ask for
-# anything else. What is not registered here is left out of a file and given when it is loaded.
+# anything else. What is not registered here is not in a file and must be given when it is loaded.
 _GATE_PRIORS = _by_name(
     priors.IndependentPrior, priors.HierarchicalPrior, priors.DescriptionLengthPrior
 )

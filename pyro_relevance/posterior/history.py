@@ -24,8 +24,8 @@ class History:
             bound: see ``Posterior.elbo``.
         temperature: ``(num_records,)`` temperature of the relaxation.
         kl_weight: ``(num_records,)`` weight of the KL in the loss.
-        expected_size: ``(num_chains, num_records)`` expected number of parameters left; NaN where
-            the guide does not tell the gates' probabilities.
+        expected_size: ``(num_chains, num_records)`` expected number of kept parameters; NaN where
+            the guide does not answer what the gates' probabilities are.
     """
 
     step: npt.NDArray[np.int64]

@@ -135,8 +135,8 @@ class Posterior:
         if not self.model.has_gates:
             raise ValueError(
                 "Expected a model with gates, but its gate_prior is None, or its edges are "
-                "operations alone. Judge weights with relevance.signal_to_noise("
-                "posterior.sample(...), posterior.edges), operations with operation_probability()."
+                "operations alone. For weights see relevance.signal_to_noise("
+                "posterior.sample(...), posterior.edges), for operations operation_probability()."
             )
         exact = answers(self.guide).independent_gates
         draws = self.sample(1 if exact else 1000)

@@ -281,9 +281,9 @@ def _of_operations(probability: Mapping[str, Tensor], edges: Edges) -> dict[str,
             continue
         rows = probability[group.name].detach().cpu().double().reshape(-1, group.num_edges)
         for slot in group.consumers:
-            place = slot.tensor.removesuffix("gate")
+            prefix = slot.tensor.removesuffix("gate")
             for index, label in enumerate(group.labels):
-                chances[f"{place}operations.{label}."] = rows[:, index]
+                chances[f"{prefix}operations.{label}."] = rows[:, index]
     return chances
 
 

@@ -2,7 +2,7 @@
 
 Weight-sharing searches end, again and again, at cells of operations without parameters, at networks
 that no path leads through, or undecided (DARTS on NAS-Bench-201: 54.3 %, all edges
-skip connections). None of these may pass in silence.
+skip connections). None of these may stay unnoticed.
 """
 
 from __future__ import annotations

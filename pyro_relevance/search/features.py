@@ -47,7 +47,7 @@ def edge_features(network: nn.Module, architectures: Sequence[Architecture]) -> 
 def path_features(network: nn.Module, architectures: Sequence[Architecture]) -> _Array:
     """Return one column for each sequence of operations that a path can have, with their number.
 
-    A path leads from an input to an output; identities on it are left out.
+    A path leads from an input to an output, without the identities on it.
 
     Args:
         network: The network with relaxed graphs.
@@ -92,7 +92,9 @@ def _paths(graph: Graph, architecture: Architecture) -> list[tuple[str, ...]]:
 
 
 def _table(rows: Sequence[Counter[tuple[str, ...]]]) -> _Array:
-    columns = {name: place for place, name in enumerate(sorted({n for row in rows for n in row}))}
+    columns = {
+        name: position for position, name in enumerate(sorted({n for row in rows for n in row}))
+    }
     table = np.zeros((len(rows), len(columns)))
     for index, row in enumerate(rows):
         for name, count in row.items():

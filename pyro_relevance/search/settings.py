@@ -122,7 +122,7 @@ class SearchSettings:
         if self.num_epochs_after < (1 if self.shared else 0):
             raise ValueError(
                 "Expected num_epochs_after >= 1 where shared=True, since the derived network "
-                f"starts from fresh weights, but got {self.num_epochs_after}."
+                f"starts from re-initialised weights, but got {self.num_epochs_after}."
             )
 
     @property

@@ -26,7 +26,7 @@ from pyro_relevance.data.splits import split_examples
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs.architectures import Architecture, canonical, is_connected, most_probable
-from pyro_relevance.graphs.derivation import derive, derived_mask, fresh_network
+from pyro_relevance.graphs.derivation import derive, derived_mask, reinitialised_network
 from pyro_relevance.model import guides
 from pyro_relevance.model.likelihoods import Likelihood, moved
 from pyro_relevance.model.model import RelevanceModel
@@ -105,8 +105,8 @@ def search_structure(
         ArchitectureError: If no connected architecture was found among the candidates.
     """
     x, y = data
-    place = torch.device(device or x.device)
-    placed = x.to(place), y.to(place)
+    target = torch.device(device or x.device)
+    placed = x.to(target), y.to(target)
     return _Search(make_network, placed, likelihood, settings, folder, progress).run()
 
 
@@ -270,7 +270,7 @@ class _Search:
                 data, number = whole_epochs(self.train, num_epochs)
                 with seeded(substream(self.settings.seed, name)):
                     relaxed = self.make_network(True)
-                    network = fresh_network(relaxed, architecture, self.example)
+                    network = reinitialised_network(relaxed, architecture, self.example)
                 fitted = train_plain(network.train(), data, **self.training(data, number, name))
                 network = fitted.posterior.network().eval()
                 noise = fitted.posterior.likelihood

@@ -19,6 +19,7 @@ from pyro_relevance.model import likelihoods
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.precision import Precision
 from pyro_relevance.model.priors import DescriptionLengthPrior, IndependentPrior, OperationCostPrior
+from pyro_relevance.posterior.evaluation import error_rate
 from pyro_relevance.search.structure import SearchSettings
 
 __all__ = [
@@ -83,7 +84,7 @@ FULL: dict[str, SearchSettings] = {
 }
 """Settings of the spaces of cells in the sizes of their papers, for a GPU.
 
-Passes, sizes and the batch are those of NAS-Bench-201 (Dong and Yang 2020) and DARTS (Liu et al.
+Epochs, sizes and the batch are those of NAS-Bench-201 (Dong and Yang 2020) and DARTS (Liu et al.
 2019, appendix A); optimiser and augmentation are ours (no cutout, no drop-path, no auxiliary head).
 """
 
@@ -155,7 +156,7 @@ class SearchData:
         with torch.no_grad():
             outputs = torch.cat([network(part) for part in x.split(500)])
         if self.scale is None:
-            return 100.0 * float((outputs.argmax(1) != y).float().mean())
+            return 100.0 * error_rate(outputs, y)
         return float((outputs[:, 0] - y).square().mean().sqrt()) * self.scale
 
 

@@ -45,7 +45,7 @@ class Candidates:
     """Architectures that may be measured, and how alike they are.
 
     Architectures that are the same function are one candidate, represented by the first of them;
-    those without a path from input to output are left out.
+    those without a path from input to output are omitted.
 
     Args:
         network: The network with relaxed graphs.

@@ -18,7 +18,7 @@ def fold_constants(
 ) -> tuple[dict[str, str], list[str]]:
     """Move the value of units that nothing makes into the biases of their readers.
 
-    That can make a reader's units constant in turn; it is repeated until none is left.
+    That can make a reader's units constant in turn. It is repeated until no constant unit remains.
 
     Args:
         network: Network in evaluation mode; its weights and biases are changed in place.

@@ -49,10 +49,10 @@ class ExportReceipt:
         path: The file.
         num_bytes: Its size on disk.
         num_macs: Multiply-accumulates for one example, as counted on the network.
-        latency_before: Time of one pass of the network in Python.
-        latency_after: Time of one pass of the file that was read back.
-        batch_size: Examples in a timed pass.
-        compared_batch_sizes: Numbers of examples of the passes that were compared.
+        latency_before: Time of one call of the network in Python.
+        latency_after: Time of one call of the file that was read back.
+        batch_size: Examples in a timed call.
+        compared_batch_sizes: Batch sizes at which the outputs were compared.
         dtype: Data type of the network.
         max_difference: Largest max|a - b| / max(1, max|a|) between outputs of the network (a) and
             of the file (b).

@@ -21,9 +21,9 @@ class Receipt:
     Args:
         before: Size of the network as it was given.
         after: Size of the cut network.
-        latency_before: Time of one pass of the network as it was given.
-        latency_after: Time of one pass of the cut network.
-        batch_size: Examples in a timed pass.
+        latency_before: Time of one call of the given network.
+        latency_after: Time of one call of the pruned network.
+        batch_size: Examples in a timed call.
         dtype: Data type of the parameters.
         max_difference: Largest max|a - b| / max(1, max|a|) between masked (a) and cut (b) outputs
             over all inputs that were compared; nan where the weights were re-initialised.

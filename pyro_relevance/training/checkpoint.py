@@ -95,7 +95,7 @@ def write_checkpoint(
 
 
 def _is_complete(path: Path) -> bool:
-    """Tell by its header and its length whether a file is whole; a damaged one is not kept."""
+    """Return whether a file is whole, by its header and its length; a damaged one is not kept."""
     if not path.is_file():
         return False
     try:

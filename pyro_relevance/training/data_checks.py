@@ -36,7 +36,7 @@ def check_types(model: RelevanceModel, x: Tensor) -> None:
     if bad is not None:
         raise ValueError(
             f"Expected finite weights to start from, but '{bad}' of the network has NaN or "
-            "infinite entries. Initialise the network anew."
+            "infinite entries. Re-initialise the network."
         )
     dtype = next(iter(named.values())).dtype
     if x.is_floating_point() and x.dtype != dtype:
@@ -96,5 +96,5 @@ def check_data(model: RelevanceModel, outputs: Tensor, x: Tensor, y: Tensor) -> 
         outside = y[~inside.reshape(inside.shape[0], -1).all(1)][0]
         raise ValueError(
             f"Expected targets in the support of {name}, but got {outside.tolist()}. Choose "
-            "another likelihood, or encode the target anew."
+            "another likelihood, or encode the target differently."
         )

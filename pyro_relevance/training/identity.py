@@ -43,9 +43,9 @@ def describe_run(
     held_out: dict[str, Tensor] = {}
     if isinstance(program, TwoLevelProgram):
         held_out = {"held_out_x": program.held_out.x, "held_out_y": program.held_out.y}
-    places = [i / 10 for i in range(11)]
+    moments = [i / 10 for i in range(11)]
     curves = [(schedules.temperature, schedules.kl_weight, schedules.learning_rate)]
-    if any(schedules.gate_learning_rate(place) != 1.0 for place in places):
+    if any(schedules.gate_learning_rate(moment) != 1.0 for moment in moments):
         curves.append((schedules.gate_learning_rate,) * 3)
     return fingerprint(
         {
@@ -57,7 +57,7 @@ def describe_run(
             "num_data": model.num_data,
             "edges": model.edges.to_json(),
             "model": [stable_text(part) for part in parts],
-            "schedules": [[f(place) for f in three] for three in curves for place in places],
+            "schedules": [[f(moment) for f in three] for three in curves for moment in moments],
             "optimizer": {
                 name: value
                 for name, value in optimizer.defaults.items()

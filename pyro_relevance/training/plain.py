@@ -109,7 +109,7 @@ def zero_entries(network: nn.Module) -> dict[str, Tensor]:
 
 
 def with_zeros(network: nn.Module, zeros: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy of a network with zeros at given places.
+    """Return a copy of a network with zeros at given entries.
 
     Args:
         network: The network; it is not changed.
@@ -118,8 +118,8 @@ def with_zeros(network: nn.Module, zeros: Mapping[str, Tensor]) -> nn.Module:
     network = copy.deepcopy(network)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
-        for name, places in zeros.items():
-            parameters[name].masked_fill_(places.to(parameters[name].device), 0.0)
+        for name, entries in zeros.items():
+            parameters[name].masked_fill_(entries.to(parameters[name].device), 0.0)
     return network
 
 

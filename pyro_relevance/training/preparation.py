@@ -134,14 +134,14 @@ def place_examples(
         ValueError: If sizes do not fit each other, or the model.
     """
     device = settings.execution.device
-    place = torch.device(device or next(models[0].network.parameters()).device)
+    target = torch.device(device or next(models[0].network.parameters()).device)
 
     def streams(examples: Data) -> Batches:
         return Batches(
             examples,
             num_chains=len(models),
             batch_size=settings.optimisation.batch_size,
-            device=place,
+            device=target,
             augment=augment,
         )
 
@@ -311,7 +311,7 @@ def make_program(
         return TwoLevelProgram(LoopProgram(modules, num_particles), held_out, gates)
     model: Any = modules[0].model
     lean = elbo is None or type(elbo) is LeanELBO
-    # What is left out of a step depends on the gates that were drawn: no step is like another.
+    # Which operations a step skips depends on the gates that were drawn: steps differ.
     skips = model.has_operations and model.operation_relaxation.skips_zeros
     if not lean or skips or not answers(guide).vectorised:
         return LoopProgram(modules, num_particles)

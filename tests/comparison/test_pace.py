@@ -97,11 +97,11 @@ def test_the_pace_of_a_network_is_that_of_its_training(clock, task):
 
 @pytest.mark.exact
 def test_a_budget_is_filled_with_whole_epochs_or_a_share_of_one():
-    assert pace.passes(10.0, 3.0) == 3
-    assert pace.passes(1.0, 3.0) == 1
-    assert pace.passes_or_share(10.0, 3.0) == 3
-    assert pace.passes_or_share(1.5, 3.0) == 0.5
-    assert pace.passes_or_share(1e-9, 3.0) == 0.02
+    assert pace.epochs_within(10.0, 3.0) == 3
+    assert pace.epochs_within(1.0, 3.0) == 1
+    assert pace.epochs_or_share(10.0, 3.0) == 3
+    assert pace.epochs_or_share(1.5, 3.0) == 0.5
+    assert pace.epochs_or_share(1e-9, 3.0) == 0.02
 
 
 @pytest.mark.contract

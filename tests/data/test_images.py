@@ -13,7 +13,8 @@ from PIL import Image
 
 from pyro_relevance import images
 from pyro_relevance._files import read_tensors
-from pyro_relevance.data.images import cifar10, image_folder, mnist, standardise, train_validation
+from pyro_relevance.data.images import cifar10, image_folder, mnist, standardise
+from pyro_relevance.data.splits import train_validation
 from pyro_relevance.errors import DataError
 from tests.image_files import write_mnist_part
 

@@ -105,8 +105,8 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
         },
         inputs_left=[
             label
-            for label, left in zip(run.encoder.input_labels, run.inputs_left(), strict=True)
-            if left
+            for label, read in zip(run.encoder.input_labels, run.inputs_read(), strict=True)
+            if read
         ],
         receipt=run.pruned.receipt.to_dict(),
     )

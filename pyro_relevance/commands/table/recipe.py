@@ -1,13 +1,17 @@
 """One recipe for tables: from features and a target to a posterior over inputs and weights.
 
-The recipe is used by the command line and by the experiments on the UCI sets. What was found to
-matter on validation data: a small fixed noise scale while training (a learned one grows with every
-gate that closes, and the fit becomes stiff), a strong Gaussian prior over the weights, gates on
-inputs and on single weights at once, and a noise model that is fitted afterwards on predictions
-for rows that were not trained on.
+The command ``table`` and the experiments on the UCI sets use it. Its choices were made on
+validation data:
 
-It is tuned to predict. Point weights and a small fixed noise scale make its inclusion probabilities
-overconfident: they rank edges, but false discovery rates computed from them are not kept.
+- a small fixed noise scale while training: a learned one grows with every gate that closes, and
+  the fit becomes stiff;
+- a strong Gaussian prior over the weights;
+- gates on inputs and on single weights at once;
+- a noise model that is fitted afterwards, to predictions for held-out rows.
+
+The recipe is tuned to predict. Point weights and a small fixed noise scale make its inclusion
+probabilities overconfident: they rank edges, but false discovery rates computed from them are not
+kept.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from torch import Tensor
 
 from pyro_relevance import masks
 from pyro_relevance.data.networks import MLP
+from pyro_relevance.data.splits import Examples, cross_validation_folds
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.masks import Mask
 from pyro_relevance.model import likelihoods, priors
@@ -37,7 +42,7 @@ from pyro_relevance.training.svi import Checkpoint, Fit, fit
 
 __all__ = [
     "HeldOut",
-    "Recipe",
+    "TableRecipe",
     "Rule",
     "evaluate",
     "held_out",
@@ -48,16 +53,14 @@ __all__ = [
 Rule = Callable[[Posterior], Mask]
 """From the posterior of one chain to what is kept."""
 
-Split = tuple[Tensor, Tensor]
-
 
 @dataclass(frozen=True)
-class Recipe:
+class TableRecipe:
     """Settings of a fit on a table; inputs and a regression target are expected standardised.
 
     Args:
         hidden: Units of each hidden layer.
-        granularity: What is judged.
+        granularity: What is gated.
         prior_log_odds: Prior log-odds of every gate, in nats.
         noise_scale: Fixed standard deviation of the Gaussian likelihood in training, in standard
             deviations of the target; not used for classes.
@@ -96,7 +99,7 @@ class Recipe:
 
 
 def make_model(
-    recipe: Recipe,
+    recipe: TableRecipe,
     *,
     num_data: int,
     num_inputs: int,
@@ -143,9 +146,9 @@ def make_model(
 
 
 def train(
-    recipe: Recipe,
+    recipe: TableRecipe,
     model: RelevanceModel | Sequence[RelevanceModel],
-    data: Split | list[Split],
+    data: Examples | list[Examples],
     *,
     num_chains: int,
     seed: int = 0,
@@ -229,34 +232,10 @@ class HeldOut:
             )
 
 
-def folds_of(
-    num_rows: int, num_folds: int, *, seed: int = 0
-) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """Return random folds of equal size, and the rows that are not in each.
-
-    Args:
-        num_rows: Number of rows; a remainder is in no fold.
-        num_folds: Number of folds.
-        seed: Seed of the order.
-
-    Returns:
-        Row numbers of each fold and of the rest, ascending.
-
-    Raises:
-        ValueError: If there are fewer than two folds or fewer rows than folds.
-    """
-    if not 2 <= num_folds <= num_rows:
-        raise ValueError(f"Expected 2 <= num_folds <= {num_rows} rows, but got {num_folds}.")
-    order = np.random.default_rng(seed).permutation(num_rows)
-    size = num_rows // num_folds
-    folds = [np.sort(order[k * size : (k + 1) * size]) for k in range(num_folds)]
-    return folds, [np.setdiff1d(order, fold) for fold in folds]
-
-
 def held_out(
-    recipes: Sequence[Recipe],
-    make: Callable[[Recipe, int], RelevanceModel],
-    sets: Sequence[Split],
+    recipes: Sequence[TableRecipe],
+    make: Callable[[TableRecipe, int], RelevanceModel],
+    sets: Sequence[Examples],
     *,
     num_folds: int,
     rule: Rule = masks.median_probability,
@@ -282,7 +261,7 @@ def held_out(
     Raises:
         ValueError: If there are fewer than two folds or fewer rows than folds.
     """
-    folds, rest = folds_of(len(sets[0][0]), num_folds, seed=seed)
+    folds, rest = cross_validation_folds(len(sets[0][0]), num_folds, seed=seed)
     data = [(x[r], y[r]) for x, y in sets for r in rest]
     models = [make(recipe, len(rest[0])) for recipe in recipes for _ in data]
     posterior = train(
@@ -301,10 +280,10 @@ def held_out(
 
 
 def _collect(
-    recipe: Recipe,
+    recipe: TableRecipe,
     posterior: Posterior,
     chains: range,
-    sets: Sequence[Split],
+    sets: Sequence[Examples],
     folds: Sequence[NDArray[np.int64]],
     rule: Rule,
 ) -> list[HeldOut]:

@@ -48,11 +48,11 @@ def _notes(run: TableRun) -> list[str]:
 def _input_lines(run: TableRun) -> list[str]:
     """Return one line per input, most relevant first."""
     probability = run.fit.posterior.inclusion_probability()["inputs"].numpy()
-    left = run.inputs_left()
+    read = run.inputs_read()
     order = np.argsort(-probability.mean(0), kind="stable")
     rows = []
     for gate in order:
-        kept = "kept" if left[gate] else "cut"
+        kept = "kept" if read[gate] else "removed"
         rows.append((run.encoder.input_labels[gate], *_interval(probability[:, gate]), kept))
     return _columns(("input", "inclusion", "interval", ""), rows)
 

@@ -1,6 +1,6 @@
 """The main job on a table: choose settings, fit chains, decide, prune, test - as one value.
 
-``run_table`` computes, ``table_report`` says it in words, ``table_files`` writes the run folder.
+``run_table`` computes, ``table_report`` says it in words, ``write_run`` writes the run folder.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 from pyro_relevance import masks
 from pyro_relevance.commands.table.recipe import (
     HeldOut,
-    Recipe,
     Rule,
+    TableRecipe,
     evaluate,
     held_out,
     make_model,
@@ -33,6 +33,7 @@ from pyro_relevance.model import likelihoods
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.noise import predictive_log_likelihood
+from pyro_relevance.posterior.evaluation import error_rate
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.posterior.relevance import expected_size
 from pyro_relevance.surgery.pruning import PrunedNetwork, apply_mask, prune
@@ -65,7 +66,7 @@ class TableSettings:
         ValueError: If a setting is out of range.
     """
 
-    recipe: Recipe = Recipe(num_steps=6000, gate_learning_rate=3e-2)
+    recipe: TableRecipe = TableRecipe(num_steps=6000, gate_learning_rate=3e-2)
     noise_scales: tuple[float, ...] = (0.1, 0.2)
     rule: Literal["median", "fdr"] = "median"
     rate: float = 0.1
@@ -118,7 +119,7 @@ class TableRun:
         recipe: The recipe that was chosen.
         fit: All chains.
         chain: The chain that was pruned (highest evidence lower bound).
-        mask: What was kept of it.
+        mask: The edges that were kept.
         pruned: The small network.
         noise: Noise of new rows around the small network's predictions (standardised target).
         scores: ``"dense"``, ``"posterior mean"`` and ``"pruned"``.
@@ -130,7 +131,7 @@ class TableRun:
     table: Table
     encoder: Encoder
     settings: TableSettings
-    recipe: Recipe
+    recipe: TableRecipe
     fit: Fit
     chain: int
     mask: Mask
@@ -146,7 +147,7 @@ class TableRun:
         """Posterior of the chain that was pruned."""
         return self.fit.posterior.chain(self.chain)
 
-    def inputs_left(self) -> NDArray[np.bool_]:
+    def inputs_read(self) -> NDArray[np.bool_]:
         """Return which input gates the pruned network still reads, ``(num_gates,)``."""
         posterior = self.posterior
         network: Any = apply_mask(posterior.network(), posterior.edges, self.mask)
@@ -235,7 +236,7 @@ class _Job:
         """Return a progress bar, if one is wanted."""
         return [ProgressBar(text)] if self.progress else []
 
-    def make(self, recipe: Recipe, num_rows: int) -> RelevanceModel:
+    def make(self, recipe: TableRecipe, num_rows: int) -> RelevanceModel:
         """Return the model of a recipe."""
         return make_model(
             recipe,
@@ -248,7 +249,7 @@ class _Job:
         )
 
     def train(
-        self, recipe: Recipe, num_chains: int, text: str, checkpoint: Checkpoint | None = None
+        self, recipe: TableRecipe, num_chains: int, text: str, checkpoint: Checkpoint | None = None
     ) -> Fit:
         """Fit chains on all training rows."""
         return train(
@@ -261,7 +262,7 @@ class _Job:
             checkpoint=checkpoint,
         )
 
-    def cross_validate(self, recipes: Sequence[Recipe], text: str) -> list[HeldOut]:
+    def cross_validate(self, recipes: Sequence[TableRecipe], text: str) -> list[HeldOut]:
         """Return the held-out predictions of each recipe."""
         found = held_out(
             recipes,
@@ -274,7 +275,7 @@ class _Job:
         )
         return [of_recipe[0] for of_recipe in found]
 
-    def choose(self) -> tuple[Recipe, HeldOut]:
+    def choose(self) -> tuple[TableRecipe, HeldOut]:
         """Return the recipe with the best held-out log likelihood of the pruned network."""
         recipes = [self.settings.recipe]
         if self.encoder.task == "regression":
@@ -284,7 +285,7 @@ class _Job:
         return recipes[best], held[best]
 
     def scores(
-        self, recipe: Recipe, held: HeldOut, posterior: Posterior, mask: Mask
+        self, recipe: TableRecipe, held: HeldOut, posterior: Posterior, mask: Mask
     ) -> dict[str, Score]:
         """Test the dense network, trained the same way, the posterior mean and the pruned one."""
         dense = replace(recipe, gated=False)
@@ -320,8 +321,7 @@ def _score(outputs: Tensor, noise: Likelihood, y: Tensor, encoder: Encoder, size
     with torch.no_grad():
         density = float(predictive_log_likelihood(noise, outputs, y).mean())
         if noise.task == "classification":
-            predicted = outputs.softmax(-1).mean(0).argmax(-1)
-            return Score(float((predicted != y).float().mean()), density, size)
+            return Score(error_rate(outputs.softmax(-1).mean(0), y), density, size)
         mean = outputs[..., 0].mean(0)
         error = float((mean - y).square().mean().sqrt()) * encoder.target_scale
         return Score(error, density - float(np.log(encoder.target_scale)), size)

@@ -1,11 +1,11 @@
-"""Other ways to a network, called like the library's own: for honest comparisons.
+"""Rival methods of pruning and architecture search, all called in the same way.
 
-Methods that cut take what makes a network, data and a `Recipe`; methods that search take what makes
-a relaxed network instead. All of them return a `BaselineResult`: the plain trained network, the
-mask or architecture that was kept, the stages of the work, and what it cost. Searches that measure
-architectures one after the other (`evolution`, `random_search`, `reinforce`) need no data of their
-own and return a ``QuerySearch``; `search_by_training` runs them with short trainings as
-measurements.
+A method that prunes takes a function that makes a network, data and a `Recipe`. A method that
+searches takes a function that makes a relaxed network instead. All of them return a
+`BaselineResult`: the plain trained network, the mask or architecture, the stages of the work, and
+the size of the network. Searches that measure architectures one after the other (`evolution`,
+`random_search`, `reinforce`) need no data of their own and return a ``QuerySearch``;
+`search_by_training` runs them with short trainings as measurements.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Published methods that are settings of this library, called like the other baselines.
 
-What makes each of them is a prior, a relaxation and a score, not code of its own:
+Each of them is a prior, a relaxation and a score, without code of its own:
 
 - sparse variational dropout: a log-uniform prior over the weights, their signal-to-noise ratio;
 - hard concrete gates under an L0 penalty: a penalty of some nats for each edge that is on is a
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pyro_relevance import masks
 from pyro_relevance.comparison.baselines.filter_pruning import the_limit
-from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.masks import Mask
@@ -56,7 +56,7 @@ Score = Literal["inclusion_probability", "signal_to_noise"]
 
 @dataclass(frozen=True)
 class Configuration:
-    """What makes a method.
+    """The settings that define a method.
 
     Args:
         granularity: What is gated.
@@ -64,7 +64,7 @@ class Configuration:
         weight_prior: Prior over the weights; ``None`` for the Gaussian one of the recipe.
         relaxation: How gates are relaxed.
         kl_weight: Factor of the KL at the end of its warm-up.
-        score: By what edges are ranked.
+        score: The score that ranks edges.
         noise: See ``fit``.
         gate_learning_rate: Step size of Adam for the gates' log-odds.
         initial_log_odds: Of the gates' posterior, in nats.
@@ -99,7 +99,7 @@ def configurations(
 
     Args:
         prior_log_odds: Of each gate on a weight, in nats: the strength of the priors that have one.
-        units: What is gated by those that gate columns.
+        units: Granularity of those that gate columns.
     """
     prior = IndependentPrior(prior_log_odds)
     return {
@@ -129,7 +129,7 @@ def fit_and_cut(
     num_macs: int | None = None,
     seed: int = 0,
 ) -> BaselineResult:
-    """Fit the posterior, keep the highest-scoring edges within a limit, and train what is left.
+    """Fit the posterior, keep the highest-scoring edges within a limit, and retrain the network.
 
     Args:
         make_network: Makes the network with initial weights.
@@ -137,9 +137,9 @@ def fit_and_cut(
         recipe: How it is trained.
         configuration: The method.
         num_epochs: Epochs of the fit.
-        num_epochs_after: Epochs after the cut.
-        num_parameters: Most parameters (that are not zero) that are left; or
-        num_macs: most multiply-accumulates for one example. Exactly one of them.
+        num_epochs_after: Epochs after pruning.
+        num_parameters: Largest number of parameters (that are not zero) after pruning; or
+        num_macs: largest number of multiply-accumulates for one example. Exactly one of them.
         seed: Seed of everything.
 
     Returns:
@@ -196,7 +196,7 @@ def fit_configuration(
         callbacks: Called after each step.
         seed: Seed of everything.
     """
-    network = fresh(make_network, seed)
+    network = seeded_network(make_network, seed)
     edges = find_edges(network, example_input=data[0][:2], granularity=configuration.granularity)
     model = RelevanceModel(
         network,

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyro_relevance._random import seeded, substream
-from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.comparison.baselines.searching import train_architecture
 from pyro_relevance.data.splits import split_examples
@@ -134,7 +134,7 @@ def darts(
         ArchitectureError: If the architecture leaves no path from input to output.
     """
     started = time.perf_counter()
-    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    network = seeded_network(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "darts")), torch.enable_grad():
         logits, loss = search_operations(network, edges, data, recipe, num_epochs, settings)

@@ -1,4 +1,4 @@
-"""A network built by people, trained as it is: the yardstick of all that cuts or searches."""
+"""A network built by people, trained without pruning: the reference of all other methods."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 
 __all__ = ["dense"]
@@ -20,7 +20,7 @@ def dense(
     num_epochs: int,
     seed: int = 0,
 ) -> BaselineResult:
-    """Train a network as it is.
+    """Train a network without pruning.
 
     Args:
         make_network: Makes the network with initial weights.
@@ -29,6 +29,8 @@ def dense(
         num_epochs: Number of epochs.
         seed: Seed of everything.
     """
-    trained = recipe.train(fresh(make_network, seed), data, num_epochs=num_epochs, seed=seed)
+    trained = recipe.train(
+        seeded_network(make_network, seed), data, num_epochs=num_epochs, seed=seed
+    )
     stage = Stage.of(trained, "dense", "training", num_epochs)
     return BaselineResult.of(trained, None, [stage], data[0][:2])

@@ -1,7 +1,7 @@
 """Pruning of filters (channels, units) by the L1 norm of their weights, with retraining.
 
-Ranking and cutting are those of torch-pruning. Only channels that a single layer makes are cut, as
-in the paper: those of a residual stream, which several layers add to, are left alone.
+Ranking and pruning are those of torch-pruning. As in the paper, only channels that a single layer
+makes are pruned. Those of a residual stream, to which several layers add, are kept.
 
 References:
     Li, Kadav, Durdanovic, Samet, Graf, Pruning filters for efficient ConvNets, ICLR 2017.
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges.find import Edges, find_edges
 from pyro_relevance.edges.size import num_macs as count_macs
@@ -38,16 +38,16 @@ def filter_pruning(
     num_macs: int | None = None,
     seed: int = 0,
 ) -> BaselineResult:
-    """Train, cut the same share of each layer's filters, those of the smallest norm, and retrain.
+    """Train, prune the same share of each layer's filters by their norm, and retrain.
 
     Args:
         make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
-        num_epochs: Epochs before the cut.
-        num_epochs_after: Epochs after it.
-        num_parameters: Most parameters that are left; or
-        num_macs: most multiply-accumulates for one example. Exactly one of them.
+        num_epochs: Epochs before pruning.
+        num_epochs_after: Epochs after pruning.
+        num_parameters: Largest number of parameters after pruning; or
+        num_macs: largest number of multiply-accumulates for one example. Exactly one of them.
         seed: Seed of everything.
 
     Returns:
@@ -60,7 +60,7 @@ def filter_pruning(
     _library()
     the_limit(num_parameters, num_macs)  # before any work
     trained = recipe.train(
-        fresh(make_network, seed), data, num_epochs=num_epochs, name="dense", seed=seed
+        seeded_network(make_network, seed), data, num_epochs=num_epochs, name="dense", seed=seed
     )
     history = [Stage.of(trained, "dense", "training", num_epochs)]
     small, mask = prune_filters(
@@ -83,8 +83,8 @@ def prune_filters(
     Args:
         network: The trained network; it is not changed.
         example_input: ``(num_data, *input_shape)`` input.
-        num_parameters: Most parameters that are left; or
-        num_macs: most multiply-accumulates for one example. Exactly one of them.
+        num_parameters: Largest number of parameters after pruning; or
+        num_macs: largest number of multiply-accumulates for one example. Exactly one of them.
 
     Raises:
         ImportError: If torch-pruning is not installed.
@@ -138,7 +138,7 @@ def the_limit(num_parameters: int | None, num_macs: int | None) -> int:
 def _cut(
     network: nn.Module, edges: Edges, example_input: Tensor, share: float
 ) -> tuple[nn.Module, Mask]:
-    """Cut a share of the filters of each layer, at least one being left."""
+    """Prune a share of the filters of each layer; at least one is kept."""
     library = _library()
     small = copy.deepcopy(network).eval()
     graph = library.DependencyGraph().build_dependency(small, example_input)

@@ -1,4 +1,4 @@
-"""Lottery tickets: small weights are cut again and again, the others go back to where they began.
+"""Lottery tickets: rounds that prune small weights and rewind the others to their initial values.
 
 References:
     Frankle, Carbin, The lottery ticket hypothesis: finding sparse, trainable neural networks, ICLR
@@ -20,7 +20,7 @@ from pyro_relevance.comparison.baselines.magnitude import (
     smallest_weights,
     weight_layers,
 )
-from pyro_relevance.comparison.baselines.recipe import Recipe, Trained, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, Trained, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.masks import Mask
 from pyro_relevance.training.plain import with_zeros, zero_entries
@@ -30,12 +30,12 @@ __all__ = ["Ticket", "lottery_ticket", "random_ticket", "ticket_rounds"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """A network of which some weights are cut, trained from its first weights.
+    """A network with some weights pruned, trained from its initial weights.
 
     Args:
         trained: The trained network.
-        mask: The weights that it has.
-        density: Share of the weights that is left.
+        mask: The weights that are kept.
+        density: Share of the weights that is kept.
     """
 
     trained: Trained
@@ -54,17 +54,17 @@ def ticket_rounds(
     num_epochs_early: int = 0,
     seed: int = 0,
 ) -> Iterator[Ticket]:
-    """Yield the dense network, then the ticket after each round of cutting, without end.
+    """Yield the dense network, then the ticket after each round of pruning, without end.
 
     Args:
         make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How each of the networks is trained.
         num_epochs: Number of epochs, of each training.
-        share: Of the weights that each layer has left, what a round cuts.
+        share: Share of each layer's remaining weights that a round prunes.
         output_share: The same of the last layer.
-        num_epochs_early: Epochs after which the weights are noted to which they go back; 0 for the
-            first weights.
+        num_epochs_early: Epochs after which the weights are saved to which they are rewound; 0 for
+            the initial weights.
         seed: Seed of everything.
 
     Raises:
@@ -73,7 +73,7 @@ def ticket_rounds(
     for name, value in {"share": share, "output_share": output_share}.items():
         if not 0 <= value < 1:
             raise ValueError(f"Expected {name} in [0, 1), but got {value}.")
-    network = fresh(make_network, seed)
+    network = seeded_network(make_network, seed)
     if num_epochs_early:
         early = recipe.train(network, data, num_epochs=num_epochs_early, name="early", seed=seed)
         network = early.network
@@ -113,15 +113,15 @@ def lottery_ticket(
         make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How each of the networks is trained.
-        density: Largest share of the weights that is left.
+        density: Largest share of the weights that is kept.
         num_epochs: Number of epochs, of each training.
-        num_rounds: Rounds of cutting, all by the same share; ``None`` for as many as the rates of
+        num_rounds: Rounds of pruning, all by the same share; ``None`` for as many as the rates of
             the paper need.
         num_epochs_early: As of `ticket_rounds`.
         seed: Seed of everything.
 
     Returns:
-        The ticket, whose cut weights are zeros, and the mask of its weights.
+        The ticket, whose pruned weights are zeros, and the mask of its weights.
 
     Raises:
         ValueError: If the density is not in (0, 1], or a number is out of range.
@@ -162,7 +162,7 @@ def random_ticket(
     num_epochs: int,
     seed: int = 0,
 ) -> BaselineResult:
-    """Train the weights of a winning ticket from other first weights: the control.
+    """Train the weights of a winning ticket from other initial weights: the control.
 
     Args:
         make_network: Makes the network with initial weights.
@@ -170,9 +170,9 @@ def random_ticket(
         recipe: How it is trained.
         mask: The mask of the winning ticket.
         num_epochs: Number of epochs.
-        seed: Seed of the winning ticket; the first weights are others.
+        seed: Seed of the winning ticket. The initial weights have a seed derived from it.
     """
-    network = fresh(make_network, substream(seed, "random ticket"))
+    network = seeded_network(make_network, substream(seed, "random ticket"))
     cut = with_zeros(network, {name: ~keep for name, keep in mask.items()})
     trained = recipe.train(
         cut, data, num_epochs=num_epochs, zeros=zero_entries(cut), name="random ticket", seed=seed

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.masks import Mask
@@ -36,24 +36,24 @@ def magnitude_pruning(
     retraining_rate: float = 0.3,
     seed: int = 0,
 ) -> BaselineResult:
-    """Train, cut the smallest weights, retrain, and so on, each round a smaller share.
+    """Train, then prune the smallest weights and retrain, in several rounds.
 
-    Biases are kept. After round r of R the share :math:`d^{r/R}` of the weights is left.
+    Biases are kept. After round r of R the share :math:`d^{r/R}` of the weights is kept.
 
     Args:
         make_network: Makes the network with initial weights.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How it is trained.
-        density: Share of the weights that is left, of all layers together; or of each layer, by
+        density: Share of the weights that is kept, of all layers together; or of each layer, by
             its name.
-        num_epochs: Epochs before the first cut.
-        num_epochs_round: Epochs after each cut.
-        num_rounds: Cuts.
-        retraining_rate: Step size after a cut, as a share of that of the recipe.
+        num_epochs: Epochs before the first round.
+        num_epochs_round: Epochs of each round.
+        num_rounds: Number of rounds.
+        retraining_rate: Step size of retraining, as a share of that of the recipe.
         seed: Seed of everything.
 
     Returns:
-        The network, whose cut weights are zeros, and the mask of its weights.
+        The network, whose pruned weights are zeros, and the mask of its weights.
 
     Raises:
         ValueError: If a density is not in (0, 1] or names an unknown layer, or a number is not
@@ -61,7 +61,7 @@ def magnitude_pruning(
     """
     if num_rounds < 1:
         raise ValueError(f"Expected num_rounds >= 1, but got {num_rounds}.")
-    network = fresh(make_network, seed)
+    network = seeded_network(make_network, seed)
     smallest_weights(network, density)  # checks the densities before any work
     trained = recipe.train(network, data, num_epochs=num_epochs, name="dense", seed=seed)
     history = [Stage.of(trained, "dense", "training", num_epochs)]
@@ -115,7 +115,7 @@ def smallest_weights(network: nn.Module, density: float | Mapping[str, float]) -
     Raises:
         ValueError: If a density is not in (0, 1] or names an unknown layer.
     """
-    # On a copy: to make a cut permanent would change the order of a layer's parameters.
+    # On a copy: torch changes the order of a layer's parameters when pruning is made permanent.
     layers = weight_layers(copy.deepcopy(network))
     by_layer = isinstance(density, Mapping)
     given = dict(density) if isinstance(density, Mapping) else {"the network": density}

@@ -1,4 +1,4 @@
-"""Architectures drawn at random: what every search has to beat."""
+"""Architectures drawn at random: the control of every search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance._random import substream
-from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult
 from pyro_relevance.comparison.baselines.searching import train_architecture
 from pyro_relevance.edges.edges import Edges
@@ -71,7 +71,7 @@ def train_random_architecture(
     rule: Callable[[Edges, Mapping[str, Tensor]], Architecture] | None = None,
     seed: int = 0,
 ) -> BaselineResult:
-    """Train one random architecture for all the time there is: the control without a search.
+    """Train one random architecture for the whole time: the control without a search.
 
     Args:
         make_network: Makes the relaxed network, as of ``search_structure``.
@@ -89,7 +89,7 @@ def train_random_architecture(
     Raises:
         ArchitectureError: If there is none in a thousand draws.
     """
-    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    network = seeded_network(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     generator = np.random.default_rng(substream(seed, "architecture"))
 

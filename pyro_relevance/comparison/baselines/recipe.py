@@ -18,7 +18,7 @@ from pyro_relevance.training.callbacks import Callback, ProgressBar, TrainingSta
 from pyro_relevance.training.plain import FALLING, train_plain
 from pyro_relevance.training.schedules import Schedules
 
-__all__ = ["Recipe", "StepTimer", "Trained", "fresh"]
+__all__ = ["Recipe", "StepTimer", "Trained", "seeded_network"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,8 +116,8 @@ class Recipe:
 class StepTimer:
     """A callback that times steps, and then stops the run.
 
-    At least `num_steps` are timed, and up to 200 in two seconds. The median counts: in the first
-    steps memory is laid out and the operators of a step are recorded, which takes as long as many.
+    At least `num_steps` are timed, and up to 200 in two seconds. The median counts, since the first
+    steps also allocate memory and record the operators of a step.
 
     Args:
         num_steps: Steps that are timed, at least.
@@ -146,7 +146,7 @@ class StepTimer:
         return statistics.median(b - a for a, b in itertools.pairwise(self.times))
 
 
-def fresh(make_network: Callable[[], nn.Module], seed: int) -> nn.Module:
+def seeded_network(make_network: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Return a network with the initial weights of a seed.
 
     Args:

@@ -56,17 +56,17 @@ class Controller(nn.Module):
         """
         state: tuple[Tensor, Tensor] | None = None
         x, choices, total = self.start, [], self.start.new_zeros(())
-        for place, read in enumerate(self.read):
+        for position, read in enumerate(self.read):
             state = self.cell(x, state)
             log_probability = read(state[0])[0].log_softmax(-1)
             if chosen is None:
                 choice = int(torch.multinomial(log_probability.detach().exp(), 1))
             else:
-                choice = chosen[place]
+                choice = chosen[position]
             choices.append(choice)
             total = total + log_probability[choice]
-            if place < len(self.embed):
-                x = self.embed[place](torch.tensor([choice], device=x.device))
+            if position < len(self.embed):
+                x = self.embed[position](torch.tensor([choice], device=x.device))
         return choices, total
 
 

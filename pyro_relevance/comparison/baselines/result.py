@@ -1,4 +1,4 @@
-"""What a baseline returns: a plain trained network, what was chosen, and what it cost."""
+"""The result of a baseline: a plain trained network, what was chosen, and its stages of work."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Stage:
 
     Args:
         name: What was done.
-        kind: ``"search"`` (looking for a structure), ``"training"`` (of a network that is not final
-            yet) or ``"retraining"`` (of what is left).
+        kind: ``"search"`` (of a structure), ``"training"`` (of a network that is not final yet) or
+            ``"retraining"`` (of the pruned or derived network).
         num_epochs: Number of epochs.
         seconds: Wall time.
         value: Loss at the end in nats, or the value of an architecture that was measured.
@@ -55,7 +55,7 @@ class BaselineResult:
     Args:
         network: The plain network, trained, in evaluation mode.
         likelihood: The likelihood with what it learned.
-        choice: What was kept: a mask of edges or an architecture; ``None`` where all was.
+        choice: A mask of the kept edges or an architecture; ``None`` where all edges are kept.
         history: The stages in order.
         cost: Size of the network.
     """

@@ -11,14 +11,14 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pyro_relevance._random import seeded, substream
-from pyro_relevance.comparison.baselines.recipe import Recipe, Trained, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, Trained, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.data.splits import split_examples
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.errors import ArchitectureError
 from pyro_relevance.graphs.architectures import Architecture, is_connected
-from pyro_relevance.graphs.derivation import fresh_network
+from pyro_relevance.graphs.derivation import reinitialised_network
 from pyro_relevance.posterior.evaluation import mean_log_likelihood
 from pyro_relevance.search.queries import QuerySearch
 from pyro_relevance.training.batches import whole_epochs
@@ -75,7 +75,7 @@ def train_plain_architecture(
         ArchitectureError: If the architecture leaves no path from input to output.
     """
     with seeded(substream(seed, name)):
-        network = fresh_network(make_network(True), architecture, data[0][:2])
+        network = reinitialised_network(make_network(True), architecture, data[0][:2])
     data, number = whole_epochs(data, num_epochs)
     return recipe.train(network.train(), data, num_epochs=number, name=name, seed=seed)
 
@@ -151,7 +151,7 @@ def search_by_training(
     Raises:
         ArchitectureError: If no architecture with a path from input to output was measured.
     """
-    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    network = seeded_network(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "split")):
         train, held = split_examples(data, held_out)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines.random_search import random_architecture
-from pyro_relevance.comparison.baselines.recipe import Recipe, fresh
+from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.comparison.baselines.searching import train_architecture
 from pyro_relevance.data.splits import split_examples
@@ -66,7 +66,7 @@ def single_path(
     """
     if num_candidates < 1:
         raise ValueError(f"Expected num_candidates >= 1, but got {num_candidates}.")
-    network = fresh(lambda: make_network(False), substream(seed, "network"))
+    network = seeded_network(lambda: make_network(False), substream(seed, "network"))
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "split")):
         train, held = split_examples(data, held_out)

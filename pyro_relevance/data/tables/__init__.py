@@ -8,9 +8,9 @@ what was expected, what came, where, and what to do.
 
 from __future__ import annotations
 
+from pyro_relevance.data.splits import split_rows
 from pyro_relevance.data.tables.columns import CategoryColumn, NumericColumn
 from pyro_relevance.data.tables.encoder import Encoder, encode
-from pyro_relevance.data.tables.splits import split_rows
 from pyro_relevance.data.tables.table import Table, read_table
 
 __all__ = [

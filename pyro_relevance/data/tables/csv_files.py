@@ -1,6 +1,6 @@
 """From a text file to named columns: encoding, separator, header and the type of every column.
 
-The first half of ``read_table``; what the columns are good for is judged in ``table``.
+The first half of ``read_table``; ``table`` decides which columns become inputs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A checked table of a user's file: ``Table`` and ``read_table``.
 
-Decides what the target is and which columns can be judged; ``encoder`` makes tensors of them.
+Decides what the target is and which columns become inputs; ``encoder`` makes tensors of them.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _read_columns(
 def _choose_features(
     columns: dict[str, pd.Series], row_numbers: Sequence[str], path: Path, notes: list[str]
 ) -> pd.DataFrame:
-    """Columns that can be judged; a note for each of the others."""
+    """Columns that become inputs; a note for each of the others."""
     kept: dict[str, pd.Series] = {}
     for name, values in columns.items():
         present = values.dropna()

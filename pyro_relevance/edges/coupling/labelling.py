@@ -18,7 +18,7 @@ from pyro_relevance.edges.coupling.label_tensors import FILLER, KEPT, filled, na
 from pyro_relevance.edges.exported import Exported, value_of
 from pyro_relevance.edges.reasons import Reason, Why
 
-__all__ = ["Axis", "Coupling", "HEADS", "Ints", "Labelling", "Labels", "PLACE", "tensors_of"]
+__all__ = ["Axis", "Coupling", "HEADS", "Ints", "Labelling", "Labels", "TAKEN_PART", "tensors_of"]
 
 Ints = NDArray[np.int64]
 Axis = tuple[str, int]
@@ -28,7 +28,7 @@ Labels = dict[fx.Node, Any]
 """``(*shape)`` labels of the positions of each value, or a list of them; constants have none."""
 
 HEADS = "the number of heads"
-PLACE = "the place where a part of them is taken"
+TAKEN_PART = "the position at which a part of them is taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Labelling:
         """Return what was found, after the last operator."""
         for outputs in self.outputs:
             self.block(outputs, Why.MAKES_OUTPUTS.reason())
-        self._place_elements()
+        self._find_axes()
         self._make_rectangular()
         roots = self.sets.roots()
         return Coupling(
@@ -119,7 +119,7 @@ class Labelling:
 
     # Where values come from
 
-    def place(self, node: fx.Node) -> None:
+    def enter(self, node: fx.Node) -> None:
         """Label an input, a parameter or a constant of the graph."""
         exported, value = self.exported, value_of(node)
         if node.name in exported.constants:
@@ -241,7 +241,7 @@ class Labelling:
 
     # At the end
 
-    def _place_elements(self) -> None:
+    def _find_axes(self) -> None:
         """Find the axis along which the labels of parameters that are operands lie."""
         for name, elements in self.elements.items():
             roots = self.sets.roots()
@@ -279,7 +279,7 @@ class Labelling:
         for labels, dim, can_be_moved in self.fixed:
             axes, thin = self._varying(labels)
             if dim in axes and can_be_moved:
-                self.write(thin, PLACE)
+                self.write(thin, TAKEN_PART)
             elif dim in axes:
                 self.block(thin, Why.SINGLE_PLACES.reason())
 

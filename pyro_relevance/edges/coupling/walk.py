@@ -57,7 +57,7 @@ def _walk(run: Labelling) -> Coupling:
             last[source] = node
     for node in run.exported.graph.nodes:
         if node.op == "placeholder":
-            run.place(node)
+            run.enter(node)
         elif node.op == "output":
             for leaf in tree_leaves(node.args):
                 if isinstance(leaf, fx.Node) and leaf in run.labels:

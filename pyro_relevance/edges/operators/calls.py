@@ -29,10 +29,10 @@ def setting(node: fx.Node, name: str) -> Any:
         Its value, ``None`` where there is no such argument.
     """
     target: Any = node.target
-    for place, argument in enumerate(target._schema.arguments):
+    for position, argument in enumerate(target._schema.arguments):
         if argument.name == name:
-            if place < len(node.args):
-                return node.args[place]
+            if position < len(node.args):
+                return node.args[position]
             return node.kwargs.get(name, argument.default_value)
     return None
 

@@ -64,11 +64,11 @@ def rows_of(run: Labelling, argument: Any) -> tuple[str, Ints] | None:
     for name, elements in run.elements.items():
         if elements.ndim == 2 and elements.shape[1] == labels.shape[1]:
             first, width = int(elements[0, 0]), elements.shape[1]
-            places = labels - first
-            rows = places[:, 0].div(width, rounding_mode="floor")
+            positions = labels - first
+            rows = positions[:, 0].div(width, rounding_mode="floor")
             whole = rows[:, None] * width + torch.arange(width)
             inside = bool((rows >= 0).all()) and int(rows.max()) < len(elements)
-            if inside and torch.equal(places, whole):
+            if inside and torch.equal(positions, whole):
                 return name, rows.numpy()
     return None
 

@@ -48,7 +48,7 @@ def roll(run: Labelling, node: fx.Node, name: str) -> Any:
 def index(run: Labelling, node: fx.Node, name: str) -> Any:
     """Choose positions by a constant."""
     args, _ = _labelled(run, node)
-    chosen = [dim for dim, places in enumerate(args[1]) if places is not None]
+    chosen = [dim for dim, positions in enumerate(args[1]) if positions is not None]
     simple = len(chosen) == 1 and args[1][chosen[0]].ndim == 1
     run.fixed += [(compact(args[0]), dim, simple) for dim in chosen]
     return move(run, node, name)
@@ -113,7 +113,7 @@ _moves("reshape", "squeeze", "unsqueeze", last_axis="reshaped")(move)
 
 
 def _labelled(run: Labelling, node: fx.Node) -> tuple[Any, Any]:
-    """Return the arguments of a call with labels in the place of values."""
+    """Return the arguments of a call with labels instead of values."""
 
     def labelled(argument: Any) -> Any:
         if not isinstance(argument, fx.Node):
@@ -152,12 +152,12 @@ def _cuts_off(run: Labelling, node: fx.Node, size: int) -> bool:
 
 def _padded(run: Labelling, labels: Tensor, widths: Sequence[int]) -> Tensor:
     """Pad with constants: what is added to an axis of units are units, each on its own."""
-    for place in range(len(widths) // 2):
-        dim, (before, after) = labels.ndim - 1 - place, widths[2 * place : 2 * place + 2]
+    for position in range(len(widths) // 2):
+        dim, (before, after) = labels.ndim - 1 - position, widths[2 * position : 2 * position + 2]
         varies = dim in variable_axes(labels)
         if varies and min(before, after) < 0:
             run.fixed.append((compact(labels), dim, False))
-        around = [0] * (2 * place) + [before, after]
+        around = [0] * (2 * position) + [before, after]
         labels = torch.nn.functional.pad(labels, around, value=FILLER).clone()
         for start, count in ((0, before), (labels.shape[dim] - after, after)):
             if varies and count > 0:

@@ -1,4 +1,4 @@
-"""Search spaces: relaxed networks of which an architecture is chosen."""
+"""Search spaces: relaxed networks from which a search chooses an architecture."""
 
 from __future__ import annotations
 

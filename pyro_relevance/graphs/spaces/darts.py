@@ -124,7 +124,7 @@ def top_edges(edges: Edges, probability: Mapping[str, Tensor], num_edges: int = 
     the strongest ``num_edges`` into each node have that operation, all others are ``none``.
 
     Args:
-        edges: The judged edges.
+        edges: The gated edges.
         probability: Group -> ``(num_operations,)``.
         num_edges: Edges that each node keeps.
 

@@ -20,8 +20,8 @@ def lenet_space(
     """Return a relaxed network of the size of LeNet-5-Caffe.
 
     Two stages of a convolution (3x3 or 5x5) and a pooling (maximum or mean), then a hidden layer
-    whose activation is chosen, beside which the classes may read the features directly. Channels
-    and units are chosen by judging them as well, ``granularity=("operation", "unit")``.
+    whose activation is chosen. The classes may also read the features directly. To choose channels
+    and units, too, gate them: ``granularity=("operation", "unit")``.
 
     Args:
         num_classes: Outputs.

@@ -22,7 +22,7 @@ def mlp_space(
 
     Each hidden layer is a linear map and one of the activations. Each hidden layer, and the input
     itself, may be read by the output or not (``none`` or ``linear``): the last one that is read
-    says how deep the network is. Widths are chosen by judging units as well,
+    says how deep the network is. To choose widths, too, gate the units:
     ``granularity=("operation", "unit")``.
 
     Args:

@@ -1,12 +1,12 @@
-r"""The KL of two Bernoulli variables for very many gates, in few passes over memory.
+r"""The KL of two Bernoulli variables for very many gates, with few reads of memory.
 
 .. math::
     \mathrm{KL} = \sigma(a)\,(a - b) + \max(b, 0) + \log\frac{1 + e^{-|b|}}{1 + e^{a}},
     \qquad a = -|q|,\ b = -\mathrm{sign}(q)\,p
 
-which is the formula of ``bernoulli_kl`` after the relabelling on <-> off, with one logarithm in
-place of two softplus (the slowest functions in a step with a gate for each weight). The gradient is
-written down instead of recorded:
+This is the formula of ``bernoulli_kl`` after the relabelling on <-> off, with one logarithm instead
+of two softplus, the slowest functions in a step with a gate for each weight. The gradient is
+explicit instead of traced by autograd:
 
 .. math::
     \partial_q = \sigma(q)\,\sigma(-q)\,(q - p), \qquad \partial_p = \sigma(p) - \sigma(q)

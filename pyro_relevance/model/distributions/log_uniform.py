@@ -1,7 +1,7 @@
 """Sparse variational dropout: multiplicative Gaussian noise on a weight under a log-uniform prior.
 
-A relevance family of its own: a weight whose noise is as large as itself says nothing and can go
-(Molchanov, Ashukha, Vetrov, Variational Dropout Sparsifies Deep Neural Networks, ICML 2017).
+It needs no gates: a weight whose noise is larger than the weight itself is not relevant (Molchanov,
+Ashukha, Vetrov, Variational Dropout Sparsifies Deep Neural Networks, ICML 2017).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Independent draws of the same gates for every example of a batch, with one KL.
 
-Noise of its own for every example lowers the variance of the gradient (Kingma, Salimans, Welling,
-Variational Dropout and the Local Reparameterization Trick, NeurIPS 2015) and leaves the objective
-unchanged.
+Separate noise for every example lowers the variance of the gradient (Kingma, Salimans, Welling,
+Variational Dropout and the Local Reparameterization Trick, NeurIPS 2015). The objective does not
+change.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class PerExample(TorchDistribution):
         v_n \sim q \text{ independently, } n = 1..B, \qquad
         \log p(v_{1..B}) := \frac{1}{B} \sum_{n=1}^{B} \sum_i \log p(v_{n,i})
 
-    The ELBO is linear in the examples: each term E_q[log p(y_n | v)] may use a draw of its own and
-    stays what it was, and the model still holds *one* set of gates, so that one KL is due.
-    ``log_prob`` is therefore a mean over the examples, not the joint density of the draws:
-    differences of two of them estimate that KL with B draws. All dimensions are event dimensions:
-    the batch shape is ``()``, no plate is needed and none scales the KL.
+    The ELBO is linear in the examples: each term E_q[log p(y_n | v)] keeps its value if it uses a
+    draw of its own. The model still has *one* set of gates, and so one KL. ``log_prob`` is
+    therefore a mean over the examples, not the joint density of the draws: differences of two of
+    them estimate that KL with B draws. All dimensions are event dimensions: the batch shape is
+    ``()``, no plate is needed and none scales the KL.
 
     Args:
         base: Distribution with batch shape ``(*batch_shape)`` and event shape ``(*event_shape)``,

@@ -1,4 +1,4 @@
-"""Student-t distribution that makes no tensors from Python numbers."""
+"""Student-t distribution whose construction does not wait for the device."""
 
 from __future__ import annotations
 

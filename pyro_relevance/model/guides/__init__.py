@@ -1,7 +1,7 @@
 """Guides: variational families with their parameters made at construction.
 
-``protocol`` says what a guide can tell the rest of the library, and what each answer buys. Any
-guide of Pyro's will do.
+Any guide of Pyro's can be fitted. ``protocol`` lists the questions that a guide may answer, and
+what each answer buys.
 """
 
 from pyro_relevance.model.guides.autoregressive import AutoregressiveGuide

@@ -129,7 +129,7 @@ class LowRankGuide(nn.Module, RelevanceGuide):
     def _reverse(self, factor: Tensor, value: Tensor) -> Tensor:
         """Return log r(factor | gates), a scalar."""
         gates = self._model[0].gate(value)
-        if gates.ndim > 1:  # one draw per example, each as good a witness as any other
+        if gates.ndim > 1:  # one draw per example, all of them equally informative
             gates = gates.mean(0)
         location = self.reverse_weight @ gates + self.reverse_bias
         standard = (factor - location) * (-self.reverse_log_scale).exp()

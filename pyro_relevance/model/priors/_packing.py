@@ -1,6 +1,7 @@
-"""One vector for many parameters: a latent site costs a tenth of a millisecond, so there is one.
+"""Many parameters packed into one vector, so that they are one latent site.
 
-A column of a parameter with two or more dimensions (its dimension 1) is what reads one edge.
+Each site costs about a tenth of a millisecond in a step. A column of a parameter with two or more
+dimensions (an index of its dimension 1) holds the weights that read one edge.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class ArdWeights:
         """Return the sites of the squared scales and of the weights.
 
         Both start at the network's own weights, the squared scales at 1 / E[1 / s_c^2] given them:
-        a smaller start would cut weights before the data have spoken.
+        a smaller start would shrink weights before the data have been seen.
         """
         starts = []
         for name in columns(parameters):

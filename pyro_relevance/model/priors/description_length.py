@@ -1,4 +1,4 @@
-"""Minimum description length: an edge must pay for what it costs to write down."""
+"""Minimum description length: an edge must be worth the nats that its parameters cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DescriptionLengthPrior:
     .. math::
         \log\frac{p(\gamma_e=1)}{p(\gamma_e=0)} = -\lambda\, c_e
 
-    :math:`c_e` is what disappears from the network when this single edge is cut: for a unit its
+    :math:`c_e` is what disappears from the network when this single edge is pruned: for a unit its
     incoming weights, bias and outgoing weights; for a weight one parameter. The KL then counts nats
     of description length, as in Hinton and van Camp, Keeping the neural networks simple by
     minimizing the description length of the weights, COLT 1993.

@@ -24,9 +24,9 @@ class HierarchicalPrior:
     .. math::
         \pi_g \sim Beta(a, b), \qquad \gamma_e \mid \pi \sim Bernoulli(\pi_{g(e)})
 
-    The rate adapts to the data, which corrects for the number of edges that are judged (Scott and
-    Berger, Bayes and empirical-Bayes multiplicity adjustment in the variable-selection problem,
-    Annals of Statistics 2010). The latent site is ``inclusion_logit``, the log-odds of
+    The rate adapts to the data, which corrects for the number of gated edges (Scott and Berger,
+    Bayes and empirical-Bayes multiplicity adjustment in the variable-selection problem, Annals of
+    Statistics 2010). The latent site is ``inclusion_logit``, the log-odds of
     :math:`\pi_g`, of shape ``(num_groups,)``.
 
     Args:

@@ -24,7 +24,7 @@ class LogUniformWeights:
         p(|w|) \propto 1/|w|, \qquad q(w) = N(\theta, \alpha\theta^2)
 
     The noise itself says which weights matter: :math:`1/\sqrt{\alpha}` is a weight's
-    signal-to-noise ratio, and weights with :math:`\log\alpha > 3` may be cut (Molchanov, Ashukha
+    signal-to-noise ratio, and weights with :math:`\log\alpha > 3` may be pruned (Molchanov, Ashukha
     and Vetrov, Variational dropout sparsifies deep neural networks, ICML 2017). Use it with
     ``gate_prior=None`` (no gates) and the rule ``masks.signal_to_noise``. Matrices and kernels are
     in the site ``weights``; vectors (biases) are point estimates under ``PointWeights``.

@@ -1,4 +1,4 @@
-"""Priors over the operations of relaxed graphs: given, by cost, and with shared frequencies."""
+"""Priors over the operations of relaxed graphs: given weights, costs, shared frequencies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABSENT = -1e4
 
 @dataclass(frozen=True)
 class CategoricalPrior:
-    r"""Each edge is one of its operations with given weights.
+    r"""Each edge is one of its operations, with given weights.
 
     .. math::
         p(\gamma_e = k) = \mathrm{softmax}_k(a_{ek})

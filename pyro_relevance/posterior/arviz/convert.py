@@ -1,7 +1,7 @@
 """Posterior -> ArviZ: the only file that knows ArviZ's data format, in both of its generations.
 
-It stands between ``posterior`` and ``plots`` / ``az.*`` on the path of the design: everything that
-a figure or a table needs is computed here once, so that those only select and draw.
+Everything that a figure or a table needs is computed here once. ``plots`` and ``az.*`` only select
+and draw.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _check(num_samples: int, data: tuple[Tensor, Tensor] | None) -> None:
 
 
 def _from_datasets(datasets: dict[str, xr.Dataset]) -> ArvizData:
-    """The container of the installed ArviZ: the one place where its generations differ."""
+    """The container of the installed ArviZ. Only here its generations differ."""
     import xarray as xr
 
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -272,7 +272,7 @@ def _choose(edges: Edges, groups: Sequence[str] | None) -> tuple[EdgeGroup, ...]
 
 
 def _numpy(tensor: Tensor) -> _Array:
-    # draws may be one value expanded: written to, it would change in every draw
+    # The draws may be one expanded value: a write would change all of them.
     return np.ascontiguousarray(tensor.detach().cpu().numpy())
 
 
@@ -350,7 +350,7 @@ def _data_datasets(
         "obs": np.arange(len(observed)),
     }
     data_dims = ("obs", "output")[: observed.ndim]
-    # double: Pareto smoothing fits the tail of these
+    # In double precision, since Pareto smoothing fits the tail of these.
     scored = log_likelihood.astype(np.float64)
     return {
         "posterior_predictive": xr.Dataset({"y": (("chain", "draw", *data_dims), sample)}, coords),

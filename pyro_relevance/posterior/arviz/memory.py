@@ -1,4 +1,4 @@
-"""What a conversion to ArviZ will need at its peak, before it is begun."""
+"""The peak memory of a conversion to ArviZ, estimated before it starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_memory(
     num_samples: int,
     seed: int,
 ) -> None:
-    """Refuse a conversion whose peak memory, scaled up from two draws, passes the limit."""
+    """Refuse a conversion whose peak memory, scaled up from two draws, exceeds the limit."""
     probe = posterior.sample(2, seed=seed)
     tensors = [*probe.gates.values(), *probe.inclusion_probability.values()]
     if posterior.edges.operations:

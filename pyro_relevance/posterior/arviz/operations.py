@@ -37,9 +37,9 @@ def operation_variables(edges: Edges, draws: Draws) -> xr.Dataset:
     """
     import xarray as xr
 
-    places = [tuple(group.name.split(".")) for group in edges.operations]
-    sources = list(dict.fromkeys(source for _, source, _ in places))
-    targets = list(dict.fromkeys(target for _, _, target in places))
+    names_of_edges = [tuple(group.name.split(".")) for group in edges.operations]
+    sources = list(dict.fromkeys(source for _, source, _ in names_of_edges))
+    targets = list(dict.fromkeys(target for _, _, target in names_of_edges))
     names = list(dict.fromkeys(label for group in edges.operations for label in group.labels))
     variables: dict[str, tuple[tuple[str, ...], npt.NDArray[Any]]] = {}
     parts: tuple[tuple[str, Mapping[str, Tensor]], ...] = (
@@ -48,7 +48,9 @@ def operation_variables(edges: Edges, draws: Draws) -> xr.Dataset:
     )
     shape = next(iter(draws.operations.values())).shape[:2]
     for quantity, values in parts:
-        for (structure, source, target), group in zip(places, edges.operations, strict=True):
+        for (structure, source, target), group in zip(
+            names_of_edges, edges.operations, strict=True
+        ):
             name = f"{structure}_operation_{quantity}"
             if name not in variables:
                 empty = np.full((*shape, len(sources), len(targets), len(names)), np.nan)

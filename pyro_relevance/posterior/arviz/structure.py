@@ -42,7 +42,7 @@ def variable_name(group: str, quantity: str) -> str:
 def structure(edges: Edges, groups: Sequence[EdgeGroup]) -> dict[str, str]:
     """Where gates touch the network, and its weights in their order, as JSON attributes."""
 
-    def place(slots: Sequence[Slot]) -> list[list[Any]]:
+    def axes(slots: Sequence[Slot]) -> list[list[Any]]:
         return [[slot.tensor, slot.dim] for slot in slots]
 
     def index(slots: Sequence[Slot]) -> list[list[int] | None]:
@@ -54,9 +54,9 @@ def structure(edges: Edges, groups: Sequence[EdgeGroup]) -> dict[str, str]:
             "variable": variable_name(group.name, "")[:-1],
             "granularity": group.granularity,
             "shape": list(group.shape),
-            "consumers": place(group.consumers),
+            "consumers": axes(group.consumers),
             "consumer_index": index(group.consumers),
-            "producers": place(group.producers),
+            "producers": axes(group.producers),
             "producer_index": index(group.producers),
         }
         for group in groups

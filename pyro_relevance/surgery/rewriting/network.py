@@ -69,11 +69,11 @@ def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDAr
 def _network(writer: Writer) -> GraphNetwork:
     """Return the whole as a module."""
     nodes = list(writer.exported.graph.nodes)
-    placed = [node for node in nodes if node.op == "placeholder"]
+    placeholders = [node for node in nodes if node.op == "placeholder"]
     for node in sorted(
-        placed, key=lambda node: _is_tensor(writer, node)
+        placeholders, key=lambda node: _is_tensor(writer, node)
     ):  # inputs stand before all else
-        _place(writer, node)
+        _enter(writer, node)
     for node in nodes:
         if node.op == "call_function":
             _call(writer, node)
@@ -93,7 +93,7 @@ def _is_tensor(writer: Writer, node: fx.Node) -> bool:
     return node.name in writer.exported.names or node.name in writer.exported.constants
 
 
-def _place(writer: Writer, node: fx.Node) -> None:
+def _enter(writer: Writer, node: fx.Node) -> None:
     exported = writer.exported
     if node.name in exported.constants:
         constant = exported.constants[node.name].detach().clone()

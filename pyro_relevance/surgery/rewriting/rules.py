@@ -130,11 +130,11 @@ def _split(writer: Writer, node: fx.Node) -> Any:
 def _roll(writer: Writer, node: fx.Node) -> Any:
     labels = writer.labels[node.args[0]]  # type: ignore[index]
     shifts, dims = list(setting(node, "shifts")), list(setting(node, "dims"))
-    for place, dim in enumerate(dims):
+    for position, dim in enumerate(dims):
         flags = writer.flags(labels, dim % labels.ndim)
         if not bool(flags.all()):
-            moved = shifts[place] % len(flags)
-            shifts[place] = int(flags[len(flags) - moved :].sum())
+            moved = shifts[position] % len(flags)
+            shifts[position] = int(flags[len(flags) - moved :].sum())
     return (node.args[0], shifts, dims), {}, node.target
 
 
@@ -152,8 +152,8 @@ def _index(writer: Writer, node: fx.Node) -> Any:
         if index is not None and not bool(flags.all()):
             values = writer.constants[index]
             chosen = values.cpu() % len(flags)
-            places = (flags.cumsum(0) - 1)[chosen[flags[chosen]]].to(values)
-            index = writer.tensor(f"constants.{node.name}_{dim}", places)
+            positions = (flags.cumsum(0) - 1)[chosen[flags[chosen]]].to(values)
+            index = writer.tensor(f"constants.{node.name}_{dim}", positions)
         indices.append(index)
     if single:
         return (node.args[0], dims[0], indices[0]), {}, node.target
@@ -174,12 +174,12 @@ def _pad(writer: Writer, node: fx.Node) -> Any:
         return writer.constant(node, float(setting(node, "value") or 0.0)), {}, None
     labels = writer.labels[node]
     widths = list(setting(node, "pad"))
-    for place in range(len(widths) // 2):
-        flags = writer.flags(labels, labels.ndim - 1 - place)
+    for position in range(len(widths) // 2):
+        flags = writer.flags(labels, labels.ndim - 1 - position)
         if not bool(flags.all()):
-            before, after = widths[2 * place : 2 * place + 2]
+            before, after = widths[2 * position : 2 * position + 2]
             kept = int(flags[:before].sum()), int(flags[len(flags) - after :].sum())
-            widths[2 * place : 2 * place + 2] = kept
+            widths[2 * position : 2 * position + 2] = kept
     return _with(node, "pad", widths)
 
 
@@ -232,9 +232,9 @@ def _group_norm(writer: Writer, node: fx.Node) -> Any:
 def _with(node: fx.Node, name: str, value: Any) -> Any:
     """A call with another value of one argument."""
     target: Any = node.target
-    place = [argument.name for argument in target._schema.arguments].index(name)
+    position = [argument.name for argument in target._schema.arguments].index(name)
     args = list(node.args)
-    if place < len(args):
-        args[place] = value
+    if position < len(args):
+        args[position] = value
         return tuple(args), node.kwargs, target
     return tuple(args), {**node.kwargs, name: value}, target

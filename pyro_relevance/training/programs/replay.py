@@ -1,4 +1,7 @@
-"""A program whose step is recorded once and replayed: the same numbers without Pyro's Python."""
+"""A training step recorded once as a list of tensor operators, and replayed without Python.
+
+The numbers are the same, bit by bit. The time that Pyro and the network spend in Python is saved.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ __all__ = ["ReplayedProgram"]
 _RECORD_AFTER = 20
 """Steps of one kind before it is recorded."""
 _WORTH = 1000
-"""Further steps of a kind from which on it is recorded; recording takes as long as 200 or so."""
+"""Further steps of a kind that make a recording worth its time, that of about 200 steps."""
 
 _Kind = tuple[tuple[int, ...], tuple[int, ...], bool, bool]
 
@@ -47,8 +50,8 @@ class ReplayedProgram(WrappedProgram):
 
     Args:
         program: The chains, in one call.
-        num_steps: Steps of the run: kinds of step of which less than a thousand are to be expected
-            after the first ones are not recorded. ``None``: each is.
+        num_steps: Steps of the run. A kind of step is recorded only if a thousand more of it are
+            expected after the first ones. ``None``: every kind is recorded.
     """
 
     program: RecordableProgram
@@ -137,7 +140,7 @@ class ReplayedProgram(WrappedProgram):
                     return None
             return recording
         except (RuntimeError, ValueError, TypeError, NotImplementedError):
-            return None  # what was recorded is worth no failure: the program itself still works
+            return None  # a failed recording is no fault: the program itself still works
         finally:
             self.program.load(state)
             for (_, parameter), gradient in zip(named, gradients, strict=True):

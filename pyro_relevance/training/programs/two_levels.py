@@ -29,7 +29,7 @@ class TwoLevelProgram(WrappedProgram):
         gates: Names of the guide's parameters that are learned from them.
 
     Attributes:
-        gates_move: Whether the gates take a step at all; the held-out step is left out otherwise.
+        gates_move: Whether the gates take a step at all; the held-out step is skipped otherwise.
 
     References:
         Liu, Simonyan, Yang, DARTS, ICLR 2019, section 2.3 (the first-order approximation).

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from pyro_relevance import likelihoods, masks
-from pyro_relevance.commands.table.recipe import Recipe, evaluate, held_out, make_model, train
+from pyro_relevance.commands.table.recipe import TableRecipe, evaluate, held_out, make_model, train
 from pyro_relevance.model.model import RelevanceModel
 
-QUICK = Recipe(hidden=(6,), num_steps=40, batch_size=20)
+QUICK = TableRecipe(hidden=(6,), num_steps=40, batch_size=20)
 
 
-def make(recipe: Recipe, num_rows: int) -> RelevanceModel:
+def make(recipe: TableRecipe, num_rows: int) -> RelevanceModel:
     return make_model(recipe, num_data=num_rows, num_inputs=3)
 
 

@@ -30,7 +30,7 @@ def run_with(probability: torch.Tensor) -> SimpleNamespace:
         ),
         posterior=SimpleNamespace(edges=edges),
         mask=mask,
-        inputs_left=lambda: mask["inputs"],
+        inputs_read=lambda: mask["inputs"],
         scores={},
         chain=0,
         pruned=pr.prune(network, edges, mask, example_input=torch.randn(4, 2)),

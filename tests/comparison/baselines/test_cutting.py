@@ -23,7 +23,7 @@ from pyro_relevance.comparison.baselines import (
 )
 from pyro_relevance.comparison.baselines.filter_pruning import prune_filters
 from pyro_relevance.comparison.baselines.magnitude import kept_weights, smallest_weights
-from pyro_relevance.comparison.baselines.recipe import StepTimer, fresh
+from pyro_relevance.comparison.baselines.recipe import StepTimer, seeded_network
 from pyro_relevance.edges.size import count_cost
 from pyro_relevance.training.plain import with_zeros, zero_entries
 from tests.small_fits import regression, same
@@ -45,7 +45,7 @@ def error(network, data):
 @pytest.mark.contract
 def test_dense_is_trained_and_counted():
     result = dense(make, regression(), recipe=RECIPE, num_epochs=20, seed=1)
-    assert error(result.network, regression()) < 0.5 * error(fresh(make, 1), regression())
+    assert error(result.network, regression()) < 0.5 * error(seeded_network(make, 1), regression())
     assert result.choice is None
     assert result.cost == count_cost(make(), torch.zeros(2, 4))
     assert [(s.name, s.kind, s.num_epochs) for s in result.history] == [("dense", "training", 20)]
@@ -110,7 +110,7 @@ def test_magnitude_pruning_goes_down_in_rounds_and_retrains():
 
 @pytest.mark.exact
 def test_tickets_go_back_to_their_first_weights():
-    first = fresh(make, 3)
+    first = seeded_network(make, 3)
     rounds = ticket_rounds(make, regression(), recipe=STILL, num_epochs=1, seed=3)
     for number, ticket in zip(range(4), rounds, strict=False):
         shares = {"hidden1.weight": 0.8, "hidden2.weight": 0.8, "output.weight": 0.9}
@@ -129,7 +129,7 @@ def test_tickets_go_back_to_their_first_weights():
 
 @pytest.mark.exact
 def test_late_rewinding_goes_back_to_trained_weights():
-    early = RECIPE.train(fresh(make, 3), regression(), num_epochs=5, seed=3).network
+    early = RECIPE.train(seeded_network(make, 3), regression(), num_epochs=5, seed=3).network
     late = Recipe(RECIPE.likelihood, batch_size=16, learning_rate=1e-2)
     rounds = ticket_rounds(
         make, regression(), recipe=late, num_epochs=5, num_epochs_early=5, seed=3
@@ -217,7 +217,7 @@ def test_configurations_keep_the_limit(name):
     )
     assert set(result.choice) == groups
     assert [stage.kind for stage in result.history] == ["search", "retraining"]
-    assert error(result.network, regression()) < 0.7 * error(fresh(make, 0), regression())
+    assert error(result.network, regression()) < 0.7 * error(seeded_network(make, 0), regression())
 
 
 @pytest.mark.contract

@@ -93,9 +93,9 @@ class LocalExpectationELBO(LeanELBO):
     .. math::
         \sum_e \sum_k \nabla q_e(k)\, L(z_{-e}, k)
 
-    Unbiased, and far less noisy than the score function. A step costs one forward pass for the draw
-    and one (without gradients) for each other operation of each edge: use it for graphs of few
-    edges.
+    Unbiased. A step costs one forward pass for the draw and one (without gradients) for each other
+    operation of each edge: use it for graphs of few edges. Its gradient is less noisy than that of
+    the score function with as many forward passes.
 
     References:
         Titsias, Lazaro-Gredilla, Local expectation gradients for black box variational inference,

@@ -22,6 +22,7 @@ __all__ = [
     "save_safetensors",
     "save_tensors",
     "synchronise",
+    "tensors_below",
     "write_tensors",
 ]
 
@@ -186,3 +187,13 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, file.metadata() or {}
+
+
+def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with ``prefix``, by the remainders of their names.
+
+    Args:
+        prefix: Such as ``"history/"``.
+        tensors: Tensors by name.
+    """
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

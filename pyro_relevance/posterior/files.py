@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_relevance._files import read_tensors, write_tensors
+from pyro_relevance._files import read_tensors, tensors_below, write_tensors
 from pyro_relevance._random import seeded
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import CheckpointError
@@ -146,7 +146,7 @@ class _PosteriorFile:
     @property
     def state(self) -> dict[str, Tensor]:
         """Values of all chains by name."""
-        return _below("state/", self.tensors)
+        return tensors_below("state/", self.tensors)
 
     def part(self, name: str, given: Any) -> Any:
         """Return a part of the model: the one that was given, or the one that is described."""
@@ -206,7 +206,7 @@ class _PosteriorFile:
 
     def posterior(self, model: RelevanceModel, guide: nn.Module) -> Posterior:
         """Return the posterior of model and guide, with all chains and the history."""
-        arrays = {n: t.numpy() for n, t in _below("history/", self.tensors).items()}
+        arrays = {n: t.numpy() for n, t in tensors_below("history/", self.tensors).items()}
         return Posterior(
             model,
             guide,
@@ -214,10 +214,6 @@ class _PosteriorFile:
             history=History.from_arrays(arrays) if arrays else None,
             first_chain=int(self.description["first_chain"]),
         )
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Path) -> None:

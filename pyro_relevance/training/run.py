@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyro_relevance._files import tensors_below
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.model.model import RelevanceModel
@@ -31,7 +32,6 @@ from pyro_relevance.training.snapshots import (
     generator_state,
     load_optimizer,
     optimizer_state,
-    part,
     set_generator_state,
     to_host,
 )
@@ -160,17 +160,17 @@ class TrainingRun:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to a snapshot."""
-        self.program.load(part(tensors, "program/"))
-        load_optimizer(self.optimizer, part(tensors, "optimizer/"))
-        self.batches.load(part(tensors, "batches/"))
-        set_generator_state(self.device, part(tensors, "generator/"))
+        self.program.load(tensors_below("program/", tensors))
+        load_optimizer(self.optimizer, tensors_below("optimizer/", tensors))
+        self.batches.load(tensors_below("batches/", tensors))
+        set_generator_state(self.device, tensors_below("generator/", tensors))
         if isinstance(self.program, TwoLevelProgram):
-            self.program.held_out.load(part(tensors, "held_out/"))
+            self.program.held_out.load(tensors_below("held_out/", tensors))
         self.history = History.from_arrays(
-            {name: tensor.numpy() for name, tensor in part(tensors, "history/").items()}
+            {name: tensor.numpy() for name, tensor in tensors_below("history/", tensors).items()}
         )
         for index, callback in enumerate(self.stateful()):
-            state = part(tensors, f"callback{index}/")
+            state = tensors_below(f"callback{index}/", tensors)
             callback.load({name: t.to(self.device, copy=True) for name, t in state.items()})
         self.step = int(tensors["run/step"])
         self.seconds = float(tensors["run/seconds"])

@@ -13,15 +13,9 @@ __all__ = [
     "generator_state",
     "load_optimizer",
     "optimizer_state",
-    "part",
     "set_generator_state",
     "to_host",
 ]
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names start with ``prefix``, under the rest of their names."""
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def to_host(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from pyro_relevance._files import tensors_below
 from pyro_relevance.training.snapshots import (
     generator_state,
     load_optimizer,
     optimizer_state,
-    part,
     set_generator_state,
     to_host,
 )
@@ -52,7 +52,7 @@ def test_copies_do_not_follow_their_origin_and_parts_lose_their_prefix() -> None
     tensor = torch.zeros(2)
     copies = to_host({"a/b": tensor}, "program/")
     tensor += 1
-    found = part({**copies, "batches/a": tensor}, "program/")
+    found = tensors_below("program/", {**copies, "batches/a": tensor})
     assert list(found) == ["a/b"]
     assert found["a/b"].tolist() == [0.0, 0.0]
 

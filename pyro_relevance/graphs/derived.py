@@ -83,9 +83,8 @@ def derived_graph(
         graph: The relaxed graph; it is not changed.
         choice: ``(source, target)`` of each edge that is not ``none`` -> name of its operation.
         sizes: Node -> size of its representation, ``(num_examples, ...)``.
-        reinitialised: Whether operations are new modules, with normalisation of their own. By
-            default they are copies with the weights of the relaxed graph. New operations make no
-            constants.
+        reinitialised: Whether operations are new modules with normalisation of their own, and
+            without constants, or copies with the weights of the relaxed graph.
 
     Raises:
         ArchitectureError: If no path leads from an input to the output.

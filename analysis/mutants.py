@@ -34,6 +34,7 @@ class Mutant:
     Attributes:
         path: File of the module.
         line: Line of the fault.
+        function: Dotted name of the function or class that has the fault; empty outside of any.
         operator: Name of cosmic-ray's operator.
         occurrence: Which of the operator's faults in this module, from 0.
         before: The line as it is.
@@ -43,6 +44,7 @@ class Mutant:
 
     path: Path
     line: int
+    function: str
     operator: str
     occurrence: int
     before: str
@@ -147,4 +149,18 @@ def _mutant(path: Path, source: str, operator: str, occurrence: int) -> Mutant |
         for number, (before, after) in enumerate(lines, start=1)
         if before != after
     )
-    return Mutant(path, number, operator, occurrence, before.strip(), after.strip(), mutated)
+    function = _function(ast.parse(source), number)
+    return Mutant(
+        path, number, function, operator, occurrence, before.strip(), after.strip(), mutated
+    )
+
+
+def _function(tree: ast.AST, line: int) -> str:
+    """Return the dotted name of the function or class, with its decorators, around a line."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            assert node.end_lineno is not None
+            if first <= line <= node.end_lineno:
+                return ".".join(filter(None, [node.name, _function(node, line)]))
+    return ""

@@ -3,9 +3,10 @@
 For each part of the library it draws mutants (see `mutants`), runs the part's own tests on each,
 and records the share that was caught, and each fault that was not. The test files are those that
 mirror the part, not the whole suite, so that a survivor may still be caught by others. Some
-survivors are the same function written differently, which nobody can catch.
+survivors are the same function written differently, which nobody can catch: `equivalent_mutants`
+names those that were read, and the score is given with them as survivors and without them.
 
-    python -m analysis.mutation --sample 15
+    python -m analysis.mutation --sample 30
 
 A mutant runs in a process forked from one that has torch and Pyro imported, and not the library.
 Each outcome is appended to ``.mutation.jsonl``; a killed run goes on where it was.
@@ -33,6 +34,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from analysis.equivalent_mutants import reason_of
 from analysis.mutants import Mutant, count_positions, draw_mutants
 
 __all__ = ["PARTS", "Outcome", "Part", "judge", "main"]
@@ -59,7 +61,7 @@ def _part(modules: str, tests: str) -> Part:
 
 
 PARTS = {
-    "masks": _part("masks/*.py", "masks/test_masks.py"),
+    "masks": _part("masks/*.py", "masks"),
     "relevance": _part("posterior/relevance.py", "posterior/test_relevance.py"),
     "distributions": _part("model/distributions/*.py", "model/distributions"),
     "priors": _part("model/priors/*.py", "model/priors"),
@@ -69,7 +71,7 @@ PARTS = {
     "schedules": _part("training/schedules.py", "training/test_schedules.py"),
     "reports": _part(
         "posterior/rule_path.py commands/table/report.py",
-        "plots/test_path.py commands/table/test_report.py",
+        "posterior/test_rule_path.py commands/table/test_report.py",
     ),
 }
 
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--sample", type=int, default=15, help="mutants of each part")
+    parser.add_argument("--sample", type=int, default=30, help="mutants of each part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--workers", type=int, default=2)
@@ -308,25 +310,41 @@ def _record(settings: argparse.Namespace, drawn: dict[str, list[Mutant]], log: _
     """Write the record of what has an outcome, with a score for each part and one for all."""
     from analysis.records import row, write_record  # here: it imports the library
 
-    rows, shares, seconds = [], [], 0.0
+    rows, seconds = [], 0.0
+    shares: dict[str, list[tuple[int, float, float]]] = {
+        "score": [],
+        "score_without_equivalent": [],
+    }
+    survivors = []
     for name, mutants in drawn.items():
-        outcomes = [log[mutant] for mutant in mutants if mutant in log]
-        if not outcomes:
+        judged = [(mutant, log[mutant]) for mutant in mutants if mutant in log]
+        if not judged:
             continue
-        results = [outcome.result for outcome in outcomes]
-        seconds += sum(outcome.seconds for outcome in outcomes)
+        seconds += sum(outcome.seconds for _, outcome in judged)
         number = sum(count_positions(path) for path in PARTS[name].paths(ROOT))
-        score, error = _score(len(results) - results.count("survived"), len(results), number)
-        shares.append((number, score, error))
-        counts = {kind: [results.count(kind)] for kind in ("killed", "timeout", "survived")}
-        metrics: dict[str, Sequence[float]] = {**counts, "positions": [number]}
-        metrics |= {"score": [score], "score_se": [error]}
+        results = [outcome.result for _, outcome in judged]
+        left = [_survivor(mutant) for mutant, outcome in judged if outcome.result == "survived"]
+        survivors += left
+        equivalent = sum("equivalent" in survivor for survivor in left)
+        metrics: dict[str, Sequence[float]] = {
+            "killed": [results.count("killed")],
+            "timeout": [results.count("timeout")],
+            "survived": [len(left)],
+            "equivalent": [equivalent],
+            "positions": [number],
+        }
+        for kind, left_out in (("score", 0), ("score_without_equivalent", equivalent)):
+            score, error = _score(len(judged) - len(left), len(judged) - left_out, number)
+            shares[kind].append((number, score, error))
+            metrics |= {kind: [score], f"{kind}_se": [error]}
         rows.append(row(name, "mutants", [settings.seed], metrics))
-        print(f"{name:14} {score:.2f} ± {error:.2f}  ({len(results)} of {number} positions)")
-    total = sum(number for number, _, _ in shares)
-    score = sum(number * score for number, score, _ in shares) / total
-    error = math.sqrt(sum((number * error) ** 2 for number, _, error in shares)) / total
-    print(f"{'all':14} {score:.2f} ± {error:.2f}")
+        print(
+            f"{name:14} {shares['score'][-1][1]:.2f} ± {shares['score'][-1][2]:.2f}, without "
+            f"{equivalent} equivalent ones {shares['score_without_equivalent'][-1][1]:.2f}  "
+            f"({len(judged)} of {number} positions)"
+        )
+    (score, error), (lenient, _) = map(_mean, shares.values())
+    print(f"{'all':14} {score:.2f} ± {error:.2f}, without equivalent ones {lenient:.2f}")
     return write_record(
         "mutation",
         command=f"python -m analysis.mutation --sample {settings.sample} --seed {settings.seed}",
@@ -336,18 +354,22 @@ def _record(settings: argparse.Namespace, drawn: dict[str, list[Mutant]], log: _
         folder=settings.out,
         score=score,
         score_se=error,
+        score_without_equivalent=lenient,
         note=(
             "A sample: positions drawn evenly within a part, parts weighted by their positions. "
-            "A timeout counts as caught. Only a part's own tests are run, and mutants that are "
-            "the same function written differently count as survivors."
+            "A timeout counts as caught. Only a part's own tests are run. Survivors with a reason "
+            "under `equivalent` are the same function written differently; `score` counts them "
+            "as survivors, `score_without_equivalent` leaves them out."
         ),
-        survivors=[
-            _survivor(mutant)
-            for mutants in drawn.values()
-            for mutant in mutants
-            if mutant in log and log[mutant].result == "survived"
-        ],
+        survivors=survivors,
     )
+
+
+def _mean(shares: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
+    """Return the mean of scores, weighted by the positions of their parts, and its error."""
+    total = sum(number for number, _, _ in shares)
+    score = sum(number * score for number, score, _ in shares) / total
+    return score, math.sqrt(sum((number * error) ** 2 for number, _, error in shares)) / total
 
 
 def _score(caught: int, judged: int, number: int) -> tuple[float, float]:
@@ -363,13 +385,17 @@ def _score(caught: int, judged: int, number: int) -> tuple[float, float]:
 
 def _survivor(mutant: Mutant) -> dict[str, Any]:
     """Return what a record says of a fault that no test caught."""
-    return {
-        "path": str(mutant.path.relative_to(ROOT)),
+    path = str(mutant.path.relative_to(ROOT))
+    found = {
+        "path": path,
         "line": mutant.line,
+        "function": mutant.function,
         "before": mutant.before,
         "after": mutant.after,
         "operator": mutant.operator.split("/")[1],
     }
+    reason = reason_of(path, mutant)
+    return found if reason is None else {**found, "equivalent": reason}
 
 
 if __name__ == "__main__":

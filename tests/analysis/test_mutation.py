@@ -55,7 +55,7 @@ root = Path(sys.argv[1])
 path = root / "toy.py"
 changes = [("a > b", "a >= b"), ("part / whole", "part * whole"), ("def share", "def part")]
 mutants = [
-    (Mutant(path, 0, "", 0, *change, path.read_text().replace(*change)), ["test_toy.py"])
+    (Mutant(path, 0, "", "", 0, *change, path.read_text().replace(*change)), ["test_toy.py"])
     for change in changes
 ]
 judged = judge([(None, ["test_toy.py"]), *mutants], root=root)

@@ -342,6 +342,20 @@ def test_a_site_without_reparameterisation_is_named():
 
 
 @pytest.mark.contract
+def test_a_function_as_a_site_is_named():
+    """Pyro samples from any function, and none says that it is reparameterised."""
+
+    def draw():
+        return torch.randn(())
+
+    def program():
+        pyro.sample("z", draw)
+
+    with pytest.raises(ValueError, match=r"Expected site 'z' .* \(has_rsample\), but got function"):
+        LeanELBO().loss(program, program)
+
+
+@pytest.mark.contract
 def test_number_of_particles_is_checked():
     with pytest.raises(ValueError, match=r"^Expected num_particles >= 1, but got 0\.$"):
         LeanELBO(num_particles=0)

@@ -110,8 +110,10 @@ class TestInclusionProbability:
     def test_of_chain(self):
         scores = {"a": torch.tensor([[1.0], [2.0]])}
         assert relevance.of_chain(scores, 1)["a"].tolist() == [2.0]
-        with pytest.raises(IndexError, match="chain from 0 to 1 for group 'a', but got 2"):
-            relevance.of_chain(scores, 2)
+        assert relevance.of_chain(scores, 0)["a"].tolist() == [1.0]
+        for chain in (2, -1):
+            with pytest.raises(IndexError, match=f"from 0 to 1 for group 'a', but got {chain}"):
+                relevance.of_chain(scores, chain)
 
 
 class TestEffect:
@@ -222,6 +224,10 @@ class TestSignalToNoise:
     def test_needs_two_draws(self):
         with pytest.raises(ValueError, match="at least 2 draws, but got 1"):
             relevance.signal_to_noise(random_draws(num_draws=1), NESTED)
+        with pytest.raises(ValueError, match="at least 2 draws, but got 0"):
+            relevance.signal_to_noise(FakeDraws({}), Edges((), (), {}))
+        pair = relevance.signal_to_noise(random_draws(num_draws=2), NESTED)
+        assert all(bool((score >= 0).all()) for score in pair.values())
 
     @given(st.floats(1e-3, 1e3), st.integers(0, 20))
     @settings(max_examples=20, deadline=None)
@@ -268,6 +274,64 @@ class TestExpectedSize:
         edges = Edges((group("u", "unit", (2,), [Slot("w", 1, None)]),), (), shapes, ("n", "t"))
         assert relevance.expected_size({}, edges).num_parameters.item() == 4
 
+    def test_parameters_behind_a_buffer_count(self):
+        shapes = {"n": (2,), "w": (2, 2), "b": (3,)}
+        edges = Edges((group("u", "unit", (2,), [Slot("w", 1, None)]),), (), shapes, ("n",))
+        size = relevance.expected_size({"u": torch.tensor([0.5, 0.25])}, edges)
+        assert size.num_parameters.item() == 2 * 0.75 + 3
+        assert size.num_edges.item() == 0.75
+        with pytest.raises(AttributeError):
+            size.num_edges = 1.0
+
+    def test_groups_without_a_probability_are_kept_whole(self):
+        size = relevance.expected_size({"inputs": torch.tensor([[0.5, 0.25]])}, NESTED)
+        assert size.num_parameters.tolist() == [(0.5 + 2 * 0.25 + 1) * 2 + 2 + 2 + 1]
+        assert size.num_edges.tolist() == [0.75 + 2 + 8]
+
+    def test_operations_take_their_parameters_along(self):
+        """The mean over all choices of one operation for each edge and of the units, by hand."""
+        shapes = {
+            "g.a.operations.wide.weight": (3, 2),
+            "g.a.operations.wide.bias": (3,),
+            "g.a.operations.thin.weight": (1, 2),
+            "g.a.gate": (3,),
+            "g.b.operations.wide.weight": (5,),
+            "g.b.gate": (2,),
+            "head.weight": (2, 4),
+        }
+        first = EdgeGroup(
+            "a", "operation", (3,), ("wide", "none", "thin"), (Slot("g.a.gate", 0, None),), ()
+        )
+        second = EdgeGroup(
+            "b", "operation", (2,), ("none", "wide"), (Slot("g.b.gate", 0, None),), ()
+        )
+        units = group("u", "unit", (4,), [Slot("head.weight", 1, None)])
+        edges = Edges((units,), (), shapes, ("g.a.gate", "g.b.gate"), operations=(first, second))
+        chances = {
+            "a": torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]),
+            "b": torch.tensor([[0.25, 0.75], [1.0, 0.0]]),
+        }
+        of_units = torch.tensor([[1.0, 0.5, 0.25, 0.0], [0.5, 0.5, 0.5, 0.5]])
+        both = relevance.expected_size({"u": of_units}, edges, chances)
+        expected = [
+            9 * 0.5 + 2 * 0.2 + 5 * 0.75 + 2 * 1.75,
+            9 * 0.1 + 2 * 0.1 + 0 + 2 * 2.0,
+        ]
+        assert both.num_parameters.tolist() == pytest.approx(expected)
+        assert both.num_edges.tolist() == [1.75, 2.0]
+        # Without gates of units the leading dimensions are those of the operations.
+        stacked = {name: value[None] for name, value in chances.items()}
+        alone = relevance.expected_size({}, edges, stacked)
+        assert alone.num_parameters.shape == (1, 2)
+        assert alone.num_parameters[0].tolist() == pytest.approx(
+            [9 * 0.5 + 2 * 0.2 + 5 * 0.75 + 8, 9 * 0.1 + 2 * 0.1 + 8]
+        )
+        one = relevance.expected_size({}, edges, {"a": chances["a"][0]})
+        assert one.num_parameters.item() == pytest.approx(9 * 0.5 + 2 * 0.2 + 5 + 8)
+        # All operations stay where nothing is said of them.
+        whole = relevance.expected_size({"u": of_units}, edges)
+        assert whole.num_parameters.tolist() == pytest.approx([9 + 2 + 5 + 3.5, 9 + 2 + 5 + 4])
+
     def test_leading_dimensions(self):
         p = {name: torch.rand(3, 5, *NESTED[name].shape) for name in NESTED.names}
         size = relevance.expected_size(p, NESTED)
@@ -282,14 +346,17 @@ class TestExpectedSize:
             relevance.expected_size({"x": torch.rand(2)}, NESTED)
         with pytest.raises(ValueError, match=r"of shape \(..., 2\), but got \(3,\)"):
             relevance.expected_size({"inputs": torch.rand(3)}, NESTED)
+        with pytest.raises(ValueError, match=r"of shape \(..., 2, 4\), but got \(4,\)"):
+            relevance.expected_size({"0.weight": torch.rand(4)}, NESTED)
         with pytest.raises(ValueError, match="same chains and draws in each group"):
             relevance.expected_size({"inputs": torch.rand(1, 2), "0.units": torch.rand(2)}, NESTED)
 
 
 @pytest.mark.exact
-def test_without_gates_the_weights_speak_for_themselves() -> None:
+@pytest.mark.parametrize("point", [(), ("0.weight", "0.bias"), ("2.weight", "2.bias")])
+def test_without_gates_the_weights_speak_for_themselves(point) -> None:
     """A model without gates (sparse variational dropout) is judged as if all gates were open."""
-    draws = random_draws()
+    draws = random_draws(point=point)
     bare = replace(draws, gates={}, inclusion_probability={})
     ones = {name: torch.ones_like(gate) for name, gate in draws.gates.items()}
     opened = replace(draws, gates=ones)
@@ -298,3 +365,18 @@ def test_without_gates_the_weights_speak_for_themselves() -> None:
         assert found.keys() == expected.keys()
         for name in found:
             assert torch.allclose(found[name], expected[name])
+
+
+@pytest.mark.exact
+def test_without_gates_a_single_parameter_will_do() -> None:
+    edges = Edges((group("w", "weight", (2,), [Slot("w", None, None)]),), (), {"w": (2,)})
+    values = torch.tensor([[[1.0, -4.0], [3.0, -4.0], [2.0, -1.0]]], dtype=torch.float64)
+    draws = FakeDraws({}, {"w": values})
+    effect = relevance.effect(draws, edges)["w"]
+    assert effect.tolist() == values.abs().tolist()
+    ratio = relevance.signal_to_noise(draws, edges)["w"]
+    assert ratio.tolist() == [pytest.approx([2.0, 3.0 / 3**0.5])]
+    assert ratio.dtype == torch.float64
+    assert relevance.effect(FakeDraws({"w": torch.ones(1, 2, 2)}, {"w": values[:, :2]}), edges)[
+        "w"
+    ].tolist() == [[[1.0, 4.0], [3.0, 4.0]]]

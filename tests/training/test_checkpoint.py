@@ -236,16 +236,33 @@ def test_fingerprint_sees_settings_and_every_number():
     start = fingerprint({"a": 1}, tensors)
     assert start == fingerprint({"a": 1}, {name: tensors[name] for name in ("y", "x")})
     assert start != fingerprint({"a": 2}, tensors)
+    assert fingerprint({"a": 1, "b": 2}, tensors) == fingerprint({"b": 2, "a": 1}, tensors)
     assert start != fingerprint({"a": 1}, {**tensors, "x": torch.tensor([0.0, 0.0, 1e-9])})
     assert start != fingerprint({"a": 1}, {**tensors, "x": torch.zeros(3, dtype=torch.float64)})
     assert start != fingerprint({"a": 1}, {**tensors, "x": torch.zeros(3, 1)})
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("interval", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("interval", [-1.0, -0.1, float("nan"), float("inf")])
 def test_interval_is_checked(interval):
     with pytest.raises(ValueError, match="interval >= 0 seconds between two writes, but got"):
         Checkpoint("run", interval)
+
+
+@pytest.mark.contract
+def test_a_checkpoint_is_a_value():
+    assert Checkpoint("run") == Checkpoint("run", 60.0)
+    assert Checkpoint("run", 0.5).interval == 0.5
+    with pytest.raises(AttributeError):
+        Checkpoint("run").interval = 1.0
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("other", ["a", "z"])
+def test_the_checkpoint_of_another_run_is_refused(tmp_path, other):
+    _write(tmp_path / "run", 1)
+    with pytest.raises(CheckpointError, match="to belong to this run"):
+        read_checkpoint(tmp_path / "run", other)
 
 
 # Runs in a process of its own, so that it can be killed: argument 1 names the program, 2 the path.

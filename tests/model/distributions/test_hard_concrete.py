@@ -10,7 +10,7 @@ from torch.distributions import kl_divergence
 
 from pyro_relevance.model.distributions import HardConcrete, LogitConcrete
 from pyro_relevance.model.relaxations import HardConcreteGate
-from tests.bounds import assert_frequency
+from tests.bounds import assert_frequency, assert_mean
 
 TEMPERATURES = [0.05, 0.1, 0.2, 0.5, 1.0]
 
@@ -56,6 +56,7 @@ def test_density_is_that_of_the_shifted_location():
         (0.0, 1.1, "Expected gamma < 0 and finite, but got 0.0"),
         (-math.inf, 1.1, "but got -inf"),
         (-0.1, 1.0, "Expected zeta > 1 and finite, but got 1.0"),
+        (-0.1, math.inf, "Expected zeta > 1 and finite, but got inf"),
         (-0.1, math.nan, "but got nan"),
     ],
 )
@@ -64,6 +65,25 @@ def test_interval_must_contain_zero_and_one(gamma, zeta, text):
         HardConcrete(1.0, torch.zeros(2), gamma, zeta)
     with pytest.raises(ValueError, match=text):
         HardConcreteGate(gamma, zeta)
+
+
+@pytest.mark.exact
+def test_interval_of_the_paper_is_the_default():
+    gate = HardConcrete(0.5, torch.zeros(2))
+    assert (gate.gamma, gate.zeta) == (-0.1, 1.1)
+    assert gate.threshold == pytest.approx(math.log(0.1 / 1.1))
+    # The interval may be as tight as one likes.
+    assert HardConcrete(0.5, torch.zeros(2), -1e-6, 1 + 1e-6).threshold == pytest.approx(-13.8155)
+
+
+@pytest.mark.statistical
+def test_moments():
+    gate = HardConcrete(0.5, torch.tensor([1.0, -2.0]), -0.3, 1.4)
+    value = gate.sample((20_000,))
+    assert_mean(value, gate.mean)
+    assert_mean((value - gate.mean).square(), gate.variance)
+    expected = torch.tensor([2.0, -4.0]) + math.log(0.3 / 1.4)
+    torch.testing.assert_close(gate.mean, expected)
 
 
 @pytest.mark.contract

@@ -90,6 +90,10 @@ def test_shapes_dtypes_and_vmap():
     assert q.rsample().dtype == torch.float32
     assert q.expand((5, 2, 3)).batch_shape == (5, 2, 3)
     assert LogUniform().expand((2, 3)).log_prob(torch.ones(2, 3)).shape == (2, 3)
+    assert LogUniform((2, 3)).log_prob(torch.ones(3)).shape == (2, 3)
+    assert LogUniform().batch_shape == ()
+    assert kl_divergence(q, LogUniform((4, 2, 3))).shape == (4, 2, 3)
+    assert q.has_rsample
     assert kl_divergence(q.to_event(2), LogUniform((2, 3)).to_event(2)).shape == ()
     draws = vmap(
         lambda loc: MultiplicativeNormal(loc, torch.zeros(3)).rsample(), randomness="different"

@@ -123,6 +123,48 @@ def test_kl_is_that_of_bernoulli_variables_beyond_the_range_of_float32():
 
 
 @pytest.mark.exact
+def test_kl_of_few_gates_is_that_of_many():
+    """Both ways of computing it, and their gradients, against float64."""
+    q, p = _grid_of_logits(torch.float32)
+    q, p = q[::7].clone().requires_grad_(), p[::7].clone().requires_grad_()
+    parts = [
+        bernoulli_kl(few_q, few_p) for few_q, few_p in zip(q.split(100), p.split(100), strict=True)
+    ]
+    found = torch.cat(parts)
+    torch.testing.assert_close(
+        found.detach().double(), _reference_kl(q.detach(), p.detach()), rtol=1e-4, atol=5e-6
+    )
+    found.sum().backward()
+    q64, p64 = q.detach().double(), p.detach().double()
+    variance = q64.sigmoid() * (-q64).sigmoid()
+    torch.testing.assert_close(q.grad.double() / variance, q64 - p64, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(p.grad.double(), p64.sigmoid() - q64.sigmoid(), rtol=1e-5, atol=2e-7)
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("number", [7, 4096, 5000])
+def test_kl_broadcasts_few_and_many_gates(number):
+    q = torch.linspace(-5, 5, number)
+    p = torch.tensor([[-1.0], [2.0]]).expand(2, number)
+    expected = _reference_kl(q.expand(2, number), p)
+    torch.testing.assert_close(bernoulli_kl(q, p).double(), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        bernoulli_kl(q, torch.tensor(-1.0)).double(), expected[0], rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.exact
+def test_kl_of_many_gates_needs_no_gradient_of_both():
+    q, p = torch.linspace(-3, 3, 5000), torch.full((5000,), 0.5)
+    for name in ("q", "p"):
+        values = {"q": q, "p": p}
+        learned = values[name] = values[name].clone().requires_grad_()
+        (bernoulli_kl(values["q"], values["p"]) * 2.0).sum().backward()
+        slopes = {"q": q.sigmoid() * (-q).sigmoid() * (q - p), "p": p.sigmoid() - q.sigmoid()}
+        torch.testing.assert_close(learned.grad, 2.0 * slopes[name])
+
+
+@pytest.mark.exact
 def test_kl_has_a_gradient_at_logit_zero():
     q = torch.zeros((), requires_grad=True)
     bernoulli_kl(q, torch.tensor(-1.0)).backward()
@@ -205,6 +247,20 @@ def test_sign_is_bernoulli(temperature, dtype):
     assert_frequency(value > 0, torch.sigmoid(logits.double()))
 
 
+@pytest.mark.exact
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_at_both_ends_of_the_uniform_numbers_is_finite_and_symmetric(monkeypatch, dtype):
+    half = torch.finfo(dtype).eps / 2  # spacing of uniform numbers: the largest is 1 - half
+    ends = torch.tensor([0.0, 0.25, 0.5, 1 - half], dtype=dtype)
+    monkeypatch.setattr(torch, "rand", lambda shape, **settings: ends.clone())
+    for temperature in (0.5, torch.tensor(0.5, dtype=dtype)):
+        drawn = LogitConcrete(temperature, torch.full((4,), 3.0, dtype=dtype)).rsample()
+        noise = drawn * 0.5 - 3.0
+        end = -math.log(half)
+        expected = torch.tensor([-end, -math.log(3), 0.0, end], dtype=dtype)
+        torch.testing.assert_close(noise, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.statistical
 def test_every_gate_has_its_own_noise():
     noise = LogitConcrete(0.5, torch.zeros(4)).sample((20_000,)) * 0.5
@@ -285,6 +341,8 @@ def test_shapes_expand_and_defaults():
     assert (hard.gamma, hard.zeta) == (-0.2, 1.3)
     assert gate.has_rsample
     assert gate.rsample((2,)).dtype == torch.float32
+    assert LogitConcrete(1, torch.zeros(3).half()).rsample().dtype == torch.float32
+    torch.testing.assert_close(gate.variance, torch.full((3,), math.pi**2 / (3 * 0.5**2)))
     assert LogitConcrete(0.5, torch.zeros(3).double()).rsample().dtype == torch.float64
 
 
@@ -309,6 +367,9 @@ def test_noise_stays_float32_under_bfloat16_autocast():
         (0.0, torch.zeros(2), ValueError, "Expected temperature to be positive and finite"),
         (-1.0, torch.zeros(2), ValueError, "but got -1.0"),
         (math.nan, torch.zeros(2), ValueError, "but got nan"),
+        (math.inf, torch.zeros(2), ValueError, "but got inf"),
+        (0, torch.zeros(2), ValueError, "but got 0"),
+        (True, torch.zeros(2), TypeError, "but got bool"),
         (torch.ones(1), torch.zeros(2), ValueError, r"but got shape \(1,\)"),
         (torch.tensor(1), torch.zeros(2), TypeError, "but got dtype torch.int64"),
         ("1", torch.zeros(2), TypeError, "but got str. Pass a float"),
@@ -326,3 +387,4 @@ def test_monte_carlo_kl_needs_a_sample():
     gate = LogitConcrete(1.0, torch.zeros(2))
     with pytest.raises(ValueError, match="Expected num_samples >= 1, but got 0"):
         concrete_kl_monte_carlo(gate, gate, 0)
+    assert concrete_kl_monte_carlo(gate, gate, 1).tolist() == [0.0, 0.0]

@@ -43,6 +43,25 @@ def test_normal_draws_under_vmap():
     assert bool((drawn[1] - drawn[0] > 50).all())
 
 
+@pytest.mark.contract
+@pytest.mark.parametrize("kind", [LogNormal, StudentT])
+def test_draws_and_densities_of_many_chains(kind):
+    """Under vmap nothing may look at a value, as checks of arguments do."""
+
+    def chain(loc):
+        first = (torch.tensor(4.0).double(),) if kind is StudentT else ()
+        made = kind(*first, loc, SCALE)
+        return (made.rsample() if kind is LogNormal else made._chi2.df), made.log_prob(SCALE)
+
+    locations = torch.stack([LOC, LOC + 1])
+    if kind is LogNormal:
+        locations = torch.stack([LOC, LOC + 1])
+    drawn, density = torch.func.vmap(chain, randomness="different")(locations)
+    assert drawn.unique().numel() == (6 if kind is LogNormal else 1)
+    single = torch.stack([chain(loc)[1] for loc in locations])
+    torch.testing.assert_close(density, single)
+
+
 @pytest.mark.exact
 def test_student_t_is_that_of_pyro():
     df = torch.tensor([3.0, 5.0, 30.0], dtype=torch.float64)

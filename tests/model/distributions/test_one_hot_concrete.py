@@ -91,6 +91,36 @@ def test_density_ratio_has_the_mean_one():
 
 
 @pytest.mark.exact
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_uniform_number_that_rounds_to_zero_is_in_the_middle_of_its_cell(monkeypatch, dtype):
+    logits = torch.tensor([0.5, 0.0, -0.5], dtype=dtype)
+    uniform = torch.tensor([0.0, 0.3, 0.6], dtype=dtype)
+    monkeypatch.setattr(torch, "rand", lambda shape, **settings: uniform.clone())
+    drawn = OneHotConcrete(0.5, logits).rsample()
+    # Uniform numbers are multiples of eps / 2 = 2u; the first cell has its middle at u.
+    unit = torch.finfo(dtype).eps / 4
+    gumbel = [-math.log(unit), -math.log(-math.log(0.7)), -math.log(-math.log(0.4))]
+    expected = torch.log_softmax((logits.double() + torch.tensor(gumbel).double()) / 0.5, -1)
+    torch.testing.assert_close(drawn.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.exact
+def test_density_by_the_formula_for_a_temperature_that_is_a_tensor():
+    logits = torch.tensor([0.3, -0.7, 0.2, 1.0], dtype=torch.float64)
+    value = torch.log_softmax(torch.tensor([1.0, -0.5, 0.0, 2.0]).double(), -1)
+    temperature = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    score = (logits - 0.7 * value).tolist()
+    constant = math.log(6) + 3 * math.log(0.7)  # Gamma(4) = 6
+    expected = constant + sum(score) - 4 * math.log(sum(map(math.exp, score)))
+    found = OneHotConcrete(temperature, logits).log_prob(value)
+    assert float(found.detach()) == pytest.approx(expected)
+    (slope,) = torch.autograd.grad(found, temperature)
+    odds = torch.softmax(torch.tensor(score), -1)
+    by_hand = 3 / 0.7 - float(value.sum()) + 4 * float((odds * value).sum())
+    assert float(slope) == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.exact
 def test_half_precision_draws_in_float32_and_vmap_differs():
     gate = OneHotConcrete(0.5, torch.zeros(4, 3, dtype=torch.bfloat16))
     assert gate.rsample().dtype == torch.float32

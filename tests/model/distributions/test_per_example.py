@@ -26,6 +26,8 @@ def test_shapes_and_log_prob_is_the_mean_over_examples():
     torch.testing.assert_close(gate.log_prob(value), expected)
     assert value[0].flatten().unique().numel() == 30
     assert bool(gate.support.check(value).all())
+    assert gate.support.event_dim == 3
+    assert gate.support.check(value).shape == (4,)
 
 
 @pytest.mark.exact

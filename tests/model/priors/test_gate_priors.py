@@ -47,6 +47,14 @@ def test_is_a_value(prior):
         prior.anything = 1
 
 
+@pytest.mark.contract
+def test_defaults_are_the_documented_ones():
+    assert priors.IndependentPrior() == priors.IndependentPrior(0.0)
+    assert priors.HierarchicalPrior() == priors.HierarchicalPrior(1.0, 1.0)
+    default = priors.DescriptionLengthPrior(nats=1.0, per="parameter", num_bytes=4.0)
+    assert priors.DescriptionLengthPrior() == default
+
+
 # Independent.
 
 
@@ -135,6 +143,9 @@ def test_description_length_in_bytes():
     by_byte = priors.DescriptionLengthPrior(0.25, per="byte", num_bytes=2.0)
     by_parameter = priors.DescriptionLengthPrior(0.5)
     torch.testing.assert_close(by_byte.log_odds(EDGES), by_parameter.log_odds(EDGES))
+    half_bytes = priors.DescriptionLengthPrior(1.0, per="byte", num_bytes=0.5)
+    torch.testing.assert_close(half_bytes.log_odds(EDGES), by_parameter.log_odds(EDGES))
+    assert float(priors.DescriptionLengthPrior(0.0).log_odds(EDGES).abs().max()) == 0.0
 
 
 @pytest.mark.contract
@@ -142,6 +153,8 @@ def test_description_length_in_bytes():
     ("settings", "text"),
     [
         ({"nats": -1.0}, "Expected nats >= 0 per parameter, but got -1.0."),
+        ({"nats": -0.5}, "Expected nats >= 0 per parameter, but got -0.5."),
+        ({"num_bytes": -1.0}, "Expected num_bytes > 0, but got -1.0."),
         ({"nats": float("inf"), "per": "byte"}, "Expected nats >= 0 per byte, but got inf."),
         ({"per": "mac"}, "Expected per to be 'parameter' or 'byte', but got 'mac'."),
         ({"num_bytes": 0.0}, "Expected num_bytes > 0, but got 0.0."),
@@ -163,6 +176,13 @@ def test_hierarchical_rates_belong_to_groups():
         log_odds = prior.sample(torch.zeros(EDGES.num_edges), EDGES)
     for rate, part in zip(rates, EDGES.split(log_odds).values(), strict=True):
         torch.testing.assert_close(part, rate.expand(part.shape))
+
+
+@pytest.mark.exact
+def test_hierarchical_rates_start_at_the_mean_of_the_prior():
+    (latent,) = priors.HierarchicalPrior(2.0, 3.0).latents(EDGES)
+    assert (latent.name, latent.kind, latent.initial_scale) == ("inclusion_logit", "real", 0.3)
+    torch.testing.assert_close(latent.initial.sigmoid(), torch.full((4,), 2.0 / 5.0))
 
 
 @pytest.mark.exact

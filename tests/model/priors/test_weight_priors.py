@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pyro import poutine
+from scipy import stats
 from torch import nn
 
 from pyro_relevance import (
@@ -98,6 +99,122 @@ def test_first_loss_and_gradients_are_finite(prior):
     assert bool(torch.isfinite(loss))
     for parameter in [*model.parameters(), *guide.parameters()]:
         assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all())
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("prior", ALL, ids=type_name)
+def test_is_a_value(prior):
+    assert prior == type(prior)(**prior.__dict__)
+    with pytest.raises(AttributeError):
+        prior.anything = 1
+
+
+@pytest.mark.contract
+def test_defaults_are_the_documented_ones():
+    assert priors.PointWeights() == priors.PointWeights(1.0)
+    assert priors.GaussianWeights() == priors.GaussianWeights(1.0, 0.05)
+    assert priors.ArdWeights() == priors.ArdWeights(1.0, 0.1, 1.0, 0.05)
+    assert priors.HorseshoeWeights() == priors.HorseshoeWeights(0.1, 1.0, 0.05)
+    assert priors.LogUniformWeights() == priors.LogUniformWeights(1.0, 0.01)
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    ("prior", "expected"),
+    [
+        (priors.PointWeights(2.0), []),
+        (priors.GaussianWeights(2.0, 0.4), [("weights", "real", 0.4)]),
+        (
+            priors.ArdWeights(initial_scale=0.4),
+            [("weight_scale", "positive", 0.3), ("weights", "real", 0.4)],
+        ),
+        (
+            priors.HorseshoeWeights(initial_scale=0.4),
+            [
+                ("layer_scale", "positive", 0.3),
+                ("weight_scale", "positive", 0.3),
+                ("weights", "real", 0.4),
+            ],
+        ),
+        (priors.LogUniformWeights(1.0, 0.4), [("weights", "multiplicative", 0.4)]),
+    ],
+    ids=type_name,
+)
+def test_sites_start_with_the_stated_kind_and_spread(prior, expected):
+    found = prior.latents(parameters_of(networks.MLP(3, [4], 2)))
+    assert [(latent.name, latent.kind, latent.initial_scale) for latent in found] == expected
+
+
+def density_of(prior, parameters, values):
+    """Return the log density of each site, with the values given."""
+    with poutine.condition(data=values):
+        trace = poutine.trace(prior.sample).get_trace(parameters)
+    return {name: trace.nodes[name]["fn"].log_prob(value) for name, value in values.items()}
+
+
+@pytest.mark.exact
+def test_densities_of_the_sites_are_those_of_scipy():
+    network = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Linear(3, 1)).double()
+    parameters = parameters_of(network)
+    sizes = [value.numel() for value in parameters.values()]  # 24, 3, 3, 1
+    generator = torch.Generator().manual_seed(4)
+    z = torch.randn(sum(sizes), generator=generator, dtype=torch.float64)
+    scales = torch.rand(5, generator=generator, dtype=torch.float64) + 0.2
+    layers = torch.tensor([0.05, 3.0], dtype=torch.float64)
+
+    own = dict(zip(parameters, (0.5, 1.0, 2.0, 4.0), strict=True))
+    each = torch.tensor([0.5] * 24 + [1.0] * 3 + [2.0] * 3 + [4.0])
+    found = density_of(priors.GaussianWeights(own), parameters, {"weights": z})
+    assert float(found["weights"]) == pytest.approx(stats.norm(0, each).logpdf(z).sum())
+
+    # Kernels: column 0 or 1 of two; the layer: columns 2 to 4; biases have their own scale.
+    column = scales[:2].view(1, 2, 1, 1).expand(3, 2, 2, 2).reshape(-1)
+    bias = torch.full((1,), 0.7, dtype=torch.float64)
+    each = torch.cat([column, bias.expand(3), scales[2:], bias])
+    values = {"weight_scale": scales.square(), "weights": z}
+    found = density_of(priors.ArdWeights(2.0, 0.3, 0.7), parameters, values)
+    assert float(found["weights"]) == pytest.approx(stats.norm(0, each).logpdf(z).sum())
+    inverse_gamma = stats.invgamma(2.0, scale=0.3).logpdf(scales.square()).sum()
+    assert float(found["weight_scale"]) == pytest.approx(inverse_gamma)
+
+    values = {"layer_scale": layers, "weight_scale": scales, "weights": z}
+    found = density_of(priors.HorseshoeWeights(0.4, 0.7), parameters, values)
+    assert float(found["weights"]) == pytest.approx(stats.norm.logpdf(z).sum())
+    assert float(found["weight_scale"]) == pytest.approx(stats.halfcauchy.logpdf(scales).sum())
+    half_cauchy = stats.halfcauchy(scale=0.4).logpdf(layers).sum()
+    assert float(found["layer_scale"]) == pytest.approx(half_cauchy)
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("prior", SAMPLED[1:], ids=type_name)
+def test_densities_of_many_chains_are_those_of_each(prior):
+    """Chains train together, stacked along a dimension that the prior does not see."""
+    parameters = parameters_of(networks.MLP(3, [4], 2))
+    chains = {
+        latent.name: latent.initial.abs() + 0.1 + torch.rand(3, *latent.initial.shape)
+        for latent in prior.latents(parameters)
+    }
+
+    def density(values):
+        return density_of(prior, parameters, values)
+
+    together = torch.func.vmap(density)(chains)
+    for chain in range(3):
+        single = density({name: value[chain] for name, value in chains.items()})
+        for name, value in single.items():
+            torch.testing.assert_close(together[name][chain], value)
+
+
+@pytest.mark.contract
+def test_scales_of_the_horseshoe_start_at_the_size_of_the_weights():
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    network[1].weight.data.zero_()
+    layer, column, weights = priors.HorseshoeWeights(bias_scale=0.5).latents(parameters_of(network))
+    size = network[0].weight.detach().square().mean().sqrt()
+    torch.testing.assert_close(layer.initial, torch.stack([size, torch.tensor(1e-3)]))
+    assert column.initial.tolist() == [1.0] * 7
+    torch.testing.assert_close(weights.initial[:12], network[0].weight.detach().view(-1) / size)
+    torch.testing.assert_close(weights.initial[12:16], network[0].bias.detach() / 0.5)
 
 
 @pytest.mark.exact

@@ -99,12 +99,6 @@ class Mask(Mapping[str, Tensor]):
         return cls(kept, rule="keep every edge")
 
     @classmethod
-    def none_kept(cls, edges: Edges) -> Mask:
-        """Mask that cuts every edge of `edges`."""
-        kept = {group.name: torch.zeros(group.shape, dtype=torch.bool) for group in edges.groups}
-        return cls(kept, rule="keep no edge")
-
-    @classmethod
     def from_json(cls, text: str) -> Mask:
         """Mask written by `to_json`: kept edges, rule and risk, without probabilities.
 
@@ -158,11 +152,6 @@ class Mask(Mapping[str, Tensor]):
     def density(self) -> float:
         """Kept edges as a fraction of all edges."""
         return self.num_kept / self.num_edges
-
-    @property
-    def sparsity(self) -> float:
-        """Cut edges as a fraction of all edges, 1 - density."""
-        return 1 - self.density
 
     def with_risk(self, inclusion_probability: Mapping[str, Tensor]) -> Mask:
         """The same mask with the risk under `inclusion_probability`.

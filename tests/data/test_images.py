@@ -14,7 +14,6 @@ from PIL import Image
 from pyro_relevance import images
 from pyro_relevance._files import read_tensors
 from pyro_relevance.data.images import cifar10, image_folder, mnist, standardise
-from pyro_relevance.data.splits import train_validation
 from pyro_relevance.errors import DataError
 from tests.image_files import write_mnist_part
 
@@ -174,22 +173,6 @@ def test_standardise_refuses():
         standardise(x, (0.0,), (1.0,))
     with pytest.raises(ValueError, match="Expected 3 means and as many positive"):
         standardise(x, (0.0,) * 3, (1.0, 0.0, 1.0))
-
-
-@pytest.mark.exact
-def test_train_and_validation_rows():
-    state = torch.get_rng_state()
-    train, valid = train_validation(20, 6, seed=3)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(torch.cat([train, valid]).sort().values, torch.arange(20))
-    assert len(valid) == 6
-    again = train_validation(20, 6, seed=3)
-    assert torch.equal(again[0], train)
-    assert torch.equal(again[1], valid)
-    assert not torch.equal(train_validation(20, 6, seed=4)[1], valid)
-    for number in (0, 20, -1):
-        with pytest.raises(ValueError, match=f"between 1 and 19, but got {number}"):
-            train_validation(20, number)
 
 
 @pytest.mark.exact

@@ -79,7 +79,7 @@ def made(group: EdgeGroup, connected: Mapping[str, Tensor]) -> Tensor:
 def kept_positions(
     structure: Iterable[EdgeGroup], live: Mapping[str, Tensor], connected: Mapping[str, Tensor]
 ) -> dict[tuple[str, int], Tensor]:
-    """What stays of each tensor along each axis.
+    """Return the positions that are kept along each axis of each tensor.
 
     Args:
         structure: :attr:`Edges.structure`.

@@ -1,7 +1,7 @@
 """From a network to the edges that can be gated: the first step of the path.
 
-`find_edges` offers a group only if cutting its edges is exact; every other group is listed with the
-reason.
+`find_edges` offers a group only if its edges can be pruned exactly; every other group is listed
+with the reason.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def find_edges(
 
 @dataclass(frozen=True)
 class _Offer:
-    """A group that may be gated, or why not.
+    """A group that may be gated, or the reason why it cannot be.
 
     Args:
         name: Name of the group.
         granularity: Its granularity.
         layers: Names of the layers that ``where`` is asked about.
         reason: Why it cannot be cut exactly, or ``None``.
-        make: Makes the group; called where there is no reason.
+        make: Function that makes the group; it is called only if ``reason`` is ``None``.
     """
 
     name: str
@@ -133,7 +133,7 @@ def _choose(
     network: nn.Module,
     where: Callable[[str, nn.Module], bool] | None,
 ) -> tuple[tuple[EdgeGroup, ...], tuple[Skipped, ...]]:
-    """Return the groups that are offered and chosen, and those that cannot be, with the reason."""
+    """Return the chosen groups, and the skipped groups with their reasons."""
     modules = dict(network.named_modules())
     groups: list[EdgeGroup] = []
     skipped: list[Skipped] = []
@@ -221,7 +221,7 @@ def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
 
 
 def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None) -> Flow:
-    """Follow units layer by layer; with an example also through whatever ties them."""
+    """Follow units layer by layer; with an example, also find units that are tied."""
     try:
         flow = follow_units(network, example_input)
     except EdgeError as error:

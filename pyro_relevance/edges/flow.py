@@ -29,7 +29,7 @@ class UnitFlow:
     products: tuple[int, ...] = ()
 
     def block(self, reason: Reason) -> None:
-        """Give the units up; the first reason stays."""
+        """Mark the units as not gated; the first reason is kept."""
         self.reason = self.reason or reason
 
 

@@ -33,7 +33,7 @@ class GateFactor:
     Args:
         group: Name of the group.
         slot: Where its gates lie.
-        view: Shape in which the gates multiply the tensor; ``None`` where theirs will do.
+        view: Shape in which the gates multiply the tensor; ``None`` if they need no reshape.
     """
 
     group: str

@@ -14,10 +14,10 @@ __all__ = ["EdgeGroup", "GridLabels", "Skipped", "Slot", "group_from_dict", "gro
 
 @dataclass(frozen=True, slots=True)
 class EdgeGroup:
-    """Edges of one kind in one place: units of a layer, weights of a layer, or input features.
+    """Edges of one kind: units of one layer, weights of one layer, or input features.
 
-    A group at granularity ``"operation"`` holds the candidates of one edge of a relaxed graph, of
-    which exactly one is on; all other groups have a gate of its own for each edge.
+    A group at granularity ``"operation"`` holds the candidates of one edge of a relaxed graph;
+    exactly one of them is on. In all other groups each edge has its own gate.
 
     Args:
         name: ``"inputs"``, ``"<layer>.units"``, the name of a parameter, or

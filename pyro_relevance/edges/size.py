@@ -88,8 +88,8 @@ def num_nonzero(network: nn.Module) -> int:
 def num_bytes(network: nn.Module) -> int:
     """Bytes of all parameters and buffers in a file of this library, without its header.
 
-    A tensor of which at most nine tenths are not zero is stored as these entries and one bit per
-    position.
+    If at most nine tenths of a tensor's entries are not zero, the file stores these entries and
+    one bit per position.
     """
     tensors = network.state_dict().values()
     return sum(packed_size(int(t.count_nonzero()), t.numel(), t.element_size()) for t in tensors)

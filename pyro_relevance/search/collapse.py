@@ -29,7 +29,7 @@ PARAMETER_FREE = 0.75
 
 @dataclass(frozen=True)
 class StructureReport:
-    """What a posterior over operations says, in numbers.
+    """Summary of a posterior over operations, in numbers.
 
     Args:
         architecture: The most probable operation of each edge.
@@ -52,7 +52,7 @@ class StructureReport:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong, in sentences; empty where nothing is."""
+        """One sentence for each fault; empty if there is none."""
         found = []
         if not self.connected:
             found.append(
@@ -82,7 +82,7 @@ class StructureReport:
 def structure_report(
     network: nn.Module, edges: Edges, probability: Mapping[str, Tensor]
 ) -> StructureReport:
-    """Return what a posterior over operations says, and what is wrong with it.
+    """Summarise a posterior over operations, and list its faults.
 
     Args:
         network: The network with relaxed graphs.

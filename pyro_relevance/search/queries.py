@@ -1,4 +1,4 @@
-"""A search that measures architectures one after the other, each where the posterior promises most.
+"""A search that measures architectures one by one, chosen by a posterior over their values.
 
 The posterior over their values is a Gaussian process over what they compute, see
 ``value_posterior``. The next architecture is drawn by Thompson sampling, or is the one with the
@@ -74,7 +74,7 @@ def search_by_queries(
     refit_every: int = 10,
     seed: int = 0,
 ) -> QuerySearch:
-    """Measure architectures one after the other, each where the posterior promises most.
+    """Measure architectures one by one; a posterior over their values chooses the next one.
 
     Args:
         candidates: What may be measured.

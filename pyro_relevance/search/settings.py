@@ -41,12 +41,12 @@ class SearchSettings:
         batch_size: Examples in a step.
         learning_rate: Step size of Adam for the weights.
         gate_learning_rate: Step size of Adam for the gates.
-        warm_up: Share of the search in which the structure rests.
+        warm_up: Share of the search, at its start, in which the structure is not trained.
         held_out: Share of the examples that the search holds out: the structure learns from them
             where ``shared`` is True, and candidates are compared on them.
         num_effective: Number of examples as which the evidence about the structure counts where
-            ``shared`` is True. Briefly trained shared weights say less than they seem to: at full
-            count the posterior collapses onto an early winner.
+            ``shared`` is True. Briefly trained shared weights are weak evidence: at full count the
+            posterior collapses onto an early winner.
         evaluation: What a step of the search computes where ``shared`` is True. ``"path"``: one
             operation on each edge, the structure learned by the score function, at the cost of a
             derived network. ``"mixture"``: all of them, weighed by relaxed gates at temperature 1,

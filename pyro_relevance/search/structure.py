@@ -57,7 +57,7 @@ class SearchResult:
 
     Args:
         posterior: The posterior over structure and weights.
-        report: What it says about the operations, and its faults.
+        report: Summary of its operations, and its faults.
         architecture: The architecture that was chosen.
         candidates: Architectures that were compared, with their mean held-out log likelihood in
             nats under the weights of the search, the best first.
@@ -92,7 +92,7 @@ def search_structure(
         make_network: Makes the relaxed network; called with True for normalisation layers with a
             scale and statistics of their own (the final network), with False for the search.
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``: the
-            training examples, of which the search holds some out.
+            training examples; the search holds some of them out.
         likelihood: Distribution of the target given the network's outputs.
         settings: The settings.
         folder: Where the stages keep their checkpoints; a search that was killed goes on from

@@ -112,7 +112,7 @@ class SearchData:
     """Examples of a search.
 
     Args:
-        name: What the record calls them.
+        name: Name of the data in the record.
         train: Training examples.
         test: Test examples, read once.
         likelihood: Distribution of the target.
@@ -249,7 +249,7 @@ def score_network(network: nn.Module, data: SearchData) -> dict[str, float]:
 
     Args:
         network: The network.
-        data: The data, of which the test examples are read.
+        data: The data; only the test examples are read.
     """
     error = data.error(network.eval(), *data.test)
     size = float(sum(p.numel() for p in network.parameters()))

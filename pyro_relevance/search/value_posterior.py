@@ -1,7 +1,7 @@
 r"""A posterior over the value of architectures, learned from measured evaluations.
 
-Where an architecture can be measured (trained for a few epochs, say), each measurement tells
-something about all architectures that are like it. The value of architectures is a Gaussian process
+Where an architecture can be measured (trained for a few epochs, say), each measurement is
+evidence about all similar architectures. The value of architectures is a Gaussian process
 over what they compute,
 
 .. math::
@@ -80,7 +80,7 @@ class Candidates:
 
     @property
     def num_kernels(self) -> int:
-        """Number of kernels of which the value is a sum."""
+        """Number of kernels; the value is a sum with one term for each."""
         return len(self.distances) + 1
 
 

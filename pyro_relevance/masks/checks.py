@@ -1,4 +1,4 @@
-"""What may become a mask, and how its bits are written."""
+"""Checks of the tensors of a mask, and its bits as text."""
 
 from __future__ import annotations
 

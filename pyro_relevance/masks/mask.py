@@ -1,4 +1,4 @@
-"""`Mask`: which edges stay. Rules make masks, surgery cuts by them, cost counts under them.
+"""`Mask`: which edges are kept. Rules make masks; pruning and cost counting read them.
 
 A mask never changes: its tensors are copied on the way in and on the way out.
 """
@@ -35,7 +35,7 @@ class Mask(Mapping[str, Tensor]):
     """Immutable mapping from group name to a bool tensor of the group's shape; True = kept.
 
     Masks of the same groups and shapes combine with ``&`` (kept by both), ``|`` (kept by either)
-    and ``~`` (kept and cut exchanged). The result's `rule` says how it was made. Its `risk` is
+    and ``~`` (kept and removed exchanged). The result's `rule` says how it was made. Its `risk` is
     recomputed from the inclusion probabilities that the two masks carry: group by group from the
     mask that has them; where both have them and they differ, or where none has any, the risk is
     None. Two masks are equal when they keep the same edges, whatever the rules.

@@ -24,7 +24,7 @@ __all__ = ["Groups", "PosteriorLike", "Ranking", "Source"]
 
 @runtime_checkable
 class PosteriorLike(Protocol):
-    """What rules and scores need of a posterior."""
+    """The part of a posterior that rules and scores use."""
 
     @property
     def num_chains(self) -> int:

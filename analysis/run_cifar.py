@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.judged_images import JudgedImages
+from analysis.image_split import ImageSplit
 from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
 from analysis.rules import filter_ranks, macs_share
@@ -120,7 +120,7 @@ class Run:
     """One seed of one network, its images, and where its stages are kept."""
 
     make_network: Callable[[], nn.Module]
-    images: JudgedImages
+    images: ImageSplit
     settings: Settings
     precision: Precision
     device: str
@@ -202,19 +202,14 @@ class Run:
             device=self.device,
         ).network
 
-    def judge(self, network: nn.Module, seconds: float, core_seconds: float) -> dict[str, float]:
+    def evaluate(self, network: nn.Module, seconds: float, core_seconds: float) -> dict[str, float]:
         """Return the metrics of a finished network."""
-        images, place = self.images, torch.device(self.device)
-        network = network.to(place).eval()
-        wrong = 0
-        with torch.no_grad():
-            for x, y in zip(images.x_judged.split(500), images.y_judged.split(500), strict=True):
-                wrong += int((network(x.to(place)).argmax(1).cpu() != y).sum())
+        error = self.images.error(network.to(self.device), self.device)
         network.cpu()
         return {
-            f"{images.judged}_error": 100 * wrong / len(images.y_judged),
+            **error,
             "num_parameters": sum(p.numel() for p in network.parameters()),
-            "num_macs": num_macs(network, images.x[:1]),
+            "num_macs": num_macs(network, self.images.x[:1]),
             "seconds": seconds,
             "core_seconds": core_seconds,
         }
@@ -243,7 +238,7 @@ class Run:
         seconds = time.perf_counter() - started
         core_seconds = time.process_time() - core_started
         small.save(self.path(method, ".safetensors"))
-        return self.judge(small, seconds, core_seconds)
+        return self.evaluate(small, seconds, core_seconds)
 
 
 def _inside_blocks(name: str, module: nn.Module) -> bool:
@@ -272,7 +267,7 @@ def run(
     name += "_validation" if validate else ""
     parts = folder / f".{name}"
     parts.mkdir(parents=True, exist_ok=True)
-    images = JudgedImages.load(
+    images = ImageSplit.load(
         cifar10,
         root,
         num_data=settings.num_data,

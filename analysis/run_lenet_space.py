@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from analysis.judged_images import JudgedImages
+from analysis.image_split import MNIST_BLACK, ImageSplit
 from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
-from analysis.run_mnist import BLACK, wrong
 from pyro_relevance import (
     Checkpoint,
     Precision,
@@ -100,7 +98,7 @@ class Settings:
     weight_scale: float = 0.3
 
 
-def train(images: JudgedImages, settings: Settings, seed: int, state: Path) -> Posterior:
+def train(images: ImageSplit, settings: Settings, seed: int, state: Path) -> Posterior:
     """Fit operations, units and weights together."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -129,7 +127,7 @@ def train(images: JudgedImages, settings: Settings, seed: int, state: Path) -> P
             learning_rate=schedules.within(schedules.cosine(1.0, 0.05), 0.4),
         ),
         noise="per_example",
-        augment=RandomCrop(settings.max_shift, BLACK),
+        augment=RandomCrop(settings.max_shift, MNIST_BLACK),
         precision=PRECISION,
         checkpoint=Checkpoint(state),
         callbacks=[ProgressBar(f"search, seed {seed}", num_updates=50)],
@@ -158,7 +156,7 @@ def cut(
     return prune(plain, own, mask & within, example_input=example), architecture
 
 
-def run_seed(images: JudgedImages, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
+def run_seed(images: ImageSplit, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
     """Run one seed; return the metrics of the cut network and of the one trained further."""
     started = time.perf_counter()
     posterior = train(images, settings, seed, folder / f"search-{seed}.state")
@@ -173,7 +171,7 @@ def run_seed(images: JudgedImages, settings: Settings, seed: int, folder: Path) 
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate_after,
         weight_prior=priors.PointWeights(settings.weight_scale),
-        augment=RandomCrop(settings.max_shift, BLACK),
+        augment=RandomCrop(settings.max_shift, MNIST_BLACK),
         precision=PRECISION,
         checkpoint=Checkpoint(folder / f"after-{seed}.state"),
         callbacks=[ProgressBar(f"after the cut, seed {seed}", num_updates=50)],
@@ -187,16 +185,9 @@ def run_seed(images: JudgedImages, settings: Settings, seed: int, folder: Path) 
     about = {"num_parameters": size.num_parameters, "num_macs": size.num_macs, "entropy": entropy}
     return {
         "architecture": dict(architecture.operations),
-        CUT: {**judge(small, images), **about, "total_seconds": searched},
-        TUNED: {**judge(tuned, images), **about, "total_seconds": seconds},
+        CUT: {**images.error(small), **about, "total_seconds": searched},
+        TUNED: {**images.error(tuned), **about, "total_seconds": seconds},
     }
-
-
-def judge(network: nn.Module, images: JudgedImages) -> dict[str, float]:
-    """Return the error of a finished network, in percent."""
-    with torch.no_grad():
-        outputs = torch.cat([network.eval()(x) for x in images.x_judged.split(500)])
-    return {f"{images.judged}_error": wrong(outputs, images.y_judged)}
 
 
 def run(
@@ -206,7 +197,7 @@ def run(
     name = "structure_mnist" + ("_validation" if validate else "")
     parts = folder / f".{name}"
     parts.mkdir(parents=True, exist_ok=True)
-    images = JudgedImages.load(
+    images = ImageSplit.load(
         mnist,
         root,
         num_data=settings.num_data,

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from analysis.judged_images import JudgedImages
+from analysis.image_split import MNIST_BLACK, ImageSplit, percent_wrong
 from analysis.mnist_points import EXPERIMENTS, Experiment, Point, Settings
 from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
@@ -40,17 +40,14 @@ from pyro_relevance import (
     schedules,
 )
 from pyro_relevance.data.augmentation import RandomCrop
-from pyro_relevance.data.images import MNIST_MEAN, MNIST_SD, mnist
+from pyro_relevance.data.images import mnist
 from pyro_relevance.masks import Mask
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.callbacks import ProgressBar
 
-BLACK = -MNIST_MEAN[0] / MNIST_SD[0]
-"""Value of the margin of an image, on the scale of the inputs."""
-
 
 def train(
-    network: nn.Module, images: JudgedImages, point: Point, settings: Settings, seed: int
+    network: nn.Module, images: ImageSplit, point: Point, settings: Settings, seed: int
 ) -> Posterior:
     """Fit a network with the gates of a point."""
     edges = find_edges(network, example_input=images.x[:1], granularity=point.granularity)
@@ -75,7 +72,7 @@ def train(
             learning_rate=schedules.within(schedules.cosine(1.0, 0.01), settings.decay),
         ),
         noise=point.noise if point.prior_log_odds else "shared",
-        augment=RandomCrop(settings.max_shift, BLACK) if settings.max_shift else None,
+        augment=RandomCrop(settings.max_shift, MNIST_BLACK) if settings.max_shift else None,
         callbacks=[ProgressBar(f"{point.method}, seed {seed}", num_updates=20)],
         seed=seed,
     )
@@ -83,9 +80,9 @@ def train(
 
 
 def run_point(
-    images: JudgedImages, point: Point, experiment: Experiment, seed: int, folder: Path
+    images: ImageSplit, point: Point, experiment: Experiment, seed: int, folder: Path
 ) -> dict[str, float]:
-    """Train, cut and judge one network; the cut network is kept in the folder."""
+    """Train, prune and evaluate one network; the cut network is kept in the folder."""
     settings = experiment.settings
     started = time.perf_counter()
     with torch.random.fork_rng():
@@ -100,18 +97,18 @@ def run_point(
     seconds = time.perf_counter() - started
     small.save(folder / f"{slug(point.method)}-{seed}.safetensors")
     with torch.no_grad():
-        outputs = small.eval()(images.x_judged)
-    draws = posterior.predict(images.x_judged, num_samples=20 if point.prior_log_odds else 1)
-    density = likelihoods.Categorical()(outputs).log_prob(images.y_judged)
+        outputs = small.eval()(images.x_eval)
+    draws = posterior.predict(images.x_eval, num_samples=20 if point.prior_log_odds else 1)
+    density = likelihoods.Categorical()(outputs).log_prob(images.y_eval)
     matrices = [p for p in small.parameters() if p.ndim > 1]
     # Inputs and units that are left, in the order of the layers.
     alive = [p.detach().flatten(2).any(2) if p.ndim > 2 else p != 0 for p in matrices]
     widths = [int(alive[0].any(0).sum()), *(int(read.any(1).sum()) for read in alive[:-1])]
     named = zip(experiment.widths, widths, strict=True)
     return {
-        f"{images.judged}_error": wrong(outputs, images.y_judged),
-        f"{images.judged}_log_likelihood": float(density.mean()),
-        f"{images.judged}_error_posterior_mean": wrong(draws.posterior_mean(), images.y_judged),
+        f"{images.part}_error": percent_wrong(outputs, images.y_eval),
+        f"{images.part}_log_likelihood": float(density.mean()),
+        f"{images.part}_error_posterior_mean": percent_wrong(draws.posterior_mean(), images.y_eval),
         "num_parameters": small.receipt.after.num_nonzero,
         "num_weights": sum(int(p.count_nonzero()) for p in matrices),
         "num_macs": small.receipt.after.num_macs,
@@ -120,11 +117,6 @@ def run_point(
         "seconds": seconds,
         "total_seconds": seconds,
     }
-
-
-def wrong(outputs: Tensor, y: Tensor) -> float:
-    """Return the percentage of images whose largest output is not that of their class."""
-    return 100 * float((outputs.argmax(1) != y).float().mean())
 
 
 def slug(method: str) -> str:
@@ -146,7 +138,7 @@ def run(
     name = experiment.record + ("_validation" if validate else "")
     parts = folder / f".{name}"
     parts.mkdir(parents=True, exist_ok=True)
-    images = JudgedImages.load(
+    images = ImageSplit.load(
         mnist,
         root,
         num_data=settings.num_data,

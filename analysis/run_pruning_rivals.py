@@ -30,10 +30,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from analysis.judged_images import JudgedImages
+from analysis.image_split import ImageSplit
 from analysis.parts import keep, kept
 from analysis.records import RESULTS, row, write_record
-from analysis.run_mnist import wrong
 from pyro_relevance import Precision, likelihoods, networks
 from pyro_relevance.comparison.baselines import (
     Recipe,
@@ -108,15 +107,13 @@ class Settings:
 Rows = dict[str, dict[str, float]]
 
 
-def judged(network: nn.Module, images: JudgedImages, seconds: float) -> dict[str, float]:
+def evaluated(network: nn.Module, images: ImageSplit, seconds: float) -> dict[str, float]:
     """Return the metrics of a finished network."""
-    with torch.no_grad():
-        outputs = torch.cat([network.eval()(x) for x in images.x_judged.split(500)])
     weights = [p for p in network.parameters() if p.ndim > 1]
     number = sum(p.numel() for p in weights)
     left = sum(int(p.count_nonzero()) for p in weights)
     return {
-        f"{images.judged}_error": wrong(outputs, images.y_judged),
+        **images.error(network),
         "num_weights": left,
         "compression": number / left,
         "seconds": seconds,
@@ -128,10 +125,10 @@ def han(
     density: dict[str, float],
     precision: Precision,
     share: float = 1.0,
-) -> Callable[[JudgedImages, Settings, int], Rows]:
+) -> Callable[[ImageSplit, Settings, int], Rows]:
     """Return the experiment of Han et al. on a network, with a share of the passes."""
 
-    def run(images: JudgedImages, settings: Settings, seed: int) -> Rows:
+    def run(images: ImageSplit, settings: Settings, seed: int) -> Rows:
         recipe = dataclasses.replace(settings.recipe(), precision=precision)
         num_epochs = math.ceil(share * settings.num_epochs)
         data = (images.x, images.y)
@@ -147,14 +144,14 @@ def han(
             seed=seed,
         )
         return {
-            "dense": judged(whole.network, images, sum(whole.seconds.values())),
-            "magnitude": judged(cut.network, images, sum(cut.seconds.values())),
+            "dense": evaluated(whole.network, images, sum(whole.seconds.values())),
+            "magnitude": evaluated(cut.network, images, sum(cut.seconds.values())),
         }
 
     return run
 
 
-def frankle(images: JudgedImages, settings: Settings, seed: int) -> Rows:
+def frankle(images: ImageSplit, settings: Settings, seed: int) -> Rows:
     """Run the experiment of Frankle and Carbin."""
     recipe, data = settings.ticket_recipe(), (images.x, images.y)
     wanted, rows, seconds = list(TICKETS), {}, 0.0
@@ -163,11 +160,11 @@ def frankle(images: JudgedImages, settings: Settings, seed: int) -> Rows:
     ):
         seconds += ticket.trained.seconds
         if not rows:
-            rows["dense"] = judged(ticket.trained.network, images, seconds)
+            rows["dense"] = evaluated(ticket.trained.network, images, seconds)
         if ticket.density > 1.005 * wanted[0]:  # the rates of the paper give 0.2106 and 0.0360
             continue
         share = f"{100 * wanted.pop(0):.3g} %"
-        rows[f"winning ticket, {share}"] = judged(ticket.trained.network, images, seconds)
+        rows[f"winning ticket, {share}"] = evaluated(ticket.trained.network, images, seconds)
         control = random_ticket(
             networks.LeNet300100,
             data,
@@ -176,7 +173,7 @@ def frankle(images: JudgedImages, settings: Settings, seed: int) -> Rows:
             num_epochs=settings.num_epochs_ticket,
             seed=seed,
         )
-        rows[f"random ticket, {share}"] = judged(
+        rows[f"random ticket, {share}"] = evaluated(
             control.network, images, seconds + sum(control.seconds.values())
         )
         if not wanted:
@@ -184,7 +181,7 @@ def frankle(images: JudgedImages, settings: Settings, seed: int) -> Rows:
     raise AssertionError("tickets have no end")
 
 
-EXPERIMENTS: dict[str, Callable[[JudgedImages, Settings, int], Rows]] = {
+EXPERIMENTS: dict[str, Callable[[ImageSplit, Settings, int], Rows]] = {
     HAN_300100: han(networks.LeNet300100, DENSITY_300100, Precision()),
     FRANKLE: frankle,
     HAN_5: han(
@@ -217,9 +214,7 @@ def run(
     """Run all experiments (or the one named); write the record of those that have all seeds."""
     parts = folder / ".pruning_rivals"
     parts.mkdir(parents=True, exist_ok=True)
-    images = JudgedImages.load(
-        mnist, root, num_data=settings.num_data, num_validation=0, validate=False
-    )
+    images = ImageSplit.load(mnist, root, num_data=settings.num_data)
     found: dict[tuple[str, int], Rows] = {}
     spent = 0.0
     for name, experiment in EXPERIMENTS.items():

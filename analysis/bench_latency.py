@@ -8,18 +8,16 @@ in turn, in one process on one thread. Timings depend on the machine; no test re
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from analysis.records import RESULTS, row, write_record
+from analysis.command import Command
+from analysis.records import row, write_record
 from pyro_relevance import find_edges, networks, prune
 from pyro_relevance.edges.size import num_macs
 
@@ -67,12 +65,8 @@ def measure(name: str, density: float, batch_size: int, num_rounds: int) -> dict
 
 def main() -> None:
     """Read the command line and measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--smoke", action="store_true", help="one density, two rounds: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("bench_latency", __doc__, smoke="one density, two rounds")
+    arguments = command.parse_args()
     densities = DENSITIES[1:2] if arguments.smoke else DENSITIES
     num_rounds = 2 if arguments.smoke else 15
     names = list(NETWORKS)[:1] if arguments.smoke else list(NETWORKS)
@@ -94,7 +88,7 @@ def main() -> None:
     print(
         write_record(
             "latency",
-            command=" ".join(["python -m analysis.bench_latency", *sys.argv[1:]]),
+            command=command.line(),
             settings=settings,
             rows=rows,
             wall_seconds=time.perf_counter() - started,

@@ -8,7 +8,6 @@ note each file of the package of which a function is called.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import os
@@ -22,6 +21,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from analysis.command import Command
 from analysis.records import row, write_record
 
 PACKAGE = "pyro_relevance"
@@ -174,10 +174,10 @@ def entered_files(root: Path, call: str) -> list[str]:
 
 def main() -> None:
     """Measure a checkout and write the record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=HERE, help="a checkout (default: this one)")
-    parser.add_argument("--name", default="map", help="name of the record (default: map)")
-    given = parser.parse_args()
+    command = Command("bench_map", __doc__)
+    command.add_argument("--root", type=Path, default=HERE, help="a checkout (default: this one)")
+    command.add_argument("--name", default="map", help="name of the record (default: map)")
+    given = command.parse_args()
     started = time.perf_counter()
     root = given.root.resolve()
     entered = {call: entered_files(root, call) for call in CALLS}
@@ -195,6 +195,7 @@ def main() -> None:
         settings={"calls": CALLS},
         rows=[row("code", PACKAGE, [0], {name: [value] for name, value in metrics.items()})],
         wall_seconds=time.perf_counter() - started,
+        folder=given.out,
         entered=entered,
     )
     print(path)

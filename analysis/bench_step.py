@@ -9,13 +9,10 @@ test reads them.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +21,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from analysis.records import RESULTS, row, write_record
+from analysis.command import Command
+from analysis.records import row, write_record
 from pyro_relevance import likelihoods, networks
 from pyro_relevance._random import local_pyro
 from pyro_relevance.edges.find import find_edges
@@ -199,10 +197,8 @@ def measure(task: Task, num_rounds: int, num_steps: int) -> dict[str, list[float
 
 def main() -> None:
     """Read the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="two rounds: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("bench_step", __doc__, smoke="two rounds")
+    arguments = command.parse_args()
     num_rounds, num_steps = (2, 3) if arguments.smoke else (25, 40)
     started = time.perf_counter()
     threads = torch.get_num_threads()
@@ -218,7 +214,7 @@ def main() -> None:
         print(
             write_record(
                 "step_time",
-                command=" ".join(["python -m analysis.bench_step", *sys.argv[1:]]),
+                command=command.line(),
                 settings={"num_rounds": num_rounds, "num_steps": num_steps, "num_threads": 1},
                 rows=rows,
                 wall_seconds=time.perf_counter() - started,

@@ -9,19 +9,17 @@ each step); both in one process, interleaved.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from analysis.bench_step import NUM_WARM, Task, data, milliseconds, plain_step
-from analysis.records import RESULTS, row, write_record
+from analysis.command import Command
+from analysis.records import row, write_record
 from pyro_relevance import derive, likelihoods
 from pyro_relevance._random import local_pyro
 from pyro_relevance.edges.find import find_edges
@@ -120,12 +118,8 @@ def pair(name: str, kind: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 def main() -> None:
     """Read the command line and measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--smoke", action="store_true", help="two rounds: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("bench_structure", __doc__, smoke="two rounds")
+    arguments = command.parse_args()
     num_rounds, num_steps = (2, 2) if arguments.smoke else (15, 10)
     started = time.perf_counter()
     threads = torch.get_num_threads()
@@ -156,7 +150,7 @@ def main() -> None:
     print(
         write_record(
             "structure_step_time",
-            command=" ".join(["python -m analysis.bench_structure", *sys.argv[1:]]),
+            command=command.line(),
             settings={"num_rounds": num_rounds, "num_steps": num_steps, "num_threads": 1},
             rows=rows,
             wall_seconds=time.perf_counter() - started,

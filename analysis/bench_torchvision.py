@@ -12,18 +12,16 @@ measure another version of the library.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 from torch import nn
 
-from analysis.records import RESULTS, row, write_record
+from analysis.command import Command
+from analysis.records import row, write_record
 from pyro_relevance.comparison.records import write_json
 from pyro_relevance.edges.find import Edges, find_edges
 from pyro_relevance.edges.size import masked_cost
@@ -88,12 +86,9 @@ def measure(name: str, size: int) -> dict[str, float]:
 
 def main() -> None:
     """Read the command line and measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--only", nargs="*", help="names of networks")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("bench_torchvision", __doc__)
+    command.add_argument("--only", nargs="*", help="names of networks")
+    arguments = command.parse_args()
     names = arguments.only or torchvision.models.list_models(module=torchvision.models)
     parts = arguments.out / ".torchvision_cut"
     rows: list[dict[str, Any]] = []
@@ -127,7 +122,7 @@ def main() -> None:
         )
     path = write_record(
         "torchvision_cut",
-        command=" ".join(["python -m analysis.bench_torchvision", *sys.argv[1:]]),
+        command=command.line(),
         settings={"density": DENSITY, "failures": failures},
         rows=rows,
         wall_seconds=seconds,

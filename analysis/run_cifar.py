@@ -20,9 +20,7 @@ the work (``--seed``, ``--only``).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,9 +30,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.command import Command
 from analysis.image_split import ImageSplit
 from analysis.parts import keep, kept
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from analysis.rules import filter_ranks, macs_share
 from pyro_relevance import (
     Checkpoint,
@@ -326,21 +325,17 @@ def smoke(settings: Settings) -> Settings:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--root", help="folder with CIFAR-10; or PYRO_RELEVANCE_DATA")
-    parser.add_argument("--network", choices=list(NETWORKS), default="resnet20")
-    parser.add_argument("--validate", action="store_true", help="judge by validation images")
-    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each way")
-    parser.add_argument("--epochs", type=int, default=30, help="passes of the dense network")
-    parser.add_argument("--epochs-after", type=int, help="passes after a cut (default: 5/6)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, help="one of the seeds, beside other processes")
-    parser.add_argument("--only", choices=METHODS, help="one stage")
-    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_cifar", __doc__, smoke="few images and steps")
+    command.add_root("CIFAR-10")
+    command.add_argument("--network", choices=list(NETWORKS), default="resnet20")
+    command.add_validate()
+    command.add_seeds(3, "runs of each way")
+    command.add_argument("--epochs", type=int, default=30, help="passes of the dense network")
+    command.add_argument("--epochs-after", type=int, help="passes after a cut (default: 5/6)")
+    command.add_argument("--device", default="cpu")
+    command.add_seed()
+    command.add_only("one stage", METHODS)
+    arguments = command.parse_args()
     settings = Settings(
         num_epochs=arguments.epochs,
         num_epochs_before=max(1, round(arguments.epochs / 3)),
@@ -354,7 +349,7 @@ def main() -> None:
         arguments.network,
         settings,
         arguments.out,
-        command=" ".join(["python -m analysis.run_cifar", *sys.argv[1:]]),
+        command=command.line(),
         validate=arguments.validate,
         device=arguments.device,
         only=arguments.only,

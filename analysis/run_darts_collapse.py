@@ -13,20 +13,18 @@ derived; the table is used to report it.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from analysis.command import Command
 from analysis.nasbench201_table import Table
 from analysis.parts import keep, kept
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from analysis.run_nasbench201_shared import (
     Settings,
     make_network,
@@ -71,17 +69,13 @@ def search(
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--table", type=Path, required=True, help="CSV file of the benchmark")
-    parser.add_argument("--root", help="folder with CIFAR-10; or PYRO_RELEVANCE_DATA")
-    parser.add_argument("--seeds", type=int, default=2, help="number of searches")
-    parser.add_argument("--seed", type=int, help="one of the seeds, beside other processes")
-    parser.add_argument("--epochs", type=int, default=50, help="passes of a search")
-    parser.add_argument("--smoke", action="store_true", help="few images and passes: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    given = parser.parse_args()
+    command = Command("run_darts_collapse", __doc__, smoke="few images and passes")
+    command.add_table()
+    command.add_root("CIFAR-10")
+    command.add_seeds(2, "searches")
+    command.add_seed()
+    command.add_argument("--epochs", type=int, default=50, help="passes of a search")
+    given = command.parse_args()
     torch.set_num_threads(1)
     num_epochs, num_data, batch_size = (2, 300, 64) if given.smoke else (given.epochs, 25_000, 64)
     benchmark, data = Table.read(given.table), small_images(given.root, num_data)
@@ -119,7 +113,7 @@ def main() -> None:
     print(
         write_record(
             "darts_collapse",
-            command=" ".join(["python -m analysis.run_darts_collapse", *sys.argv[1:]]),
+            command=command.line(),
             settings=about,
             rows=rows,
             wall_seconds=sum(content["seconds"] for content in known.values()),

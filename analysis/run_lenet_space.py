@@ -16,9 +16,7 @@ each. Runs are kept one by one, and one that is killed goes on from its checkpoi
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +24,10 @@ from typing import Any
 
 import torch
 
+from analysis.command import Command
 from analysis.image_split import MNIST_BLACK, ImageSplit
 from analysis.parts import keep, kept
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from pyro_relevance import (
     Checkpoint,
     Precision,
@@ -248,15 +247,11 @@ def smoke(settings: Settings) -> Settings:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--root", help="folder with MNIST/raw; or PYRO_RELEVANCE_DATA")
-    parser.add_argument("--validate", action="store_true", help="judge by validation images")
-    parser.add_argument("--seeds", type=int, default=5, help="number of runs")
-    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_lenet_space", __doc__, smoke="few images and steps")
+    command.add_root("MNIST/raw")
+    command.add_validate()
+    command.add_seeds(5, "runs")
+    arguments = command.parse_args()
     settings = dataclasses.replace(Settings(), num_seeds=arguments.seeds)
     if arguments.smoke:
         settings = smoke(settings)
@@ -264,7 +259,7 @@ def main() -> None:
         arguments.root,
         settings,
         arguments.out,
-        command=" ".join(["python -m analysis.run_lenet_space", *sys.argv[1:]]),
+        command=command.line(),
         validate=arguments.validate,
     )
     print(path)

@@ -13,9 +13,7 @@ of its own as soon as it is there, so that a killed run goes on.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from analysis.command import Command
 from analysis.image_split import MNIST_BLACK, ImageSplit, percent_wrong
 from analysis.mnist_points import EXPERIMENTS, Experiment, Point, Settings
 from analysis.parts import keep, kept
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from analysis.rules import median_within
 from pyro_relevance import (
     RelevanceModel,
@@ -206,28 +205,23 @@ def report(method: str, seed: int, metrics: dict[str, float], experiment: Experi
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--root", help="folder with MNIST/raw; or PYRO_RELEVANCE_DATA")
-    parser.add_argument("--network", choices=list(EXPERIMENTS), default="lenet300100")
-    parser.add_argument("--validate", action="store_true", help="judge by validation images")
-    parser.add_argument("--seeds", type=int, default=5, help="number of runs of each point")
-    parser.add_argument("--only", help="one method, by its name in the record")
-    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_mnist", __doc__, smoke="few images and steps")
+    command.add_root("MNIST/raw")
+    command.add_argument("--network", choices=list(EXPERIMENTS), default="lenet300100")
+    command.add_validate()
+    command.add_seeds(5, "runs of each point")
+    command.add_only("one method, by its name in the record")
+    arguments = command.parse_args()
     experiment = EXPERIMENTS[arguments.network]
     settings = dataclasses.replace(experiment.settings, num_seeds=arguments.seeds)
     if arguments.smoke:
         settings = smoke(settings)
     experiment = dataclasses.replace(experiment, settings=settings)
-    command = " ".join(["python -m analysis.run_mnist", *sys.argv[1:]])
     path = run(
         arguments.root,
         experiment,
         arguments.out,
-        command=command,
+        command=command.line(),
         validate=arguments.validate,
         only=arguments.only,
     )

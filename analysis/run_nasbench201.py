@@ -12,8 +12,6 @@ times.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from analysis.command import Command
 from analysis.nasbench201_table import Table
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from pyro_relevance import find_edges
 from pyro_relevance.comparison.baselines import evolution, random_search
 from pyro_relevance.graphs import Architecture, spaces
@@ -37,21 +36,17 @@ RANDOM = "random search"
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--table", type=Path, required=True, help="CSV file of the benchmark")
-    parser.add_argument("--seeds", type=int, default=100, help="repetitions of each search")
-    parser.add_argument("--smoke", action="store_true", help="two seeds, few queries: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_nasbench201", __doc__, smoke="two seeds, few queries")
+    command.add_table()
+    command.add_seeds(100, "repetitions of each search")
+    arguments = command.parse_args()
     num_seeds, queries = (2, (12, 15, 20)) if arguments.smoke else (arguments.seeds, QUERIES)
     path = run(
         arguments.table,
         num_seeds,
         queries,
         arguments.out,
-        command=" ".join(["python -m analysis.run_nasbench201", *sys.argv[1:]]),
+        command=command.line(),
     )
     print(path)
 

@@ -16,9 +16,7 @@ The table must be a CSV file with the columns ``arch``, ``valid_acc_12ep``, ``te
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,8 +25,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from analysis.command import Command
 from analysis.nasbench201_table import Table
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from pyro_relevance import find_edges
 from pyro_relevance.comparison.baselines import evolution, random_search, reinforce
 from pyro_relevance.graphs import Architecture, spaces
@@ -50,21 +49,17 @@ PUBLISHED = {"REINFORCE": 93.85, "regularised evolution": 93.92, "random search"
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--table", type=Path, required=True, help="CSV file of the benchmark")
-    parser.add_argument("--seeds", type=int, default=200, help="repetitions of each search")
-    parser.add_argument("--smoke", action="store_true", help="two seeds, little time: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_nasbench201_rivals", __doc__, smoke="two seeds, little time")
+    command.add_table()
+    command.add_seeds(200, "repetitions of each search")
+    arguments = command.parse_args()
     num_seeds, budgets = (2, (2_000.0,)) if arguments.smoke else (arguments.seeds, SECONDS)
     path = run(
         arguments.table,
         num_seeds,
         budgets,
         arguments.out,
-        command=" ".join(["python -m analysis.run_nasbench201_rivals", *sys.argv[1:]]),
+        command=command.line(),
     )
     print(path)
 

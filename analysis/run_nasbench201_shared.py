@@ -25,11 +25,9 @@ Beside them stand random cells and the largest cell, all 3 x 3 convolutions.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import itertools
-import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -41,9 +39,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from analysis.command import Command
 from analysis.nasbench201_table import Table
 from analysis.parts import keep, kept
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from pyro_relevance import Precision, find_edges, likelihoods
 from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines import (
@@ -413,16 +412,12 @@ def smoke(settings: Settings) -> Settings:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--table", type=Path, required=True, help="CSV file of the benchmark")
-    parser.add_argument("--root", help="folder with CIFAR-10; or PYRO_RELEVANCE_DATA")
-    parser.add_argument("--seeds", type=int, default=5, help="number of runs of each search")
-    parser.add_argument("--only", choices=list(SEARCHES), help="one search")
-    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_nasbench201_shared", __doc__, smoke="few images and steps")
+    command.add_table()
+    command.add_root("CIFAR-10")
+    command.add_seeds(5, "runs of each search")
+    command.add_only("one search", list(SEARCHES))
+    arguments = command.parse_args()
     settings = dataclasses.replace(Settings(), num_seeds=arguments.seeds)
     if arguments.smoke:
         settings = smoke(settings)
@@ -431,7 +426,7 @@ def main() -> None:
         arguments.root,
         settings,
         arguments.out,
-        command=" ".join(["python -m analysis.run_nasbench201_shared", *sys.argv[1:]]),
+        command=command.line(),
         only=arguments.only,
     )
     print(path)

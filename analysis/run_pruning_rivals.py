@@ -18,10 +18,8 @@ for each network. Runs are kept seed by seed.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,9 +28,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from analysis.command import Command
 from analysis.image_split import ImageSplit
 from analysis.parts import keep, kept
-from analysis.records import RESULTS, row, write_record
+from analysis.records import row, write_record
 from pyro_relevance import Precision, likelihoods, networks
 from pyro_relevance.comparison.baselines import (
     Recipe,
@@ -267,15 +266,11 @@ def smoke(settings: Settings) -> Settings:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--root", help="folder with MNIST/raw; or PYRO_RELEVANCE_DATA")
-    parser.add_argument("--seeds", type=int, default=5, help="number of runs")
-    parser.add_argument("--only", choices=list(EXPERIMENTS), help="one experiment")
-    parser.add_argument("--smoke", action="store_true", help="few images and steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_pruning_rivals", __doc__, smoke="few images and steps")
+    command.add_root("MNIST/raw")
+    command.add_seeds(5, "runs")
+    command.add_only("one experiment", list(EXPERIMENTS))
+    arguments = command.parse_args()
     settings = dataclasses.replace(Settings(), num_seeds=arguments.seeds)
     if arguments.smoke:
         settings = smoke(settings)
@@ -283,7 +278,7 @@ def main() -> None:
         arguments.root,
         settings,
         arguments.out,
-        command=" ".join(["python -m analysis.run_pruning_rivals", *sys.argv[1:]]),
+        command=command.line(),
         only=arguments.only,
     )
     print(path or "Some seeds are missing: no record yet.")

@@ -15,9 +15,7 @@ Fits go on where a run was killed.
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.records import RESULTS, row, write_record
+from analysis.command import Command
+from analysis.records import row, write_record
 from analysis.run_uci import NOISE, Split, rmse
 from pyro_relevance import (
     RelevanceModel,
@@ -271,18 +270,14 @@ def _boston() -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    command = Command("run_structure", __doc__, smoke="two splits, few steps")
     known = Settings()
-    parser.add_argument("--splits", type=int, default=known.num_splits, help="standard splits")
-    parser.add_argument("--seed", type=int, default=known.seed)
-    parser.add_argument(
+    command.add_argument("--splits", type=int, default=known.num_splits, help="standard splits")
+    command.add_argument("--seed", type=int, default=known.seed)
+    command.add_argument(
         "--steps", type=int, default=known.recipe.num_steps, help="steps of each fit"
     )
-    parser.add_argument("--smoke", action="store_true", help="two splits, few steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    arguments = command.parse_args()
     settings = replace(
         known,
         recipe=replace(known.recipe, num_steps=40 if arguments.smoke else arguments.steps),
@@ -292,8 +287,7 @@ def main() -> None:
         num_steps_after=10 if arguments.smoke else known.num_steps_after,
         seed=arguments.seed,
     )
-    command = " ".join(["python -m analysis.run_structure", *sys.argv[1:]])
-    print(run(settings, arguments.out, command=command))
+    print(run(settings, arguments.out, command=command.line()))
 
 
 if __name__ == "__main__":

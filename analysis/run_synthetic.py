@@ -13,10 +13,8 @@ hurts gradient boosting most, which is told how many matter.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +28,8 @@ from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LassoCV
 from torch import Tensor, nn
 
-from analysis.records import RESULTS, row, write_record
+from analysis.command import Command
+from analysis.records import row, write_record
 from pyro_relevance import datasets, diagnostics, likelihoods, masks, priors, schedules
 from pyro_relevance.data.networks import MLP
 from pyro_relevance.edges.find import find_edges
@@ -266,20 +265,15 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="three sets, few steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_synthetic", __doc__, smoke="three sets, few steps")
+    command.add_argument("--seed", type=int, default=0)
+    arguments = command.parse_args()
     settings = Settings(seed=arguments.seed)
     if arguments.smoke:
         settings = dataclasses.replace(
             settings, num_sets=3, num_rows=(60,), num_steps=20, num_trees=10
         )
-    command = " ".join(["python -m analysis.run_synthetic", *sys.argv[1:]])
-    print(run(settings, arguments.out, command=command))
+    print(run(settings, arguments.out, command=command.line()))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ is told in analysis/README.md.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis import yardsticks
-from analysis.records import RESULTS, row, write_record
+from analysis.command import Command
+from analysis.records import row, write_record
 from analysis.rules import median_within
 from pyro_relevance import datasets, likelihoods
 from pyro_relevance.commands.table.recipe import TableRecipe, evaluate, held_out, make_model, train
@@ -307,29 +306,24 @@ def report(entry: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--dataset", default="boston", choices=[*datasets.UCI_NAMES, "all"])
-    parser.add_argument("--root", help="folder with uci/<name>.txt; or PYRO_RELEVANCE_DATA")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another record")
-    parser.add_argument("--only", help="one method, by its name in the record")
-    parser.add_argument("--smoke", action="store_true", help="two splits, few steps: seconds")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
-    arguments = parser.parse_args()
+    command = Command("run_uci", __doc__, smoke="two splits, few steps")
+    command.add_argument("--dataset", default="boston", choices=[*datasets.UCI_NAMES, "all"])
+    command.add_root("uci/<name>.txt")
+    command.add_argument("--seed", type=int, default=0, help="another seed, another record")
+    command.add_only("one method, by its name in the record")
+    arguments = command.parse_args()
     names = datasets.UCI_NAMES if arguments.dataset == "all" else (arguments.dataset,)
     for name in names:
         settings = BOSTON if name == "boston" else Settings()
         settings = dataclasses.replace(settings, seed=arguments.seed)
         if arguments.smoke:
             settings = smoke(settings)
-        command = " ".join(["python -m analysis.run_uci", *sys.argv[1:]])
         path = run(
             name,
             arguments.root,
             settings,
             arguments.out,
-            command=command,
+            command=command.line(),
             only=arguments.only,
         )
         print(f"{name}: {path}")

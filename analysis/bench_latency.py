@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.command import Command
-from analysis.records import row, write_record
+from analysis.records import runs_row, write_record
 from pyro_relevance import find_edges, networks, prune
 from pyro_relevance.edges.size import num_macs
 
@@ -79,7 +79,7 @@ def main() -> None:
                 for batch_size in BATCH_SIZES:
                     metrics = measure(name, density, batch_size, num_rounds)
                     method = f"{density:.0%} of the channels, batch {batch_size}"
-                    rows.append(row(method, name, [0], {k: [v] for k, v in metrics.items()}))
+                    rows.append(runs_row(method, name, [metrics]))
                     shown = "  ".join(f"{key} {value:.3g}" for key, value in metrics.items())
                     print(f"{name:14s} {method:34s} {shown}", flush=True)
     finally:

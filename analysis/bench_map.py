@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.command import Command
-from analysis.records import row, write_record
+from analysis.records import runs_row, write_record
 
 PACKAGE = "pyro_relevance"
 HERE = Path(__file__).resolve().parents[1]
@@ -193,7 +193,7 @@ def main() -> None:
         given.name,
         command=f"python -m analysis.bench_map --name {given.name}",
         settings={"calls": CALLS},
-        rows=[row("code", PACKAGE, [0], {name: [value] for name, value in metrics.items()})],
+        rows=[runs_row("code", PACKAGE, [metrics])],
         wall_seconds=time.perf_counter() - started,
         folder=given.out,
         entered=entered,

@@ -12,8 +12,8 @@ measure another version of the library.
 
 from __future__ import annotations
 
-import json
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ import torchvision
 from torch import nn
 
 from analysis.command import Command
-from analysis.records import row, write_record
-from pyro_relevance.comparison.records import write_json
+from analysis.parts import Parts
+from analysis.records import runs_row, write_record
 from pyro_relevance.edges.find import Edges, find_edges
 from pyro_relevance.edges.size import masked_cost
 from pyro_relevance.surgery.pruning import prune
@@ -84,35 +84,36 @@ def measure(name: str, size: int) -> dict[str, float]:
     }
 
 
+def measured_or_failed(name: str) -> dict[str, Any]:
+    """Return the metrics of a network, or why it was not cut, and the time in seconds."""
+    started = time.perf_counter()
+    found: dict[str, Any] = {}
+    try:
+        found["metrics"] = measure(name, 299 if name == "inception_v3" else 224)
+    except (ValueError, RuntimeError) as error:
+        found["failure"] = str(error)
+    return {**found, "seconds": time.perf_counter() - started}
+
+
 def main() -> None:
     """Read the command line and measure."""
     command = Command("bench_torchvision", __doc__)
     command.add_argument("--only", nargs="*", help="names of networks")
     arguments = command.parse_args()
     names = arguments.only or torchvision.models.list_models(module=torchvision.models)
-    parts = arguments.out / ".torchvision_cut"
+    parts = Parts.of("torchvision_cut", arguments.out)
     rows: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
     seconds = 0.0
     for name in names:
-        started, path = time.perf_counter(), parts / f"{name}.json"
-        if path.exists():
-            part = json.loads(path.read_text())
-        else:
-            try:
-                part = {"metrics": measure(name, 299 if name == "inception_v3" else 224)}
-            except (ValueError, RuntimeError) as error:
-                part = {"failure": str(error)}
-            part["seconds"] = time.perf_counter() - started
-            parts.mkdir(parents=True, exist_ok=True)
-            write_json(path, part)
+        part = parts.once(name, {"density": DENSITY}, partial(measured_or_failed, name))
         seconds += part["seconds"]
         if "failure" in part:
             failures[name] = part["failure"]
             print(f"{name:24s} failed: {part['failure']}", flush=True)
             continue
         metrics = part["metrics"]
-        rows.append(row("random cut", name, [0], {k: [float(v)] for k, v in metrics.items()}))
+        rows.append(runs_row("random cut", name, [metrics]))
         print(
             f"{name:24s} groups {metrics['num_groups']:4d}  judged {metrics['judged_share']:.2f}  "
             f"difference {metrics['max_difference']:.1e}  parameters "

@@ -11,9 +11,24 @@ from typing import Any
 
 from pyro_relevance.comparison.records import make_record, metric, row, write_json
 
-__all__ = ["RESULTS", "metric", "read_record", "row", "write_record"]
+__all__ = ["RESULTS", "metric", "read_record", "row", "runs_row", "write_record"]
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def runs_row(
+    method: str, task: str, runs: Sequence[Mapping[str, float]], **more: Any
+) -> dict[str, Any]:
+    """Return the row of a method from the metrics of its runs.
+
+    Args:
+        method: The method.
+        task: What it was run on.
+        runs: Metrics of the runs with seeds 0, 1, and so on.
+        **more: Further entries.
+    """
+    metrics = {name: [run[name] for run in runs] for name in runs[0]}
+    return row(method, task, range(len(runs)), metrics, **more)
 
 
 def write_record(

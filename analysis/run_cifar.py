@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from torch import Tensor, nn
 
 from analysis.command import Command
 from analysis.image_split import ImageSplit
-from analysis.parts import keep, kept
-from analysis.records import row, write_record
+from analysis.parts import Parts
+from analysis.records import runs_row, write_record
 from analysis.rules import filter_ranks, macs_share
 from pyro_relevance import (
     Checkpoint,
@@ -124,11 +125,11 @@ class Run:
     precision: Precision
     device: str
     seed: int
-    folder: Path
+    parts: Parts
 
     def path(self, method: str, suffix: str) -> Path:
         """Return the file of a stage."""
-        return self.folder / f"{method.replace(',', '').replace(' ', '_')}-{self.seed}{suffix}"
+        return self.parts.path(f"{method}-{self.seed}", suffix)
 
     def network(self) -> nn.Module:
         """Return the network as all ways start with it."""
@@ -201,20 +202,23 @@ class Run:
             device=self.device,
         ).network
 
-    def evaluate(self, network: nn.Module, seconds: float, core_seconds: float) -> dict[str, float]:
-        """Return the metrics of a finished network."""
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Return error and size of a finished network."""
         error = self.images.error(network.to(self.device), self.device)
         network.cpu()
         return {
             **error,
             "num_parameters": sum(p.numel() for p in network.parameters()),
             "num_macs": num_macs(network, self.images.x[:1]),
-            "seconds": seconds,
-            "core_seconds": core_seconds,
         }
 
-    def stage(self, method: str) -> dict[str, float]:
-        """Run one stage and keep its network."""
+    def stage(self, method: str, before: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Run one stage and keep its network.
+
+        Args:
+            method: The stage.
+            before: Metrics of the stage that it goes on from, if any.
+        """
         settings, started, core_started = self.settings, time.perf_counter(), time.process_time()
         small: Any
         if method.endswith(TUNED):
@@ -234,10 +238,15 @@ class Run:
                 ranks = filter_ranks(network, edges)
                 mask = masks.budget(ranks, num_macs=limit, edges=edges).completed(edges)
             small = prune(network, edges, mask, example_input=self.images.x[:100])
-        seconds = time.perf_counter() - started
-        core_seconds = time.process_time() - core_started
+        seconds = {
+            "seconds": time.perf_counter() - started,
+            "core_seconds": time.process_time() - core_started,
+        }
         small.save(self.path(method, ".safetensors"))
-        return self.evaluate(small, seconds, core_seconds)
+        total = {f"total_{k}": v + before.get(f"total_{k}", 0.0) for k, v in seconds.items()}
+        metrics = {**self.evaluate(small), **seconds, **total}
+        print(f"{method:40s} seed {self.seed}  {metrics}", flush=True)
+        return {"metrics": metrics}
 
 
 def _inside_blocks(name: str, module: nn.Module) -> bool:
@@ -264,8 +273,7 @@ def run(
     kind = torch.device(device).type
     name = f"cifar10_{network}" + ("" if kind == "cpu" else f"_{kind}")
     name += "_validation" if validate else ""
-    parts = folder / f".{name}"
-    parts.mkdir(parents=True, exist_ok=True)
+    parts = Parts.of(name, folder)
     images = ImageSplit.load(
         cifar10,
         root,
@@ -279,32 +287,16 @@ def run(
     for seed in range(settings.num_seeds):
         one = Run(NETWORKS[network], images, settings, precision, device, seed, parts)
         for method in METHODS:
-            path = one.path(method, ".json")
-            content = kept(path, about)
-            if content is None:
-                start = method.removesuffix(TUNED)
-                wanted = only in (None, method) and seed_now in (None, seed)
-                if not wanted or (start != method and (start, seed) not in known):
-                    continue
-                metrics = one.stage(method)
-                for unit in ("seconds", "core_seconds"):
-                    earlier = known[start, seed][f"total_{unit}"] if start != method else 0.0
-                    metrics[f"total_{unit}"] = metrics[unit] + earlier
-                content = keep(path, about, metrics=metrics)
-                print(f"{method:40s} seed {seed}  {metrics}", flush=True)
-            known[method, seed] = content["metrics"]
+            part, start = f"{method}-{seed}", method.removesuffix(TUNED)
+            wanted = only in (None, method) and seed_now in (None, seed)
+            possible = start == method or (start, seed) in known
+            if parts.has(part, about) or (wanted and possible):
+                compute = partial(one.stage, method, known.get((start, seed), {}))
+                known[method, seed] = parts.once(part, about, compute)["metrics"]
     if len(known) < len(METHODS) * settings.num_seeds:
         return None
-    seeds = list(range(settings.num_seeds))
-    rows = [
-        row(
-            method,
-            "cifar10",
-            seeds,
-            {key: [known[method, s][key] for s in seeds] for key in known[method, 0]},
-        )
-        for method in METHODS
-    ]
+    seeds = range(settings.num_seeds)
+    rows = [runs_row(method, "cifar10", [known[method, s] for s in seeds]) for method in METHODS]
     return write_record(
         name,
         command=command,

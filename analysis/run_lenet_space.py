@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ import torch
 
 from analysis.command import Command
 from analysis.image_split import MNIST_BLACK, ImageSplit
-from analysis.parts import keep, kept
-from analysis.records import row, write_record
+from analysis.parts import Parts
+from analysis.records import runs_row, write_record
 from pyro_relevance import (
     Checkpoint,
     Precision,
@@ -155,10 +156,10 @@ def cut(
     return prune(plain, own, mask & within, example_input=example), architecture
 
 
-def run_seed(images: ImageSplit, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
+def run_seed(images: ImageSplit, settings: Settings, seed: int, parts: Parts) -> dict[str, Any]:
     """Run one seed; return the metrics of the cut network and of the one trained further."""
     started = time.perf_counter()
-    posterior = train(images, settings, seed, folder / f"search-{seed}.state")
+    posterior = train(images, settings, seed, parts.path(f"search-{seed}", ".state"))
     small, architecture = cut(posterior, images.x[:100], settings.limit)
     searched = time.perf_counter() - started
     tuned = fine_tune(
@@ -172,21 +173,22 @@ def run_seed(images: ImageSplit, settings: Settings, seed: int, folder: Path) ->
         weight_prior=priors.PointWeights(settings.weight_scale),
         augment=RandomCrop(settings.max_shift, MNIST_BLACK),
         precision=PRECISION,
-        checkpoint=Checkpoint(folder / f"after-{seed}.state"),
+        checkpoint=Checkpoint(parts.path(f"after-{seed}", ".state")),
         callbacks=[ProgressBar(f"after the cut, seed {seed}", num_updates=50)],
         seed=seed,
     ).network
-    tuned.save(folder / f"network-{seed}.safetensors")
+    tuned.save(parts.path(f"network-{seed}", ".safetensors"))
     seconds = time.perf_counter() - started
     chances = torch.cat([p[0] for p in posterior.operation_probability().values()])
     entropy = float(-(chances * chances.clamp(min=1e-12).log()).sum())
     size = small.receipt.after
     about = {"num_parameters": size.num_parameters, "num_macs": size.num_macs, "entropy": entropy}
-    return {
+    result = {
         "architecture": dict(architecture.operations),
         CUT: {**images.error(small), **about, "total_seconds": searched},
         TUNED: {**images.error(tuned), **about, "total_seconds": seconds},
     }
+    return {"result": result}
 
 
 def run(
@@ -194,8 +196,7 @@ def run(
 ) -> Path:
     """Run all seeds and write the record."""
     name = "structure_mnist" + ("_validation" if validate else "")
-    parts = folder / f".{name}"
-    parts.mkdir(parents=True, exist_ok=True)
+    parts = Parts.of(name, folder)
     images = ImageSplit.load(
         mnist,
         root,
@@ -206,24 +207,15 @@ def run(
     about = dataclasses.asdict(settings) | {"num_seeds": 0}
     found = []
     for seed in range(settings.num_seeds):
-        path = parts / f"{seed}.json"
-        content = kept(path, about)
-        if content is None:
-            content = keep(path, about, result=run_seed(images, settings, seed, parts))
-        found.append(content["result"])
-        print(f"seed {seed}  {content['result']}", flush=True)
-    seeds = list(range(settings.num_seeds))
+        compute = partial(run_seed, images, settings, seed, parts)
+        found.append(parts.once(f"{seed}", about, compute)["result"])
+        print(f"seed {seed}  {found[-1]}", flush=True)
     return write_record(
         name,
         command=command,
         settings=dataclasses.asdict(settings) | {"precision": repr(PRECISION)},
         rows=[
-            row(
-                method,
-                "mnist",
-                seeds,
-                {key: [result[method][key] for result in found] for key in found[0][method]},
-            )
+            runs_row(method, "mnist", [result[method] for result in found])
             for method in (CUT, TUNED)
         ],
         wall_seconds=sum(result[TUNED]["total_seconds"] for result in found),

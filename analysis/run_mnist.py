@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ from torch import nn
 from analysis.command import Command
 from analysis.image_split import MNIST_BLACK, ImageSplit, percent_wrong
 from analysis.mnist_points import EXPERIMENTS, Experiment, Point, Settings
-from analysis.parts import keep, kept
-from analysis.records import row, write_record
+from analysis.parts import Parts
+from analysis.records import runs_row, write_record
 from analysis.rules import median_within
 from pyro_relevance import (
     RelevanceModel,
@@ -79,22 +81,36 @@ def train(
 
 
 def run_point(
-    images: ImageSplit, point: Point, experiment: Experiment, seed: int, folder: Path
-) -> dict[str, float]:
-    """Train, prune and evaluate one network; the cut network is kept in the folder."""
+    images: ImageSplit,
+    point: Point,
+    experiment: Experiment,
+    seed: int,
+    parts: Parts,
+    before: Mapping[str, float],
+) -> dict[str, dict[str, float]]:
+    """Train, prune and evaluate one network, and keep it.
+
+    Args:
+        images: The images.
+        point: The point.
+        experiment: The experiment that it belongs to.
+        seed: Seed of the run.
+        parts: Where networks are kept.
+        before: Metrics of the run whose network it starts from, if any.
+    """
     settings = experiment.settings
     started = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = experiment.make_network()
     if point.start:
-        network = load_pruned(folder / f"{slug(point.start)}-{seed}.safetensors").network
+        network = load_pruned(parts.path(f"{point.start}-{seed}", ".safetensors")).network
     posterior = train(network, images, point, settings, seed)
     fitted, edges = posterior.network(), posterior.edges
     mask = median_within(posterior, point.limit) if point.prior_log_odds else Mask.all_kept(edges)
     small = prune(fitted, edges, mask, example_input=images.x[:100])
     seconds = time.perf_counter() - started
-    small.save(folder / f"{slug(point.method)}-{seed}.safetensors")
+    small.save(parts.path(f"{point.method}-{seed}", ".safetensors"))
     with torch.no_grad():
         outputs = small.eval()(images.x_eval)
     draws = posterior.predict(images.x_eval, num_samples=20 if point.prior_log_odds else 1)
@@ -104,7 +120,7 @@ def run_point(
     alive = [p.detach().flatten(2).any(2) if p.ndim > 2 else p != 0 for p in matrices]
     widths = [int(alive[0].any(0).sum()), *(int(read.any(1).sum()) for read in alive[:-1])]
     named = zip(experiment.widths, widths, strict=True)
-    return {
+    metrics = {
         f"{images.part}_error": percent_wrong(outputs, images.y_eval),
         f"{images.part}_log_likelihood": float(density.mean()),
         f"{images.part}_error_posterior_mean": percent_wrong(draws.posterior_mean(), images.y_eval),
@@ -114,13 +130,10 @@ def run_point(
         **{name: width for name, width in named if name},
         "max_difference": small.receipt.max_difference,
         "seconds": seconds,
-        "total_seconds": seconds,
+        "total_seconds": seconds + before.get("total_seconds", 0.0),
     }
-
-
-def slug(method: str) -> str:
-    """Return a method as a file name."""
-    return method.replace(",", "").replace(" ", "_")
+    report(point.method, seed, metrics, experiment)
+    return {"metrics": metrics}
 
 
 def run(
@@ -135,8 +148,7 @@ def run(
     """Run all points (or the one named) and write the record, where all of them are there."""
     settings = experiment.settings
     name = experiment.record + ("_validation" if validate else "")
-    parts = folder / f".{name}"
-    parts.mkdir(parents=True, exist_ok=True)
+    parts = Parts.of(name, folder)
     images = ImageSplit.load(
         mnist,
         root,
@@ -150,29 +162,22 @@ def run(
     # Seed by seed, so that a run that is cut short has complete rows of fewer seeds.
     for seed in range(settings.num_seeds):
         for point in settings.points:
-            path = parts / f"{slug(point.method)}-{seed}.json"
+            part = f"{point.method}-{seed}"
             about = {"point": dataclasses.asdict(point), "shared": shared}
             about |= {"start": by_method[point.start]} if point.start else {}
             by_method[point.method] = about
-            content = kept(path, about)
-            if content is None:
-                if only not in (None, point.method):
-                    continue
-                metrics = run_point(images, point, experiment, seed, parts)
-                if point.start:
-                    metrics["total_seconds"] += known[point.start, seed]["total_seconds"]
-                content = keep(path, about, metrics=metrics)
-                report(point.method, seed, metrics, experiment)
-            known[point.method, seed] = content["metrics"]
+            if only in (None, point.method) or parts.has(part, about):
+                before = known.get((point.start, seed), {})
+                compute = partial(run_point, images, point, experiment, seed, parts, before)
+                known[point.method, seed] = parts.once(part, about, compute)["metrics"]
     if len(known) < len(settings.points) * settings.num_seeds:
         return None
-    seeds = list(range(settings.num_seeds))
+    seeds = range(settings.num_seeds)
     rows = [
-        row(
+        runs_row(
             point.method,
             "mnist",
-            seeds,
-            {key: [known[point.method, s][key] for s in seeds] for key in known[point.method, 0]},
+            [known[point.method, seed] for seed in seeds],
             settings=dataclasses.asdict(point),
         )
         for point in settings.points

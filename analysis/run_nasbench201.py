@@ -13,19 +13,19 @@ times.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from analysis.command import Command
-from analysis.nasbench201_table import Table
+from analysis.nasbench201.repeated import TimedSearch, repeat
+from analysis.nasbench201.table import TASK, Table, cell_edges
 from analysis.records import row, write_record
-from pyro_relevance import find_edges
 from pyro_relevance.comparison.baselines import evolution, random_search
-from pyro_relevance.graphs import Architecture, spaces
-from pyro_relevance.search.queries import Candidates, QuerySearch, search_by_queries
+from pyro_relevance.graphs import spaces
+from pyro_relevance.search.queries import Candidates, Proposal, QuerySearch, search_by_queries
 
 QUERIES = (50, 100, 200)
 IMPROVEMENT = "posterior of values, expected improvement"
@@ -58,77 +58,61 @@ def run(
     torch.set_num_threads(1)
     started = time.perf_counter()
     benchmark = Table.read(table)
-    cells = [spaces.architecture_from_string(name) for name in benchmark.rows]
-    cell = spaces.nasbench201_cell(1)
-    edges, candidates = find_edges(cell, granularity="operation"), Candidates(cell, cells)
-
-    most = max(queries)
-    searches: dict[str, Callable[[int], QuerySearch]] = {
-        IMPROVEMENT: lambda seed: search_by_queries(
-            candidates,
-            benchmark.validation_accuracy,
-            num_queries=most,
-            proposal="expected_improvement",
-            seed=seed,
-        ),
-        THOMPSON: lambda seed: search_by_queries(
-            candidates,
-            benchmark.validation_accuracy,
-            num_queries=most,
-            proposal="thompson",
-            seed=seed,
-        ),
-        EVOLUTION: lambda seed: evolution(
-            edges, benchmark.validation_accuracy, num_queries=most, seed=seed
-        ),
-        RANDOM: lambda seed: random_search(
-            edges, benchmark.validation_accuracy, num_queries=most, seed=seed
-        ),
-    }
-    found: dict[tuple[str, int], list[float]] = {}
-    by_value: dict[tuple[str, int], list[float]] = {}
-    seconds: dict[str, list[float]] = {}
-    for seed in range(num_seeds):
-        for name, search in searches.items():
-            before = time.perf_counter()
-            result = search(seed)
-            seconds.setdefault(name, []).append(time.perf_counter() - before)
-            for number in queries:
-                best = result.best(number)
-                found.setdefault((name, number), []).append(benchmark.test_accuracy(best))
-                top = result.architectures[int(np.argmax(result.values[:number]))]
-                by_value.setdefault((name, number), []).append(benchmark.test_accuracy(top))
-        print(f"seed {seed}", flush=True)
-    records = []
-    for name in searches:
+    searches = repeat(searches_of(benchmark, max(queries)), num_seeds)
+    rows = []
+    for name, found in searches.items():
         for number in queries:
-            against = np.subtract(found[name, number], found[EVOLUTION, number])
+            accuracy = recommended(benchmark, found, number)
+            against = np.subtract(accuracy, recommended(benchmark, searches[EVOLUTION], number))
             metrics = {
-                "test_accuracy": found[name, number],
-                "test_accuracy_of_largest_value": by_value[name, number],
+                "test_accuracy": accuracy,
+                "test_accuracy_of_largest_value": [
+                    benchmark.test_accuracy(
+                        one.result.architectures[int(np.argmax(one.result.values[:number]))]
+                    )
+                    for one in found
+                ],
                 "above_evolution": against.tolist(),
-                "seconds": seconds[name],
+                "seconds": [one.seconds for one in found],
             }
-            records.append(
-                row(f"{name}, {number} queries", "nasbench201", [*range(num_seeds)], metrics)
-            )
-    largest = Architecture(dict.fromkeys((g.name for g in edges.operations), "nor_conv_3x3"))
-    records.append(
-        row(
-            "largest cell, no search",
-            "nasbench201",
-            [0],
-            {"test_accuracy": [benchmark.test_accuracy(largest)]},
-        )
-    )
+            rows.append(row(f"{name}, {number} queries", TASK, range(num_seeds), metrics))
     return write_record(
         "nasbench201_queries",
         command=command,
         settings={"queries": list(queries), "num_seeds": num_seeds},
-        rows=records,
+        rows=[*rows, benchmark.largest_cell_row()],
         wall_seconds=time.perf_counter() - started,
         folder=folder,
     )
+
+
+def searches_of(benchmark: Table, most: int) -> dict[str, Callable[[int], QuerySearch]]:
+    """Return the searches by name, each called with a seed.
+
+    Args:
+        benchmark: The table.
+        most: Queries of each search.
+    """
+    cells = [spaces.architecture_from_string(name) for name in benchmark.rows]
+    candidates, edges = Candidates(spaces.nasbench201_cell(1), cells), cell_edges()
+    measure = benchmark.validation_accuracy
+
+    def by_posterior(proposal: Proposal) -> Callable[[int], QuerySearch]:
+        return lambda seed: search_by_queries(
+            candidates, measure, num_queries=most, proposal=proposal, seed=seed
+        )
+
+    return {
+        IMPROVEMENT: by_posterior("expected_improvement"),
+        THOMPSON: by_posterior("thompson"),
+        EVOLUTION: lambda seed: evolution(edges, measure, num_queries=most, seed=seed),
+        RANDOM: lambda seed: random_search(edges, measure, num_queries=most, seed=seed),
+    }
+
+
+def recommended(benchmark: Table, found: Sequence[TimedSearch], number: int) -> list[float]:
+    """Return the test accuracy of the cell that each search recommends after so many queries."""
+    return [benchmark.test_accuracy(one.result.best(number)) for one in found]
 
 
 if __name__ == "__main__":

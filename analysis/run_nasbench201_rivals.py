@@ -26,11 +26,11 @@ import numpy as np
 import torch
 
 from analysis.command import Command
-from analysis.nasbench201_table import Table
+from analysis.nasbench201.repeated import repeat
+from analysis.nasbench201.table import TASK, Table, cell_edges
 from analysis.records import row, write_record
-from pyro_relevance import find_edges
+from pyro_relevance import Edges
 from pyro_relevance.comparison.baselines import evolution, random_search, reinforce
-from pyro_relevance.graphs import Architecture, spaces
 from pyro_relevance.search.queries import QuerySearch
 
 SECONDS = (6_000.0, 12_000.0, 24_000.0)
@@ -70,49 +70,56 @@ def run(
     """Run all searches and write the record."""
     torch.set_num_threads(1)
     started = time.perf_counter()
-    benchmark = Table.read(table)
-    mean_macs = statistics.fmean(line["macs_m"] for line in benchmark.rows.values())
-    edges = find_edges(spaces.nasbench201_cell(1), granularity="operation")
-
-    def seconds(architecture: Architecture) -> float:
-        return MEAN_SECONDS * (0.5 + 0.5 * benchmark.column(architecture, "macs_m") / mean_macs)
-
+    benchmark, edges = Table.read(table), cell_edges()
     # The cheapest cells take half of the mean: no search makes more queries than this.
     most = int(max(budgets) / (0.5 * MEAN_SECONDS))
-    found: dict[tuple[str, float], list[float]] = {}
-    queries: dict[tuple[str, float], list[float]] = {}
-    for seed in range(num_seeds):
-        for name, method in METHODS.items():
-            result = method(edges, benchmark.validation_accuracy, num_queries=most, seed=seed)
-            spent = np.cumsum([seconds(architecture) for architecture in result.architectures])
-            for budget in budgets:
-                # The query in which the budget ends is the last one.
-                number = min(int(np.searchsorted(spent, budget)) + 1, most)
-                best = result.best(number)
-                found.setdefault((name, budget), []).append(benchmark.test_accuracy(best))
-                queries.setdefault((name, budget), []).append(number)
-        if seed % 20 == 0:
-            print(f"seed {seed}", flush=True)
-    records = [
-        row(
-            f"{name}, {budget:,.0f} simulated seconds",
-            "nasbench201",
-            [*range(num_seeds)],
-            {"test_accuracy": found[name, budget], "num_queries": queries[name, budget]},
-            standard_deviation=float(np.std(found[name, budget], ddof=1)),
-            published=PUBLISHED.get(name) if budget == 12_000 else None,
-        )
-        for name in METHODS
-        for budget in budgets
-    ]
+    searches = {
+        name: partial(search, method, edges, benchmark, most) for name, method in METHODS.items()
+    }
+    rows = []
+    for name, found in repeat(searches, num_seeds).items():
+        spent = [np.cumsum(simulated_seconds(benchmark, one.result)) for one in found]
+        for budget in budgets:
+            # The query in which the budget ends is the last one.
+            numbers = [min(int(np.searchsorted(times, budget)) + 1, most) for times in spent]
+            accuracy = [
+                benchmark.test_accuracy(one.result.best(number))
+                for one, number in zip(found, numbers, strict=True)
+            ]
+            rows.append(
+                row(
+                    f"{name}, {budget:,.0f} simulated seconds",
+                    TASK,
+                    range(num_seeds),
+                    {"test_accuracy": accuracy, "num_queries": numbers},
+                    standard_deviation=float(np.std(accuracy, ddof=1)),
+                    published=PUBLISHED.get(name) if budget == 12_000 else None,
+                )
+            )
     return write_record(
         "nasbench201_rivals",
         command=command,
         settings={"seconds": list(budgets), "mean_seconds_of_a_query": MEAN_SECONDS},
-        rows=records,
+        rows=rows,
         wall_seconds=time.perf_counter() - started,
         folder=folder,
     )
+
+
+def search(
+    method: Callable[..., QuerySearch], edges: Edges, benchmark: Table, most: int, seed: int
+) -> QuerySearch:
+    """Search with one method."""
+    return method(edges, benchmark.validation_accuracy, num_queries=most, seed=seed)
+
+
+def simulated_seconds(benchmark: Table, found: QuerySearch) -> list[float]:
+    """Return the time of each query: half is the same for all cells, half goes with their MACs."""
+    mean = statistics.fmean(line["macs_m"] for line in benchmark.rows.values())
+    return [
+        MEAN_SECONDS * (0.5 + 0.5 * benchmark.column(cell, "macs_m") / mean)
+        for cell in found.architectures
+    ]
 
 
 if __name__ == "__main__":

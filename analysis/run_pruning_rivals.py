@@ -23,15 +23,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from analysis.command import Command
 from analysis.image_split import ImageSplit
-from analysis.parts import keep, kept
-from analysis.records import row, write_record
+from analysis.parts import Parts
+from analysis.records import runs_row, write_record
 from pyro_relevance import Precision, likelihoods, networks
 from pyro_relevance.comparison.baselines import (
     Recipe,
@@ -207,39 +209,44 @@ DEPENDS = {
 """Settings that a run depends on."""
 
 
+def timed(
+    experiment: Callable[[ImageSplit, Settings, int], Rows],
+    images: ImageSplit,
+    settings: Settings,
+    seed: int,
+) -> dict[str, Any]:
+    """Run one seed of an experiment; return its rows and the time in seconds."""
+    started = time.perf_counter()
+    rows = experiment(images, settings, seed)
+    return {"rows": rows, "seconds": time.perf_counter() - started}
+
+
 def run(
     root: str | None, settings: Settings, folder: Path, *, command: str, only: str | None
 ) -> Path | None:
     """Run all experiments (or the one named); write the record of those that have all seeds."""
-    parts = folder / ".pruning_rivals"
-    parts.mkdir(parents=True, exist_ok=True)
+    parts = Parts.of("pruning_rivals", folder)
     images = ImageSplit.load(mnist, root, num_data=settings.num_data)
     found: dict[tuple[str, int], Rows] = {}
     spent = 0.0
     for name, experiment in EXPERIMENTS.items():
         about = {field: getattr(settings, field) for field in DEPENDS[name]}
         for seed in range(settings.num_seeds):
-            path = parts / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}.json"
-            content = kept(path, about)
-            if content is None:
-                if only not in (None, name):
-                    continue
-                started = time.perf_counter()
-                rows = experiment(images, settings, seed)
-                seconds = time.perf_counter() - started
-                content = keep(path, about, rows=rows, seconds=seconds)
-                print(f"{name}, seed {seed}: {rows}", flush=True)
-            found[name, seed] = content["rows"]
-            spent += content["seconds"]
-    seeds = list(range(settings.num_seeds))
+            if only in (None, name) or parts.has(f"{name}-{seed}", about):
+                compute = partial(timed, experiment, images, settings, seed)
+                content = parts.once(f"{name}-{seed}", about, compute)
+                print(f"{name}, seed {seed}: {content['rows']}", flush=True)
+                found[name, seed] = content["rows"]
+                spent += content["seconds"]
+    seeds = range(settings.num_seeds)
     complete = [name for name in EXPERIMENTS if all((name, seed) in found for seed in seeds)]
     if not complete:
         return None
-    rows = []
-    for name in complete:
-        for method, metrics in found[name, 0].items():
-            values = {key: [found[name, seed][method][key] for seed in seeds] for key in metrics}
-            rows.append(row(f"{name}: {method}", "mnist", seeds, values))
+    rows = [
+        runs_row(f"{name}: {method}", "mnist", [found[name, seed][method] for seed in seeds])
+        for name in complete
+        for method in found[name, 0]
+    ]
     return write_record(
         "pruning_rivals",
         command=command,

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.command import Command
+from analysis.parts import Parts
 from analysis.records import row, write_record
 from analysis.run_uci import NOISE, Split, rmse
 from pyro_relevance import (
@@ -201,18 +202,17 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
     """Fit, derive and test on all splits, and write the record."""
     torch.set_num_threads(1)
     recipe, seed = settings.recipe, settings.seed
-    parts = folder / ".structure_boston"
-    parts.mkdir(parents=True, exist_ok=True)
+    parts = Parts.of("structure_boston", folder)
     x, y = _boston()
     rows = datasets.standard_splits(len(x), settings.num_splits)
     splits = [Split.of(x, y, *pair) for pair in rows]
     number = settings.num_restarts
     sets = [(s.x, s.y) for s in splits for _ in range(number)]
-    fits = [train(recipe, sets, seed, "splits", parts / f"splits-{number}.state")]
+    fits = [train(recipe, sets, seed, "splits", parts.path(f"splits-{number}", ".state"))]
     folds, rests = cross_validation_folds(len(splits[0].x), settings.num_folds, seed=seed)
     for k, rest in enumerate(rests):
         sets = [(s.x[rest], s.y[rest]) for s in splits]
-        fits.append(train(recipe, sets, seed, f"fold {k}", parts / f"fold-{k}.state"))
+        fits.append(train(recipe, sets, seed, f"fold {k}", parts.path(f"fold-{k}", ".state")))
     started = time.perf_counter()
     metrics: dict[str, dict[str, list[float]]] = {CUT: {}, FURTHER: {}}
     activations: Counter[str] = Counter()

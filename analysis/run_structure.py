@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from analysis.command import Command
 from analysis.parts import Parts
 from analysis.records import row, write_record
-from analysis.run_uci import NOISE, Split, rmse
+from analysis.run_uci import NOISE
+from analysis.splits import Split, rmse
 from pyro_relevance import (
     RelevanceModel,
     datasets,
@@ -205,7 +206,7 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
     parts = Parts.of("structure_boston", folder)
     x, y = _boston()
     rows = datasets.standard_splits(len(x), settings.num_splits)
-    splits = [Split.of(x, y, *pair) for pair in rows]
+    splits = [Split.of((x[a], y[a], x[b], y[b])) for a, b in rows]
     number = settings.num_restarts
     sets = [(s.x, s.y) for s in splits for _ in range(number)]
     fits = [train(recipe, sets, seed, "splits", parts.path(f"splits-{number}", ".state"))]

@@ -20,26 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from analysis import yardsticks
 from analysis.command import Command
 from analysis.records import row, write_record
 from analysis.rules import median_within
+from analysis.splits import Split
 from pyro_relevance import datasets, likelihoods
 from pyro_relevance.commands.table.recipe import TableRecipe, evaluate, held_out, make_model, train
 from pyro_relevance.comparison.records import write_json
 from pyro_relevance.edges.size import masked_cost
 from pyro_relevance.masks import Mask
-from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
-from pyro_relevance.model.noise import predictive_log_likelihood
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.callbacks import ProgressBar
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -85,52 +79,6 @@ class Settings:
             for noise in self.noise_scale
             for odds in self.prior_log_odds
         ]
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """One training and test set, standardised with statistics of the training rows."""
-
-    x: Tensor
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
-    scale: float
-
-    @classmethod
-    def of(cls, x: Array, y: Array, train_rows: Array, test_rows: Array) -> Split:
-        """Return a standardised split; constant columns of the training rows become zero."""
-        mean, sd = x[train_rows].mean(0), x[train_rows].std(0)
-        sd = np.where(sd > 0, sd, 1.0)
-        centre, scale = y[train_rows].mean(), y[train_rows].std()
-        parts = [(x[train_rows] - mean) / sd, (y[train_rows] - centre) / scale]
-        parts += [(x[test_rows] - mean) / sd, (y[test_rows] - centre) / scale]
-        return cls(*(torch.tensor(part, dtype=torch.float32) for part in parts), float(scale))
-
-    def rmse(self, outputs: Tensor) -> float:
-        """Return the test RMSE of the mean of the draws, in original units."""
-        return rmse(outputs, self.y_test) * self.scale
-
-    def best_chain(self, posterior: Posterior, chains: range) -> Posterior:
-        """Return the chain with the highest evidence lower bound on the training rows."""
-        found = [posterior.chain(number) for number in chains]
-        return max(found, key=lambda chain: float(chain.elbo(self.x, self.y)))
-
-    def log_likelihood(self, likelihood: Likelihood, outputs: Tensor) -> float:
-        """Return the mean log predictive density of a test row, in nats and original units."""
-        with torch.no_grad():
-            value = predictive_log_likelihood(likelihood, outputs, self.y_test).mean()
-        return float(value) - float(np.log(self.scale))
-
-
-def rmse(outputs: Tensor, y: Tensor) -> float:
-    """Return the RMSE of the mean of the draws.
-
-    Args:
-        outputs: ``(num_samples, num_data, 1)`` draws.
-        y: ``(num_data,)`` targets.
-    """
-    return float((outputs[..., 0].mean(0) - y).square().mean().sqrt())
 
 
 BOSTON = Settings(prior_log_odds=(-1.0, -1.5, -2.0), noise_scale=(0.11,))
@@ -244,9 +192,9 @@ def run(
         settings = dataclasses.replace(settings, num_splits=min(5, settings.num_splits), hidden=100)
     x, y = datasets.uci(name, root)
     raw = datasets.standard_splits(len(x), settings.num_splits)
-    splits = [Split.of(x, y, a, b) for a, b in raw]
-    seeds = list(range(len(splits)))
     arrays = [(x[a], y[a], x[b], y[b]) for a, b in raw]
+    splits = [Split.of(raw_split) for raw_split in arrays]
+    seeds = list(range(len(splits)))
     methods: dict[str, Callable[[], dict[str, Any]]] = {
         "relevance, pruned network": lambda: relevance(splits, settings, gated=True),
         "dense, trained the same way": lambda: relevance(splits, settings, gated=False),

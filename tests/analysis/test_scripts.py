@@ -55,14 +55,16 @@ def test_a_smoke_run_writes_a_record(
 
 @pytest.mark.contract
 def test_the_uci_experiment_chooses_on_held_out_rows_and_respects_the_budget() -> None:
-    from analysis.run_uci import Settings, Split, relevance
+    from analysis.run_uci import Settings, relevance
+    from analysis.splits import Split
     from pyro_relevance import datasets
 
     settings = Settings(
         num_splits=2, num_steps=40, num_folds=2, num_restarts=2, prior_log_odds=(-1.5,)
     )
     x, y = datasets.uci("boston", None)
-    splits = [Split.of(x, y, *rows) for rows in datasets.standard_splits(len(x), 2)]
+    rows = datasets.standard_splits(len(x), 2)
+    splits = [Split.of((x[a], y[a], x[b], y[b])) for a, b in rows]
     found = relevance(splits, settings, gated=True)
     assert all(size <= settings.max_parameters for size in found["metrics"]["num_parameters"])
     assert len(found["settings"]["chosen"]) == 2

@@ -10,32 +10,33 @@ import pytest
 import torch
 
 pytest.importorskip("sklearn")
-from analysis import yardsticks
-from analysis.yardsticks import Split, _DropoutNetworks, _standardised, gradient_boosting, lasso
+from analysis.splits import RawSplit, standardised
+from analysis.yardsticks import gradient_boosting, lasso
 from analysis.yardsticks import mc_dropout as _mc_dropout
 from analysis.yardsticks import mean_field_gaussian as _mean_field_gaussian
+from analysis.yardsticks.dropout_networks import DropoutNetworks
 
 Yardstick = Callable[..., dict[str, Any]]
 NOISE = 2.0
 
 
-def mc_dropout(splits: list[Split], **options: Any) -> dict[str, Any]:
+def mc_dropout(splits: list[RawSplit], **options: Any) -> dict[str, Any]:
     small = {"hidden": 30, "num_epochs": 240, "dropout_rates": (0.01, 0.1), "num_samples": 30}
     return _mc_dropout(splits, **{**small, **options})
 
 
-def mean_field_gaussian(splits: list[Split], **options: Any) -> dict[str, Any]:
+def mean_field_gaussian(splits: list[RawSplit], **options: Any) -> dict[str, Any]:
     small = {"hidden": 8, "prior_scales": (2.0,), "num_steps": 80, "num_samples": 20}
     return _mean_field_gaussian(splits, **{**small, **options})
 
 
-def boosting(splits: list[Split]) -> dict[str, Any]:
+def boosting(splits: list[RawSplit]) -> dict[str, Any]:
     return gradient_boosting(splits, max_depths=(2,))
 
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yardsticks, "MAX_TREES", 60)
+    monkeypatch.setattr("analysis.yardsticks.boosting.MAX_TREES", 60)
 
 
 ALL = pytest.mark.parametrize(
@@ -43,7 +44,7 @@ ALL = pytest.mark.parametrize(
 )
 
 
-def make_splits(num_splits: int = 2, num_rows: int = 100) -> list[Split]:
+def make_splits(num_splits: int = 2, num_rows: int = 100) -> list[RawSplit]:
     """Splits of a linear problem with a target far from the standard scale."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(num_rows, 3)) * [1.0, 50.0, 0.01] + [0.0, 300.0, 1.0]
@@ -97,8 +98,8 @@ def test_test_rows_choose_and_scale_nothing(yardstick: Yardstick) -> None:
 
 def test_statistics_are_those_of_the_training_rows() -> None:
     x, y, x_test, y_test = make_splits()[0]
-    parts = _standardised((x, y, x_test, y_test))
-    again = _standardised((x, y, 3 * x_test + 7, 3 * y_test + 7))
+    parts = standardised((x, y, x_test, y_test))
+    again = standardised((x, y, 3 * x_test + 7, 3 * y_test + 7))
     assert torch.equal(parts[0], again[0])
     assert torch.equal(parts[1], again[1])
     assert np.allclose(parts[2], (x_test - x.mean(0)) / x.std(0), atol=1e-4)
@@ -135,9 +136,9 @@ def test_splits_of_different_shapes_are_refused(yardstick: Yardstick) -> None:
         yardstick(splits)
 
 
-def networks(rate: float, hidden: int = 50) -> _DropoutNetworks:
+def networks(rate: float, hidden: int = 50) -> DropoutNetworks:
     generator = torch.Generator().manual_seed(0)
-    return _DropoutNetworks(make_splits(), hidden, torch.full((2,), rate), generator)
+    return DropoutNetworks(make_splits(), hidden, torch.full((2,), rate), generator)
 
 
 def test_dropout_is_active_when_predicting() -> None:
@@ -196,7 +197,7 @@ def test_lasso_counts_what_is_left() -> None:
 
 
 def test_boosting_of_many_rows_uses_binned_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yardsticks, "LARGE", 50)
-    monkeypatch.setattr(yardsticks, "MAX_TREES", 10)
+    monkeypatch.setattr("analysis.yardsticks.boosting.LARGE", 50)
+    monkeypatch.setattr("analysis.yardsticks.boosting.MAX_TREES", 10)
     result = boosting(make_splits())
     assert all(count > 0 for count in result["num_parameters"])

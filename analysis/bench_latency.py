@@ -8,16 +8,17 @@ in turn, in one process on one thread. Timings depend on the machine; no test re
 
 from __future__ import annotations
 
-import statistics
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analysis.command import Command
 from analysis.records import runs_row, write_record
+from analysis.timing import alternate, one_thread
 from pyro_relevance import find_edges, networks, prune
 from pyro_relevance.edges.size import num_macs
 
@@ -27,13 +28,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 BATCH_SIZES = (128, 1)
 DENSITIES = (0.75, 0.5, 0.25)
-
-
-def seconds(network: nn.Module, x: Tensor) -> float:
-    """Return the time of one pass."""
-    started = time.perf_counter()
-    network(x)
-    return time.perf_counter() - started
 
 
 def measure(name: str, density: float, batch_size: int, num_rounds: int) -> dict[str, float]:
@@ -51,15 +45,14 @@ def measure(name: str, density: float, batch_size: int, num_rounds: int) -> dict
     with torch.inference_mode():
         for _ in range(2):
             network(x), small(x)
-        rounds = [(seconds(network, x), seconds(small, x)) for _ in range(num_rounds)]
+        rounds = alternate(lambda: network(x), lambda: small(x), num_rounds=num_rounds)
     macs = num_macs(network, x) / num_macs(small, x)
-    speedup = statistics.median(before / after for before, after in rounds)
     return {
-        "ms_before": 1e3 * statistics.median(before for before, _ in rounds),
-        "ms_after": 1e3 * statistics.median(after for _, after in rounds),
+        "ms_before": rounds.first_ms,
+        "ms_after": rounds.second_ms,
         "macs_ratio": macs,
-        "speedup": speedup,
-        "speedup_per_macs_ratio": speedup / macs,
+        "speedup": rounds.speedup,
+        "speedup_per_macs_ratio": rounds.speedup / macs,
     }
 
 
@@ -70,20 +63,15 @@ def main() -> None:
     densities = DENSITIES[1:2] if arguments.smoke else DENSITIES
     num_rounds = 2 if arguments.smoke else 15
     names = list(NETWORKS)[:1] if arguments.smoke else list(NETWORKS)
-    started, threads = time.perf_counter(), torch.get_num_threads()
-    torch.set_num_threads(1)
+    started = time.perf_counter()
     rows: list[dict[str, Any]] = []
-    try:
-        for name in names:
-            for density in densities:
-                for batch_size in BATCH_SIZES:
-                    metrics = measure(name, density, batch_size, num_rounds)
-                    method = f"{density:.0%} of the channels, batch {batch_size}"
-                    rows.append(runs_row(method, name, [metrics]))
-                    shown = "  ".join(f"{key} {value:.3g}" for key, value in metrics.items())
-                    print(f"{name:14s} {method:34s} {shown}", flush=True)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        for name, density, batch_size in itertools.product(names, densities, BATCH_SIZES):
+            metrics = measure(name, density, batch_size, num_rounds)
+            method = f"{density:.0%} of the channels, batch {batch_size}"
+            rows.append(runs_row(method, name, [metrics]))
+            shown = "  ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+            print(f"{name:14s} {method:34s} {shown}", flush=True)
     settings = {"num_rounds": num_rounds, "num_threads": 1, "densities": list(densities)}
     print(
         write_record(

@@ -9,7 +9,6 @@ test reads them.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from analysis.command import Command
 from analysis.records import row, write_record
+from analysis.timing import alternate, milliseconds, one_thread
 from pyro_relevance import likelihoods, networks
 from pyro_relevance._random import local_pyro
 from pyro_relevance.edges.find import find_edges
@@ -166,14 +166,6 @@ def num_waits(step: Callable[[], Any]) -> int:
     return counted.count
 
 
-def milliseconds(step: Callable[[], Any], num_steps: int) -> float:
-    """Return the mean wall time of some steps."""
-    started = time.perf_counter()
-    for _ in range(num_steps):
-        step()
-    return (time.perf_counter() - started) / num_steps * 1e3
-
-
 def measure(task: Task, num_rounds: int, num_steps: int) -> dict[str, list[float]]:
     """Return metrics of a task: plain and relevance steps alternate, the ratio is per round."""
     torch.manual_seed(0)
@@ -183,13 +175,11 @@ def measure(task: Task, num_rounds: int, num_steps: int) -> dict[str, list[float
         milliseconds(step, NUM_WARM)
     if len(task.input_shape) == 3:  # steps of tenths of a second need no averaging
         num_steps = max(2, num_steps // 20)
-    rounds = [
-        (milliseconds(plain, num_steps), milliseconds(ours, num_steps)) for _ in range(num_rounds)
-    ]
+    rounds = alternate(plain, ours, num_rounds=num_rounds, num_steps=num_steps)
     return {
-        "plain_ms": [statistics.median(p for p, _ in rounds)],
-        "relevance_ms": [statistics.median(r for _, r in rounds)],
-        "ratio": [statistics.median(r / p for p, r in rounds)],
+        "plain_ms": [rounds.first_ms],
+        "relevance_ms": [rounds.second_ms],
+        "ratio": [rounds.slowdown],
         "waits": [float(num_waits(ours))],
         "peak_memory_ratio": [peak_bytes(ours, ours_kept) / peak_bytes(plain, plain_kept)],
     }
@@ -201,28 +191,22 @@ def main() -> None:
     arguments = command.parse_args()
     num_rounds, num_steps = (2, 3) if arguments.smoke else (25, 40)
     started = time.perf_counter()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with local_pyro():
-            rows = []
-            for task in TASKS:
-                metrics = measure(task, num_rounds, num_steps)
-                rows.append(row("relevance", task.name, [0], metrics, bound=task.bound))
-                shown = "  ".join(f"{name} {values[0]:.3f}" for name, values in metrics.items())
-                print(f"{task.name:24s} {shown}  (bound {task.bound})", flush=True)
-        print(
-            write_record(
-                "step_time",
-                command=command.line(),
-                settings={"num_rounds": num_rounds, "num_steps": num_steps, "num_threads": 1},
-                rows=rows,
-                wall_seconds=time.perf_counter() - started,
-                folder=arguments.out,
-            )
+    rows = []
+    with one_thread(), local_pyro():
+        for task in TASKS:
+            metrics = measure(task, num_rounds, num_steps)
+            rows.append(row("relevance", task.name, [0], metrics, bound=task.bound))
+            shown = "  ".join(f"{name} {values[0]:.3f}" for name, values in metrics.items())
+            print(f"{task.name:24s} {shown}  (bound {task.bound})", flush=True)
+        path = write_record(
+            "step_time",
+            command=command.line(),
+            settings={"num_rounds": num_rounds, "num_steps": num_steps, "num_threads": 1},
+            rows=rows,
+            wall_seconds=time.perf_counter() - started,
+            folder=arguments.out,
         )
-    finally:
-        torch.set_num_threads(threads)
+    print(path)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ each step); both in one process, interleaved.
 
 from __future__ import annotations
 
-import statistics
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from analysis.bench_step import NUM_WARM, Task, data, milliseconds, plain_step
+from analysis.bench_step import NUM_WARM, Task, data, plain_step
 from analysis.command import Command
 from analysis.records import row, write_record
+from analysis.timing import alternate, milliseconds, one_thread
 from pyro_relevance import derive, likelihoods
 from pyro_relevance._random import local_pyro
 from pyro_relevance.edges.find import find_edges
@@ -122,31 +123,22 @@ def main() -> None:
     arguments = command.parse_args()
     num_rounds, num_steps = (2, 2) if arguments.smoke else (15, 10)
     started = time.perf_counter()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     rows = []
-    try:
-        with local_pyro():
-            for name in SPACES:
-                for kind, bound in BOUNDS.items():
-                    torch.manual_seed(0)
-                    plain, ours = pair(name, kind)
-                    for step in (plain, ours):
-                        milliseconds(step, 4 if arguments.smoke else NUM_WARM)
-                    rounds = [
-                        (milliseconds(plain, num_steps), milliseconds(ours, num_steps))
-                        for _ in range(num_rounds)
-                    ]
-                    metrics = {
-                        "plain_ms": [statistics.median(p for p, _ in rounds)],
-                        "relaxed_ms": [statistics.median(r for _, r in rounds)],
-                        "ratio": [statistics.median(r / p for p, r in rounds)],
-                    }
-                    rows.append(row(kind, name, [0], metrics, bound=bound))
-                    shown = "  ".join(f"{key} {values[0]:.3f}" for key, values in metrics.items())
-                    print(f"{name:44s} {kind:14s} {shown}  (bound {bound})", flush=True)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), local_pyro():
+        for name, (kind, bound) in itertools.product(SPACES, BOUNDS.items()):
+            torch.manual_seed(0)
+            plain, ours = pair(name, kind)
+            for step in (plain, ours):
+                milliseconds(step, 4 if arguments.smoke else NUM_WARM)
+            rounds = alternate(plain, ours, num_rounds=num_rounds, num_steps=num_steps)
+            metrics = {
+                "plain_ms": [rounds.first_ms],
+                "relaxed_ms": [rounds.second_ms],
+                "ratio": [rounds.slowdown],
+            }
+            rows.append(row(kind, name, [0], metrics, bound=bound))
+            shown = "  ".join(f"{key} {values[0]:.3f}" for key, values in metrics.items())
+            print(f"{name:44s} {kind:14s} {shown}  (bound {bound})", flush=True)
     print(
         write_record(
             "structure_step_time",

@@ -1,7 +1,7 @@
-"""Measured speed-up of cut networks beside the ratio of their multiply-accumulates, on the CPU.
+"""Measured speed-up of pruned networks beside the ratio of their multiply-accumulates, on the CPU.
 
-Random masks keep a share of the channels of each layer; the original and the cut network are timed
-in turn, in one process on one thread. Timings depend on the machine; no test reads them.
+Random masks keep a share of the channels of each layer; the original and the pruned network are
+timed in turn, in one process on one thread. Timings depend on the machine; no test reads them.
 
     python -m analysis.bench_latency
 """
@@ -31,7 +31,7 @@ DENSITIES = (0.75, 0.5, 0.25)
 
 
 def measure(name: str, density: float, batch_size: int, num_rounds: int) -> dict[str, float]:
-    """Cut one network at random and time both."""
+    """Prune one network at random and time both."""
     make_network, shape = NETWORKS[name]
     torch.manual_seed(0)
     network, x = make_network().eval(), torch.randn(batch_size, *shape)

@@ -1,7 +1,7 @@
 """Map of the code: modules, rooms, chains of imports, and the files that public calls enter.
 
-Reads the imports of a checkout as text, and runs four public calls in processes of their own that
-note each file of the package of which a function is called.
+Reads the imports of a checkout as text, and runs five public calls, each in a process of its own,
+which notes every file of the package whose functions are called.
 
     python -m analysis.bench_map [--root CHECKOUT] [--name NAME]
 """
@@ -73,7 +73,7 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     runpy.run_module("pyro_relevance", run_name="__main__")
 """,
 }
-TELL = "\nsys.setprofile(None)\nprint('ENTERED', json.dumps(sorted(entered)))\n"
+REPORT = "\nsys.setprofile(None)\nprint('ENTERED', json.dumps(sorted(entered)))\n"
 
 
 def modules_of(root: Path) -> dict[str, Path]:
@@ -155,20 +155,20 @@ def static_map(root: Path) -> dict[str, Any]:
 
 
 def entered_files(root: Path, call: str) -> list[str]:
-    """Return the files of the package of which a call enters a function."""
+    """Return the files of the package whose functions a call enters."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-c", NOTE + CALLS[call] + TELL],
+            [sys.executable, "-c", NOTE + CALLS[call] + REPORT],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(root), "MPLBACKEND": "Agg"},
             capture_output=True,
             text=True,
             check=False,
         )
-    told = [line for line in done.stdout.splitlines() if line.startswith("ENTERED ")]
-    if not told:
+    lines = [line for line in done.stdout.splitlines() if line.startswith("ENTERED ")]
+    if not lines:
         sys.exit(f"Expected {call} to run in {root}, but got:\n{done.stderr}")
-    files: list[str] = json.loads(told[0].removeprefix("ENTERED "))
+    files: list[str] = json.loads(lines[0].removeprefix("ENTERED "))
     return files
 
 

@@ -41,14 +41,14 @@ from pyro_relevance.training.run import TrainingRun
 from pyro_relevance.training.schedules import Schedules
 
 NUM_WARM = 40
-"""Steps before the clock starts; a step is recorded for replay within these."""
+"""Steps before the clock starts; the recording of a step falls within these."""
 READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select")
 """Operators whose result Python or the next kernel must wait for."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A network, what is judged, and the bound on the ratio of step times."""
+    """A network, what is gated, and the bound on the ratio of step times."""
 
     name: str
     network: Callable[[], nn.Module]

@@ -1,10 +1,10 @@
-"""Exact cutting of torchvision's classification networks: random masks, cut against masked.
+"""Exact pruning of torchvision's classification networks: random masks, pruned against masked.
 
-Random weights, and normalisation statistics and biases that do something. One line per network:
-groups, share of the parameters that can be judged, difference between the cut and the masked
-network, whether its size is the one that was computed from the mask, and seconds. What is measured
-is kept network by network, so that a run that is killed goes on; delete the folder of the parts to
-measure another version of the library.
+Weights are random, and so are normalisation statistics and biases, since zeros would hide faults.
+One line per network: groups, share of the parameters that belong to candidate edges, difference
+between the pruned and the masked network, whether its size is the one computed from the mask, and
+seconds. Each network is kept when it is measured, and a killed run goes on with the next; delete
+the folder of the parts to measure another version of the library.
 
     python -m analysis.bench_torchvision
     python -m analysis.bench_torchvision --only resnet18 vit_b_16
@@ -31,7 +31,7 @@ DENSITY = 0.6
 
 
 def make(name: str) -> nn.Module:
-    """Return a network with random weights whose normalisation does something."""
+    """Return a network with random weights and random normalisation."""
     settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = torchvision.models.get_model(name, weights=None, **settings).eval()
     for module in network.modules():
@@ -46,8 +46,8 @@ def make(name: str) -> nn.Module:
     return network
 
 
-def judged_share(edges: Edges) -> float:
-    """Return the share of the parameters that goes when all judged edges are cut."""
+def candidate_share(edges: Edges) -> float:
+    """Return the share of the parameters that goes when all candidate edges are removed."""
     everything = {g.name: torch.ones(g.shape, dtype=torch.bool) for g in edges}
     nothing = {g.name: torch.zeros(g.shape, dtype=torch.bool) for g in edges}
     whole = masked_cost(edges, everything).num_parameters
@@ -55,7 +55,7 @@ def judged_share(edges: Edges) -> float:
 
 
 def measure(name: str, size: int) -> dict[str, float]:
-    """Cut one network at random and return what was found."""
+    """Prune one network at random and return what was found."""
     torch.manual_seed(0)
     network = make(name)
     x = torch.randn(1, 3, size, size)
@@ -71,7 +71,7 @@ def measure(name: str, size: int) -> dict[str, float]:
         "num_groups": len(edges),
         "num_edges": edges.num_edges,
         "num_skipped": len(edges.skipped),
-        "judged_share": judged_share(edges),
+        "judged_share": candidate_share(edges),
         "max_difference": receipt.max_difference,
         "num_parameters_before": receipt.before.num_parameters,
         "num_parameters": receipt.after.num_parameters,
@@ -85,7 +85,7 @@ def measure(name: str, size: int) -> dict[str, float]:
 
 
 def measured_or_failed(name: str) -> dict[str, Any]:
-    """Return the metrics of a network, or why it was not cut, and the time in seconds."""
+    """Return the metrics of a network, or why it was not pruned, and the time in seconds."""
     started = time.perf_counter()
     found: dict[str, Any] = {}
     try:
@@ -115,7 +115,8 @@ def main() -> None:
         metrics = part["metrics"]
         rows.append(runs_row("random cut", name, [metrics]))
         print(
-            f"{name:24s} groups {metrics['num_groups']:4d}  judged {metrics['judged_share']:.2f}  "
+            f"{name:24s} groups {metrics['num_groups']:4d}  "
+            f"candidate share {metrics['judged_share']:.2f}  "
             f"difference {metrics['max_difference']:.1e}  parameters "
             f"{metrics['num_parameters_before']:,} -> {metrics['num_parameters']:,}  "
             f"{metrics['total_seconds']:.0f} s",
@@ -129,7 +130,7 @@ def main() -> None:
         wall_seconds=seconds,
         folder=arguments.out,
     )
-    print(f"{len(rows)} of {len(names)} networks cut. {path}")
+    print(f"{len(rows)} of {len(names)} networks pruned. {path}")
 
 
 if __name__ == "__main__":

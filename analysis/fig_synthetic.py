@@ -4,8 +4,9 @@ Double column, 6.9 x 2.4 in. Caption facts: 10 of 100 correlated inputs matter, 
 are two standard errors over data sets; calibration pools all inputs of all data sets, bins with
 at least 5 inputs are shown (nearly all lie at the two ends). Realised proportions step because
 sharp probabilities let the rule add whole inputs up to the nominal rate: 1 of 11, 2 of 12. Dotted:
-power of boosting with permutation importance when told that ten inputs matter. Dashed grey: nominal
-and perfect calibration. Open squares: the fraction of relevant inputs is learned, not given.
+power of boosting with permutation importance that is given the number of relevant inputs, ten.
+Dashed grey: nominal and perfect calibration. Open squares: the fraction of relevant inputs is
+learned, not given.
 
     python -m analysis.fig_synthetic
 """
@@ -45,8 +46,8 @@ def draw() -> Figure:
                 ax.errorbar(nominal, means, yerr=bars, label=label, **look)
             table = record["calibration"][task + (LEARNED if learned else "")]
             draw_calibration(calibration, table, {**look, "fmt": look["fmt"][0]})
-        told = next(r for r in of_task if r["method"] == "boosting, best 10")
-        power.axhline(told["metrics"]["power"]["mean"], ls=":", color=colour, lw=1)
+        given = next(r for r in of_task if r["method"] == "boosting, best 10")
+        power.axhline(given["metrics"]["power"]["mean"], ls=":", color=colour, lw=1)
     top = 0.25
     realised.plot([0, top], [0, top], "--", color="0.5", lw=1)
     realised.set(xlabel="Nominal false discovery rate", ylabel="Realised proportion")

@@ -23,11 +23,11 @@ class Point:
             groups of the kind. Empty for no gates.
         start: Method of the pruned network that this one starts from (same seed); empty for a new
             network.
-        limit: Most parameters that are left. Only where the posterior keeps more, edges with the
-            lowest inclusion probability are cut too.
-        num_epochs: Passes over the training images.
+        limit: Most parameters that are kept. Only where the posterior keeps more, edges with the
+            lowest inclusion probability are removed, too.
+        num_epochs: Epochs over the training images.
         kl_weight: Factor of the KL at the end of its warm-up. Below 1 the likelihood counts more
-            than once, as images do that are seen at several places.
+            than once, since images are seen at several positions.
         learning_rate: Step size of Adam for the weights.
         gate_learning_rate: Step size of Adam for the gates' log-odds.
         initial_log_odds: Of the gates' posterior, in nats.
@@ -47,14 +47,14 @@ class Point:
 
     @property
     def granularity(self) -> tuple[str, ...]:
-        """What is judged."""
+        """The granularity of the gates."""
         if "weights" in self.prior_log_odds:
             return ("weight",)
         return ("input", "unit") if "inputs" in self.prior_log_odds else ("unit",)
 
     @property
     def noise(self) -> Noise:
-        """One draw of the gates per example, which less variance recommends and weights forbid."""
+        """Gates are drawn for each example, for less variance; those of weights cannot be."""
         return "shared" if self.granularity == ("weight",) else "per_example"
 
     def odds(self, edges: Edges) -> dict[str, float | Tensor]:
@@ -116,8 +116,8 @@ _LENET300100 = (
         weight_scale=3.0,
     ),
 )
-"""Two fits lead to a point: the first finds what matters in LeNet-300-100, the second goes on
-with the network that is left, with new gates, several times faster."""
+"""Two fits lead to a point. The first finds what matters in LeNet-300-100; the second goes on with
+the pruned network and new gates, several times faster."""
 
 
 _LENET5 = (
@@ -149,7 +149,7 @@ _LENET5 = (
         weight_scale=3.0,
     ),
 )
-"""LeNet-5-Caffe is cut once, goes on with the units that are left, and then with their weights."""
+"""LeNet-5-Caffe is pruned once, goes on with the kept units, and then with their weights."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,10 @@ class Experiment:
 
     Args:
         record: Name of the record.
-        make_network: Makes the network with fresh weights.
+        make_network: Makes the network with initial weights.
         settings: Points and settings.
         widths: Names of the inputs of the first layer and of the units of all layers but the last,
-            for the record; ``""`` for what is not worth a number.
+            for the record; ``""`` for those without a metric.
     """
 
     record: str

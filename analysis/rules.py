@@ -15,11 +15,12 @@ __all__ = ["filter_ranks", "macs_share", "median_within"]
 
 
 def median_within(posterior: Posterior, limit: int) -> Mask:
-    """Return the median probability model; where it has more parameters than the limit, cut it.
+    """Return the median probability model; within a limit of parameters.
 
     Args:
         posterior: Posterior of one chain.
-        limit: Parameters that may be left; beyond them the least probable edges go too.
+        limit: Most parameters that are kept. Where the median model has more, its least probable
+            edges are removed, too.
     """
     mask = masks.median_probability(posterior)
     if masked_cost(posterior.edges, mask).num_nonzero <= limit:
@@ -30,7 +31,7 @@ def median_within(posterior: Posterior, limit: int) -> Mask:
 def filter_ranks(network: nn.Module, edges: Edges) -> dict[str, Tensor]:
     """Return the rank of each channel's filter by L1 norm within its layer, in (0, 1].
 
-    Groups of which several layers make the channels (a residual stream) are left out, as in Li et
+    Groups whose channels are made by several layers (a residual stream) have no rank, as in Li et
     al., Pruning filters for efficient ConvNets, ICLR 2017.
 
     Args:
@@ -56,6 +57,6 @@ def macs_share(edges: Edges) -> dict[str, float]:
     for group in edges:
         keep = mask[group.name].clone()
         keep.view(-1)[0] = False
-        left = masked_cost(edges, mask | {group.name: keep}).num_macs
-        shares[group.name] = 1 - left / whole
+        without = masked_cost(edges, mask | {group.name: keep}).num_macs
+        shares[group.name] = 1 - without / whole
     return shares

@@ -1,19 +1,19 @@
 """CIFAR-10: half of the multiply-accumulates of a residual network, at the total time of the dense.
 
-Three ways to a network: dense; relevance of channels, cut to a share of the MACs and trained
-further; filters of small L1 norm cut to the same share (Li et al., Pruning filters for efficient
+Three ways to a network: dense; relevance of channels, pruned to a share of the MACs and trained
+further; filters of small L1 norm pruned to the same share (Li et al., Pruning filters for efficient
 ConvNets, ICLR 2017) and trained further. Each takes about as long as the dense network: the epochs
-of a cut network are shorter, and it gets more of them. What the cut alone gives and what training
-further adds stand in rows of their own.
+of a pruned network are shorter, and it gets more of them. The record has one row for the pruned
+network and one for the network trained further.
 
-Each stage is kept as soon as it is there, and a stage that is killed goes on from its checkpoint.
+Each stage is kept when it is finished, and a killed stage goes on from its checkpoint.
 Settings are chosen with ``--validate``, on 5,000 images carved from the training images.
 
     python -m analysis.run_cifar --root DATA --validate --seeds 1
     python -m analysis.run_cifar --root DATA
     python -m analysis.run_cifar --root DATA --seeds 5 --epochs 20 --epochs-after 13 --device cuda
 
-On a card the time of a step is that of its calls, not of its arithmetic: the epochs of a cut
+On a GPU the time of a step is that of its calls, not of its arithmetic: the epochs of a pruned
 network are not shorter there, and it gets as many as the dense network. Several processes can share
 the work (``--seed``, ``--only``).
 """
@@ -76,22 +76,22 @@ class Settings:
     """What the experiment does.
 
     Args:
-        num_epochs: Passes of the dense network.
-        num_epochs_before: Passes before the cut.
-        num_epochs_after: Passes after it; more than what the dense network has left, since they are
-            shorter.
-        share: Of the dense network's multiply-accumulates that is left.
-        nats_per_share: Prior log-odds of a channel that carried all multiply-accumulates of the
-            network; each has its part of that.
-        judge_stream: Whether channels of the residual stream are judged too, or only those inside
+        num_epochs: Epochs of the dense network.
+        num_epochs_before: Epochs before pruning.
+        num_epochs_after: Epochs after pruning. They are shorter, so there are more of them than the
+            dense network has after as many before.
+        share: Share of the dense network's multiply-accumulates that is kept.
+        nats_per_share: Prior log-odds of a channel for each share of the network's
+            multiply-accumulates that it carries.
+        gate_stream: Whether channels of the residual stream have gates too, or only those inside
             the blocks, as in Li et al.
         num_seeds: Runs of each way.
         num_data: Training images, at most.
         num_validation: Images that ``--validate`` carves from the training images.
         batch_size: Images in a step.
         learning_rate: Largest step size of Adam for the weights; a cosine falls from it to 1 %.
-        share_before: Share of it to which it falls before a cut: the training goes on afterwards.
-        learning_rate_after: Largest step size after the cut.
+        share_before: Share of it to which it falls before pruning: the training goes on afterwards.
+        learning_rate_after: Largest step size after pruning.
         gate_learning_rate: Step size of Adam for the gates' log-odds.
         initial_log_odds: Of the gates' posterior, in nats.
         weight_scale: Prior standard deviation of the weights.
@@ -102,7 +102,7 @@ class Settings:
     num_epochs_after: int = 25
     share: float = 0.5
     nats_per_share: float = -3e4
-    judge_stream: bool = False
+    gate_stream: bool = False
     num_seeds: int = 3
     num_data: int = 50_000
     num_validation: int = 5_000
@@ -144,7 +144,7 @@ class Run:
             network,
             example_input=images.x[:1],
             granularity="unit",
-            where=None if settings.judge_stream else _inside_blocks,
+            where=None if settings.gate_stream else _inside_blocks,
         )
         shares = macs_share(edges) if gated else {}
         odds: dict[str, float | Tensor] = {
@@ -182,7 +182,7 @@ class Run:
         return result.posterior
 
     def tune(self, method: str, start: str) -> nn.Module:
-        """Train what a cut left further."""
+        """Train a pruned network further."""
         settings, images = self.settings, self.images
         pruned = load_pruned(self.path(start, ".safetensors"))
         return fine_tune(
@@ -322,8 +322,10 @@ def main() -> None:
     command.add_argument("--network", choices=list(NETWORKS), default="resnet20")
     command.add_validate()
     command.add_seeds(3, "runs of each way")
-    command.add_argument("--epochs", type=int, default=30, help="passes of the dense network")
-    command.add_argument("--epochs-after", type=int, help="passes after a cut (default: 5/6)")
+    command.add_argument("--epochs", type=int, default=30, help="epochs of the dense network")
+    command.add_argument(
+        "--epochs-after", type=int, help="epochs after pruning (default: 5/6 of --epochs)"
+    )
     command.add_argument("--device", default="cpu")
     command.add_seed()
     command.add_only("one stage", METHODS)

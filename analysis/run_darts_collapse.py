@@ -1,12 +1,12 @@
-"""DARTS on the NAS-Bench-201 cell, watched pass by pass: does it collapse to skip connections?
+"""DARTS on the NAS-Bench-201 cell, epoch by epoch: does it collapse to skip connections?
 
 Published for this space (Dong and Yang 2020, table 5): DARTS ends in a cell of skip connections
-alone, 54.30 % after full training. Its search takes 50 passes of the network of the benchmark
-(five cells a stage, images of 32 x 32, minibatches of 64). Here passes, minibatches, step
-sizes and halves of the data are those, but the network is the small proxy of
-``run_nasbench201_shared`` (one cell a stage, images of 16 x 16): what a processor can do in half an
-hour. After each pass the probabilities of the operations are noted, and the cell that would be
-derived; the table is used to report it.
+alone, with 54.30 % after full training. That search takes 50 epochs of the benchmark's network
+(five cells a stage, images of 32 x 32, minibatches of 64). Here the epochs, minibatches, step sizes
+and halves of the data are the same, but the network is the small proxy of
+``run_nasbench201_shared`` (one cell a stage, images of 16 x 16), which a processor trains in half
+an hour. After each epoch the probabilities of the operations are kept, and the cell that would be
+derived. The table serves only to report the accuracy of that cell.
 
     python -m analysis.run_darts_collapse --table nasbench201/cifar10.csv --root DATA
 """

@@ -3,8 +3,8 @@
 The relaxed graph is that of ``graphs.spaces.lenet_space``: two convolutions of 3 x 3 or 5 x 5, two
 poolings by maximum or mean, an activation, and two ways to the classes, each of which may be none;
 with a gate on each channel and unit, all in one Pyro model. The most probable connected
-architecture is derived and cut to the parameters that are allowed, least probable units first. What
-is left is trained further; the cut alone is a row of its own.
+architecture is derived and pruned to the allowed number of parameters, least probable units first.
+The pruned network is a row of the record; trained further, it is the other.
 
 Settings were chosen on 10,000 validation images carved from the training images (``--validate``);
 the networks of the main record are trained on all 60,000, and the test images are read once for
@@ -67,16 +67,16 @@ class Settings:
         hidden: Units of the hidden layer, at most.
         odds: Prior log-odds of a channel of the first and of the second convolution and of a hidden
             unit, in nats.
-        limit: Most parameters that are left.
-        num_epochs: Passes of the relaxed graph.
-        num_epochs_after: Passes of what is left.
+        limit: Most parameters that are kept.
+        num_epochs: Epochs of the relaxed graph.
+        num_epochs_after: Epochs of the pruned network.
         num_seeds: Runs.
         num_data: Training images, at most.
         num_validation: Images that ``--validate`` carves from the training images.
         max_shift: Training images move by at most as many pixels, up or down and sideways.
         batch_size: Images in a step.
         learning_rate: Step size of Adam for the weights.
-        learning_rate_after: The same after the cut.
+        learning_rate_after: The same of the pruned network.
         gate_learning_rate: Step size of Adam for the gates.
         weight_scale: Prior standard deviation of the weights.
     """
@@ -135,16 +135,16 @@ def train(images: ImageSplit, settings: Settings, seed: int, state: Path) -> Pos
     ).posterior
 
 
-def cut(
+def derive_and_prune(
     posterior: Posterior, example: torch.Tensor, limit: int
 ) -> tuple[PrunedNetwork, Architecture]:
-    """Derive the most probable connected architecture and cut it to the limit."""
+    """Derive the most probable connected architecture and prune it to the limit."""
     network, edges = posterior.network(), posterior.edges
     architecture = mode(edges, chain_probability(posterior), network=network)
     plain = derive(network, architecture, example_input=example).network
     own = find_edges(plain, granularity="unit", example_input=example)
-    # The probabilities of the units go over to the derived network; units that nothing ties any
-    # more keep the probability of the set that they came from.
+    # The derived network takes over the probabilities of the units. Units that are no longer tied
+    # keep the probability of the set that they came from.
     chances = posterior.chain(0).inclusion_probability()
     scores = {group.name: torch.zeros(group.shape) for group in own}
     for bound in sorted({float(p) for values in chances.values() for p in values.flatten()}):
@@ -157,10 +157,10 @@ def cut(
 
 
 def run_seed(images: ImageSplit, settings: Settings, seed: int, parts: Parts) -> dict[str, Any]:
-    """Run one seed; return the metrics of the cut network and of the one trained further."""
+    """Run one seed; return the metrics of the pruned network and of the one trained further."""
     started = time.perf_counter()
     posterior = train(images, settings, seed, parts.path(f"search-{seed}", ".state"))
-    small, architecture = cut(posterior, images.x[:100], settings.limit)
+    small, architecture = derive_and_prune(posterior, images.x[:100], settings.limit)
     searched = time.perf_counter() - started
     tuned = fine_tune(
         small,

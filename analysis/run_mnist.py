@@ -4,7 +4,7 @@ LeNet-300-100 is the default, ``--network lenet5`` is LeNet-5-Caffe. Settings we
 validation images carved from the 60,000 training images (``--validate`` repeats the points in that
 way, with a record of its own). The networks of the main record are trained on all 60,000 with these
 settings; the test images are looked at once, when a network is finished. Each run is kept in a file
-of its own as soon as it is there, so that a killed run goes on.
+of its own when it is finished, so that a killed experiment goes on.
 
     python -m analysis.run_mnist --root DATA --validate
     python -m analysis.run_mnist --root DATA
@@ -116,7 +116,7 @@ def run_point(
     draws = posterior.predict(images.x_eval, num_samples=20 if point.prior_log_odds else 1)
     density = likelihoods.Categorical()(outputs).log_prob(images.y_eval)
     matrices = [p for p in small.parameters() if p.ndim > 1]
-    # Inputs and units that are left, in the order of the layers.
+    # Inputs and units that are kept, in the order of the layers.
     alive = [p.detach().flatten(2).any(2) if p.ndim > 2 else p != 0 for p in matrices]
     widths = [int(alive[0].any(0).sum()), *(int(read.any(1).sum()) for read in alive[:-1])]
     named = zip(experiment.widths, widths, strict=True)
@@ -159,7 +159,7 @@ def run(
     shared = {k: v for k, v in dataclasses.asdict(settings).items() if k not in UNSHARED}
     known: dict[tuple[str, int], dict[str, float]] = {}
     by_method: dict[str, Any] = {}
-    # Seed by seed, so that a run that is cut short has complete rows of fewer seeds.
+    # Seed by seed, so that a run that is killed has complete rows of fewer seeds.
     for seed in range(settings.num_seeds):
         for point in settings.points:
             part = f"{point.method}-{seed}"

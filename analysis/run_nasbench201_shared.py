@@ -1,24 +1,24 @@
 """NAS-Bench-201 on a processor in minutes: posteriors, DARTS and uniform paths in equal time.
 
-All of them search the benchmark's cell with the same small proxy: images of 16 x 16 pixels (means
-of 2 x 2), 16 channels, one cell in each stage. The table is used only to report: test accuracy
-after 200 epochs of the full network of the cell that was found. Numbers of passes were set so that
-each search takes about as long, ten minutes of one core, by their passes and not by their results.
+All searches choose a cell of the benchmark by the same small proxy: images of 16 x 16 pixels (means
+of 2 x 2), 16 channels, one cell in each stage. The table is used only to report the test accuracy
+of the chosen cell after 200 epochs of the full network. Each search takes about ten minutes of one
+core: numbers of epochs were set by their time, not by their results.
 
-- posterior: ``search_structure``. Weights warm up under uniform paths, the posterior over
-  operations is fitted to held-out images, and some of its draws are trained from fresh weights for
-  equally many passes, the better half going on (twice as long) until one is left.
-- mixture: ``search_structure`` with all operations of each edge computed and weighed by relaxed
-  gates, as in DARTS, and the posterior held close to its prior (the evidence counts as 30
-  examples); its mode. That a mixture prefers other cells than paths was known from DARTS, watched
-  pass by pass (``run_darts_collapse``).
-- posterior of values: ``search_by_queries`` with expected improvement, each measurement a training
-  of a few passes from fresh weights on the proxy; no weights are shared.
-- DARTS, first order: once with the strongest operation other than none of each edge, and once with
-  the strongest of all.
-- uniform paths: shared weights trained along random paths, the best of random cells by them.
+- posterior: ``search_structure``. Weights warm up under uniform paths. The posterior over
+  operations is then fitted to held-out images. Some of its draws are re-initialised and trained for
+  the same number of epochs; the better half is trained twice as long, until one draw remains.
+- mixture: ``search_structure`` with the mixture of all operations of each edge, weighed by relaxed
+  gates as in DARTS. The posterior is held close to its prior (the evidence counts as 30 examples),
+  and its mode is reported. DARTS, watched epoch by epoch (``run_darts_collapse``), had shown before
+  that a mixture prefers other cells than paths do.
+- posterior of values: ``search_by_queries`` with expected improvement. Each query trains a
+  re-initialised proxy for a few epochs; no weights are shared.
+- DARTS, first order: the strongest operation other than none of each edge, and the strongest of
+  all.
+- uniform paths: shared weights are trained along random paths and compare random cells.
 
-Beside them stand random cells and the largest cell, all 3 x 3 convolutions.
+Random cells and the largest cell, all 3 x 3 convolutions, are reported beside them.
 
     python -m analysis.run_nasbench201_shared --table nasbench201/cifar10.csv --root DATA
 """

@@ -3,14 +3,14 @@
 Han et al. 2015 cut LeNet-300-100 to 1.6 % error and LeNet-5 to 0.8 % with a twelfth of their
 weights, layer by layer. Frankle and Carbin 2019 cut 20 % of the weights of LeNet-300-100 in each
 round (10 % of the last layer): at 21 % and 3.6 % of the weights the winning ticket is at least as
-accurate as the dense network, and better than the same weights from other first values.
+accurate as the dense network, and better than the same weights with other initial values.
 
 Images are not shifted, as in these papers. Magnitude pruning has Adam with a cosine, with settings
 that were written down and not tuned. Tickets are trained as in their paper, by Adam with a constant
 step size of 0.0012 on minibatches of 60 without weight decay, for about as many steps as its early
-stopping takes: with the cosine of the other experiment one seed had been looked at before, of which
-the ticket of 3.6 % (1.80 %) did not reach the dense network (1.51 %). The test images are read once
-for each network. Runs are kept seed by seed.
+stopping takes. One seed had been looked at before with the cosine of magnitude pruning; there the
+ticket of 3.6 % had 1.80 % and did not reach the dense network, 1.51 %. The test images are read
+once for each network. Runs are kept seed by seed.
 
     python -m analysis.run_pruning_rivals --root DATA
     python -m analysis.run_pruning_rivals --root DATA --only "Han, LeNet-300-100" --seeds 1
@@ -50,11 +50,11 @@ HAN_5 = "Han, LeNet-5-Caffe"
 FRANKLE = "Frankle and Carbin, LeNet-300-100"
 
 # Han et al., tables 3 and 4: share of the weights that each layer keeps (theirs are rounded to
-# percents; that of the large layer of LeNet-5 is a little lower here, so that a twelfth is left).
+# percents; that of LeNet-5's large layer is a little lower here, so that a twelfth remains).
 DENSITY_300100 = {"hidden1": 0.08, "hidden2": 0.09, "output": 0.26}
 DENSITY_5 = {"conv1": 0.66, "conv2": 0.12, "hidden1": 0.0789, "output": 0.19}
 SHARE_5 = 1 / 3
-"""Of the passes, for LeNet-5: a pass takes it several times as long, and it needs fewer."""
+"""Share of the epochs for LeNet-5, which needs fewer; each takes several times as long."""
 TICKETS = (0.21, 0.036)
 
 
@@ -65,10 +65,10 @@ class Settings:
     Args:
         num_seeds: Runs.
         num_data: Training images, at most.
-        num_epochs: Passes of a dense network.
-        num_epochs_round: Passes after each cut of magnitude pruning.
-        num_rounds: Cuts of magnitude pruning.
-        num_epochs_ticket: Passes of each ticket.
+        num_epochs: Epochs of a dense network.
+        num_epochs_round: Epochs after each round of magnitude pruning.
+        num_rounds: Rounds of magnitude pruning.
+        num_epochs_ticket: Epochs of each ticket.
         learning_rate: Step size of Adam of magnitude pruning, at the start of a cosine.
         weight_scale: Prior standard deviation of its weights.
         learning_rate_ticket: Constant step size of Adam for tickets.
@@ -112,11 +112,11 @@ def evaluated(network: nn.Module, images: ImageSplit, seconds: float) -> dict[st
     """Return the metrics of a finished network."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     number = sum(p.numel() for p in weights)
-    left = sum(int(p.count_nonzero()) for p in weights)
+    num_kept = sum(int(p.count_nonzero()) for p in weights)
     return {
         **images.error(network),
-        "num_weights": left,
-        "compression": number / left,
+        "num_weights": num_kept,
+        "compression": number / num_kept,
         "seconds": seconds,
     }
 
@@ -127,14 +127,14 @@ def han(
     precision: Precision,
     share: float = 1.0,
 ) -> Callable[[ImageSplit, Settings, int], Rows]:
-    """Return the experiment of Han et al. on a network, with a share of the passes."""
+    """Return the experiment of Han et al. on a network, with a share of the epochs."""
 
     def run(images: ImageSplit, settings: Settings, seed: int) -> Rows:
         recipe = dataclasses.replace(settings.recipe(), precision=precision)
         num_epochs = math.ceil(share * settings.num_epochs)
         data = (images.x, images.y)
         whole = dense(make_network, data, recipe=recipe, num_epochs=num_epochs, seed=seed)
-        cut = magnitude_pruning(
+        pruned = magnitude_pruning(
             make_network,
             data,
             recipe=recipe,
@@ -146,7 +146,7 @@ def han(
         )
         return {
             "dense": evaluated(whole.network, images, sum(whole.seconds.values())),
-            "magnitude": evaluated(cut.network, images, sum(cut.seconds.values())),
+            "magnitude": evaluated(pruned.network, images, sum(pruned.seconds.values())),
         }
 
     return run

@@ -3,8 +3,8 @@
 The relaxed graph is that of ``graphs.spaces.mlp_space`` (three hidden layers of at most 50 units,
 five activations, each layer and the input read by the output or not), with a gate on each weight:
 operations and weights in one Pyro model. On each of the 20 standard splits the most probable
-architecture is derived and cut to at most 200 parameters, and what is left is trained further, with
-the noise and the priors of the fit. Settings are those of ``run_uci`` for the fixed 13-50-1
+architecture is derived and pruned to at most 200 parameters. The pruned network is trained further,
+with the noise and the priors of the fit. Settings are those of ``run_uci`` for the fixed 13-50-1
 network, by default at less than half its steps (``--steps 10000`` for all of them); nothing was
 chosen for this space. As there, five chains of each split compete by their evidence, and the noise
 of new rows is fitted by five folds of each training split, each predicted by a fit to the others.
@@ -69,7 +69,7 @@ class Settings:
         num_restarts: Chains of each training split; the one with the highest evidence lower bound
             on its training rows is kept, as in ``run_uci``.
         num_folds: Folds of each training split by which the noise is fitted, as in ``run_uci``.
-        num_steps_after: Steps of the training of what the cut left.
+        num_steps_after: Steps by which the pruned network is trained further.
         seed: Seed of everything.
     """
 
@@ -82,7 +82,7 @@ class Settings:
 
 
 def prior_scales(recipe: TableRecipe, network: nn.Module) -> dict[str, float]:
-    """Return the prior standard deviation of each parameter of a network that is not cut."""
+    """Return the prior standard deviation of each parameter of an unpruned network."""
     scales = {}
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:
@@ -134,7 +134,7 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class Derived:
-    """The plain network of one chain, cut to the limit.
+    """The plain network of one chain, pruned to the limit.
 
     Args:
         small: The network.
@@ -162,7 +162,8 @@ def derived(recipe: TableRecipe, posterior: Posterior, example: Tensor) -> Deriv
         small = prune(plain, own, kept, example_input=example)
         size = small.receipt.after.num_nonzero
         if size <= limit:
-            # An operation whose inputs were cut is the second layer of a sequence in what is left.
+            # In the pruned network, an operation whose inputs were pruned is the second layer of a
+            # sequence.
             before = prior_scales(recipe, plain)
             scales = {
                 name: before[name.replace(".1.", ".")]
@@ -177,7 +178,7 @@ def derived(recipe: TableRecipe, posterior: Posterior, example: Tensor) -> Deriv
 def trained_further(
     recipe: TableRecipe, found: Derived, data: tuple[Tensor, Tensor], num_steps: int, seed: int
 ) -> nn.Module:
-    """Train what the cut left, with the noise and the priors of the fit."""
+    """Train the pruned network further, with the noise and the priors of the fit."""
     batch = recipe.batch_size
     return fine_tune(
         found.small,

@@ -6,7 +6,7 @@ are pooled. Settings were chosen on data sets with other seeds (1000 and up), se
 
 Beside it, on the same rows: the non-zero coefficients of a cross-validated lasso; the inputs more
 important to a random forest than each of 100 shuffled copies; and the ten inputs whose permutation
-hurts gradient boosting most, which is told how many matter.
+hurts gradient boosting most; how many matter is given to it.
 
     python -m analysis.run_synthetic
 """
@@ -55,7 +55,7 @@ class Settings:
     Args:
         num_sets: Data sets.
         num_rows: Rows of a data set: an easier and a harder setting.
-        num_inputs: Inputs, of which ``num_relevant`` matter.
+        num_inputs: Inputs; ``num_relevant`` of them matter.
         num_relevant: Inputs that matter.
         noise: Standard deviation of the target's noise; the signal's is about 7.
         rates: Nominal false discovery rates.
@@ -202,7 +202,7 @@ YARDSTICKS: dict[str, Callable[[DataSet, Settings], Mask]] = {
 }
 
 
-def judge(kept: list[Mask], sets: list[DataSet]) -> dict[str, list[float]]:
+def evaluated(kept: list[Mask], sets: list[DataSet]) -> dict[str, list[float]]:
     """Return false discovery proportion, power and size for each data set."""
     truth = [{"inputs": s.relevant} for s in sets]
     pairs = list(zip(kept, truth, strict=True))
@@ -238,12 +238,12 @@ def run(settings: Settings, folder: Path, *, command: str) -> Path:
             for rate in settings.rates:
                 kept = [masks.false_discovery_rate({"inputs": p}, rate) for p in probability]
                 name = f"relevance{prior_name}, false discovery rate {rate}"
-                found = judge(kept, sets)
+                found = evaluated(kept, sets)
                 rows.append(row(name, task, seeds, found, nominal=rate, total_seconds=seconds))
             calibration[task + prior_name] = reliability(probability, relevant)
         for name, yardstick in YARDSTICKS.items():
             clock = time.perf_counter()
-            found = judge([yardstick(s, settings) for s in sets], sets)
+            found = evaluated([yardstick(s, settings) for s in sets], sets)
             seconds = time.perf_counter() - clock
             rows.append(row(name, task, seeds, found, total_seconds=seconds))
     for entry in rows:

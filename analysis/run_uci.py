@@ -2,8 +2,8 @@
 
 The candidates are cross-validated inside each training split (all candidates, splits and folds in
 one vectorised run), the one with the best held-out log likelihood of the PRUNED network is refitted
-on the whole training split, and the test rows are used once in a run. How the candidates came about
-is told in analysis/README.md.
+on the whole training split, and the test rows are used once in a run. analysis/README.md says how
+the candidates came about.
 
     python -m analysis.run_uci --dataset boston
     python -m analysis.run_uci --dataset all --root DATA
@@ -49,8 +49,8 @@ class Settings:
         num_steps: Steps of each fit.
         num_restarts: Chains of the final fit; the one with the highest evidence lower bound on its
             training rows is kept.
-        max_parameters: What may be left of the network, weights, biases and noise.
-        dropout_epochs: Passes of MC dropout, as published.
+        max_parameters: Most parameters of the pruned network: weights, biases and noise.
+        dropout_epochs: Epochs of MC dropout, as published.
         gaussian_steps: Steps of the mean-field Gaussian network.
         seed: Seed of everything.
     """
@@ -161,12 +161,12 @@ def relevance(splits: list[Split], settings: Settings, *, gated: bool) -> dict[s
             metrics["rmse_posterior_mean"][i] = split.rmse(draws)
             sampled = held[index][i].noise(NOISE, pruned=False)
             metrics["test_log_likelihood_posterior_mean"][i] = split.log_likelihood(sampled, draws)
-            left = (
+            num_kept = (
                 sum(p.numel() for p in model.network.parameters())
                 if mask is None
                 else masked_cost(chain.edges, mask).num_nonzero
             )
-            metrics["num_parameters"][i] = left + sum(p.numel() for p in NOISE.parameters())
+            metrics["num_parameters"][i] = num_kept + sum(p.numel() for p in NOISE.parameters())
     return {
         "metrics": metrics,
         "seconds": time.perf_counter() - started,
@@ -240,13 +240,13 @@ def run(
 def report(entry: dict[str, Any]) -> None:
     """Print one row."""
     metrics = entry["metrics"]
-    rmse, likelihood, left = (
+    rmse, likelihood, size = (
         metrics[name] for name in ("rmse", "test_log_likelihood", "num_parameters")
     )
     print(
         f"{entry['method']:32s} RMSE {rmse['mean']:.3f} +- {rmse['se']:.3f}   "
         f"log likelihood {likelihood['mean']:.3f} +- {likelihood['se']:.3f}   "
-        f"parameters {left['mean']:.0f} (at most {max(left['values']):.0f})   "
+        f"parameters {size['mean']:.0f} (at most {max(size['values']):.0f})   "
         f"{entry['total_seconds']:.0f} s",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""The table of torchvision's networks under random cuts, as Markdown, from its record.
+"""The table of torchvision's networks under random masks, as Markdown, from its record.
 
 python -m analysis.table_torchvision
 """
@@ -11,8 +11,8 @@ from analysis.records import read_record
 def main() -> None:
     """Print one line for each network."""
     print(
-        "| network | groups | judged share of the parameters | difference | parameters, millions "
-        "| after the cut | MACs left | seconds |\n" + 8 * "|---" + "|"
+        "| network | groups | candidate share of the parameters | difference "
+        "| parameters, millions | after pruning | MACs kept | seconds |\n" + 8 * "|---" + "|"
     )
     for row in read_record("torchvision_cut")["rows"]:
         found = {name: metric["mean"] for name, metric in row["metrics"].items()}

@@ -37,7 +37,7 @@ def gradient_boosting(
 
     Returns:
         Results by split; ``num_parameters`` counts two for each stored node (feature and threshold,
-        or a value and its place), not the noise scale.
+        or a value and its position), not the noise scale.
     """
     started = time.perf_counter()
     values, chosen = [], []

@@ -53,7 +53,7 @@ def mc_dropout(
         taus: Grid of noise precisions in original units, ``BOSTON_TAUS`` for the published one.
             ``None`` for ``RELATIVE_TAUS`` over the squared error of a pilot: networks with the
             middle rate and a quarter of the steps, cross-validated in each training set. A wide
-            grid is no substitute: a fifth of a small set tells the precision badly.
+            grid is no substitute: a fifth of a small set determines the precision badly.
         num_samples: Masks for each prediction.
         seed: Seed of a generator of its own.
 

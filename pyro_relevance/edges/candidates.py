@@ -1,6 +1,7 @@
-"""What `find_edges` asks of a module whose edges are operations: the candidates of each edge.
+"""The protocol of a module whose edges are operations: it lists the candidates of each edge.
 
-`graphs.Graph` answers it; so may any other module that multiplies candidates by a buffer of gates.
+`graphs.Graph` implements it for `find_edges`. Any other module that multiplies candidates by a
+buffer of gates may implement it, too.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What ``torch.export`` made of a network in evaluation mode.
+    """The result of ``torch.export`` for a network in evaluation mode.
 
     Args:
         graph: Operators of one call.
@@ -57,8 +57,8 @@ def export_graph(
     Args:
         network: The network; a copy is traced, in evaluation mode.
         arguments: Its inputs.
-        any_batch: Whether the graph is for any number of examples, the first axis of each input,
-            rather than for that of the inputs given.
+        any_batch: Whether the graph serves any number of examples (the first axis of each input)
+            and not only that of ``arguments``.
 
     Returns:
         Its graph.
@@ -104,7 +104,7 @@ def export_any_batch(
     """Trace a network for any number of examples.
 
     Args:
-        network: The network, as it is to be traced.
+        network: The network; it is traced as it is, without a copy.
         arguments: Its inputs, whose first axis counts examples.
 
     Returns:
@@ -125,7 +125,7 @@ def export_any_batch(
 
 
 def value_of(node: fx.Node) -> Any:
-    """What a node gave when it was traced, without data: sizes that depend on the batch as numbers.
+    """Return the value of a node in the trace, without data; sizes of the batch are numbers.
 
     Args:
         node: A node of an exported graph.
@@ -158,14 +158,14 @@ def traceable_copy(network: nn.Module) -> nn.Module:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, without what torch adds on its own settings."""
+    """Return the first line of an error, without torch's advice about its settings."""
     text = next(iter(str(error).splitlines()), type(error).__name__).strip()
     return text if text.endswith(".") else f"{text}."
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what other packages warn, log and print to them: errors say what a user can act on."""
+    """Silence the warnings, logs and prints of other packages: a user cannot act on them."""
     disabled, said = logging.root.manager.disable, io.StringIO()
     with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Tensors in few bytes: one with many zeros becomes its other entries and a bit per position."""
+"""Compact storage of tensors with many zeros: their other entries, and one bit per position."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ class InputGates:
     Args:
         network: The network whose modules get a hook; it must be a copy owned by the caller.
         edges: Groups at granularity ``"input"`` or ``"unit"``.
-        all_called: Whether each of these modules must be called each time; not so where operations
-            that were not drawn are skipped.
+        all_called: Whether each of these modules must be called each time. Pass False where
+            operations that were not drawn are skipped.
 
     Raises:
         EdgeError: If a group's gates act on single weights or on a tensor that is not the weight of
@@ -81,7 +81,7 @@ class InputGates:
             )
 
     def remove(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 

@@ -74,19 +74,19 @@ def budget(
     cost: Callable[[Mask], float] | None = None,
     groups: Groups = None,
 ) -> Mask:
-    """Mask of the highest-scoring edges that a number of parameters, MACs or bytes pays for.
+    """Mask of the highest-scoring edges within a number of parameters, MACs or bytes.
 
     Exactly one of `num_parameters`, `num_macs` and `num_bytes` is the limit. For a limit in any
     other unit, such as milliseconds, see `within_cost`; for a number of edges, see `top_fraction`.
 
     Args:
         source: Posterior of one chain, or group name -> scores.
-        num_parameters: Most parameters (entries that are not cut) of the pruned network.
-        num_macs: Most multiply-accumulates of the cut network per example.
-        num_bytes: Most bytes of the cut network.
+        num_parameters: Largest number of parameters (kept entries) of the pruned network.
+        num_macs: Largest number of multiply-accumulates of the pruned network for one example.
+        num_bytes: Largest number of bytes of the pruned network.
         edges: The edges of the network, for sources that do not bring them. Groups that `source`
             lacks are kept whole.
-        cost: Counts the limit's unit for a mask, in place of the library's own count.
+        cost: Counts the limit's unit for a mask; by default the library counts.
         groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
@@ -190,11 +190,11 @@ def _counted(source: Source, edges: Edges | None, unit: str) -> Callable[[Mask],
             f"Expected the edges of the network as edges=, but got {type(edges).__name__}. Pass "
             "the result of find_edges(...); for a limit on the number of edges use top_fraction."
         )
-    # Imported here because counting belongs to a later step than deciding.
+    # Imported here, since only a budget counts sizes.
     from pyro_relevance.edges.size import masked_cost
 
     found: Edges = edges
-    # Kept parameters: a weight that is cut stays as a stored zero, but counts as none.
+    # Kept parameters: a removed weight is stored as a zero and does not count.
     counted = "num_nonzero" if unit == "num_parameters" else unit
     return lambda mask: float(getattr(masked_cost(found, mask.completed(found)), counted))
 

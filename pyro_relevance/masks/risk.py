@@ -1,8 +1,8 @@
 """The risk that a mask accepts, under the posterior that made it.
 
 With inclusion probability p_e of edge e, keeping an edge is a false discovery with probability
-1 - p_e, and cutting it is a false omission with probability p_e; means and sums of these are what
-a rule trades.
+1 - p_e, and removing it is a false omission with probability p_e. The risk of a mask are sums and
+means of these.
 
 References:
     Newton, Noueiry, Sarkar and Ahlquist, Detecting differential gene expression with a
@@ -30,9 +30,9 @@ class Risk:
         expected_false_discoveries: Number of kept edges expected to be irrelevant, sum of 1 - p
             over the kept.
         false_discovery_rate: Mean of 1 - p over the kept edges (fraction); 0 where nothing is kept.
-        expected_false_omissions: Number of cut edges expected to be relevant, sum of p over the
-            cut.
-        false_omission_rate: Mean of p over the cut edges (fraction); 0 where nothing is cut.
+        expected_false_omissions: Number of removed edges expected to be relevant, sum of p over the
+            removed.
+        false_omission_rate: Mean of p over the removed edges (fraction); 0 where none is removed.
 
     Example:
         >>> risk = Risk.of({"inputs": torch.tensor([True, True, False])},

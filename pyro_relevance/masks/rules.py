@@ -5,9 +5,8 @@ per edge (tensor of the group's shape, larger = more relevant); `groups` names t
 groups (None: all), the others are kept whole. The result states its rule, and the risk over the
 candidate groups where the scores are inclusion probabilities.
 
-Where groups are nested (a unit and each of its weights), an edge is decided by its own gate's
-probability, not by the product with the gates around it: the risk counts each gate once, and speaks
-of a weight's gate, not of whether the unit around it is on as well.
+Where groups are nested (a unit and each of its weights), the probability of an edge's own gate
+decides, not its product with the gates of the unit around it. The risk counts each gate once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What rules read: a posterior of one chain, or one score per edge.
+"""The input of rules: a posterior of one chain, or one score per edge.
 
 A score is any number per edge with larger = more relevant. Only probabilities carry a risk.
 """

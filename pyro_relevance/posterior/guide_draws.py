@@ -38,7 +38,7 @@ class ChainDraws(NamedTuple):
 
 
 class _ReplayMessenger(Messenger):
-    """Gives sites the values of a guide; what is not among them keeps its own sampling."""
+    """Gives sites the values of a guide; sites without a value are sampled as usual."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
         if hard is None:
             parts += [{}, {}]
             continue
-        # A guide of another kind gives no probabilities: the share of draws is what there is.
+        # A guide of another kind has no probabilities: the share of draws is used instead.
         probability = sites.get(f"{site}_probability")
         if probability is None:
             probability = hard.mean(1, keepdim=True).expand_as(hard)

@@ -43,8 +43,8 @@ class Posterior:
         guide: Its guide.
         state: Parameters and buffers by the names of an ELBO module (``model.*``, ``guide.*``),
             each ``(num_chains, ...)``.
-        history: What was recorded while training.
-        first_chain: Number of the first chain in the run that it comes from.
+        history: Loss, temperature and expected size while training.
+        first_chain: Number of the first chain in the run of the fit.
 
     Raises:
         NotFittedError: If ``state`` is empty.
@@ -200,7 +200,7 @@ class Posterior:
             x: ``(num_data, ...)`` inputs.
             num_samples: Draws in each chain.
             seed: Seed of the draws and of the sampled targets.
-            mask: Edges outside of it are cut in every draw (True = kept).
+            mask: Kept edges (True = kept); the others are removed in every draw.
 
         Raises:
             ValueError: If ``num_samples`` is not positive, or the mask does not fit the edges.
@@ -210,7 +210,7 @@ class Posterior:
         with torch.no_grad():
             for i in range(self.num_chains):
                 likelihood = chain_likelihood(self.model, self._chain_state(i))
-                # A stream of its own: the noise of the targets knows nothing of the weights'.
+                # A stream of its own: the noise of the targets is independent of the weights'.
                 with self._seeded(seed, i, "targets"):
                     means.append(torch.stack([likelihood.mean(output) for output in outputs[i]]))
                     drawn = [likelihood(output).sample() for output in outputs[i]]

@@ -1,4 +1,4 @@
-"""Draws of a posterior to one score per edge (larger = more relevant), one formula each.
+"""Scores of edges from draws of a posterior (larger = more relevant), each with its formula.
 
 Scores go into the rules of `pyro_relevance.masks`. Every result keeps the chain dimension, because
 hidden units of different chains are not the same units; `of_chain` picks one, `pooled` averages
@@ -55,7 +55,7 @@ class ExpectedSize:
 
     Args:
         num_edges: ``(...)`` expected number of edges that are on.
-        num_parameters: ``(...)`` expected number of parameters that stay.
+        num_parameters: ``(...)`` expected number of kept parameters.
     """
 
     num_edges: Tensor
@@ -146,8 +146,7 @@ def effect(draws: DrawsLike, edges: Edges) -> dict[str, Tensor]:
 
         effect_e = sqrt( sum over consumer weights w of e of (w * product of all its gates)^2 )
 
-    The gates of all groups are multiplied in, so a weight counts for nothing where the input or
-    unit around it is off.
+    The gates of all groups are multiplied in: a weight whose input or unit is off counts zero.
 
     Args:
         draws: Gates and weights of the posterior.
@@ -226,21 +225,21 @@ def expected_size(
     edges: Edges,
     operation_probability: Mapping[str, Tensor] | None = None,
 ) -> ExpectedSize:
-    """Expected numbers of edges and parameters that stay, for independent gates.
+    """Expected numbers of kept edges and parameters, for independent gates.
 
         E[edges] = sum_e p_e
         E[parameters] = sum_w product of p_e over the distinct gates e that w depends on
 
     A weight depends on the gates of the edge it reads and of the unit it makes. Parameters without
-    a gate always stay; buffers are no parameters. Units that lose all their inputs are not cut any
-    further.
+    a gate are always kept; buffers are not counted. Units that lose all their inputs are counted
+    with their bias.
 
     Args:
         inclusion_probability: Group name -> ``(..., *group.shape)`` probabilities with the same
             leading dimensions in each group; groups that it lacks are kept whole.
         edges: The gated edges.
-        operation_probability: Group of ``edges.operations`` -> ``(..., num_operations)``, with
-            which the parameters of its operations stay; by default all of them do.
+        operation_probability: Group of ``edges.operations`` -> ``(..., num_operations)``
+            probabilities of its operations; by default all operations are kept.
 
     Returns:
         `ExpectedSize` of shape ``(...)``.
@@ -288,7 +287,7 @@ def _of_operations(probability: Mapping[str, Tensor], edges: Edges) -> dict[str,
 
 
 def _gates(draws: DrawsLike, edges: Edges) -> Mapping[str, Tensor]:
-    """The gates of the draws; open ones where the model has none and the weights say it all."""
+    """The gates of the draws; ones where the model has no gates."""
     if draws.gates or not draws.weights:
         return draws.gates
     weights = list(draws.weights.values())

@@ -1,9 +1,9 @@
-"""Cut it and prove it: from a network and a mask to a smaller network that computes the same.
+"""Exact pruning: from a network and a mask to a smaller network that computes the same.
 
-`apply_mask` keeps all shapes and writes zeros; `prune` removes what is not kept, compares both
-networks on an example and writes the comparison into a `Receipt`. Where a cut changes numbers in
-``forward()``, the result is a list of operations (``rewrite``, ``description``). `PrunedNetwork`
-saves itself without code; ``export`` writes files that other programs run.
+`apply_mask` keeps all shapes and writes zeros. `prune` removes the edges that are not kept,
+compares both networks on an example and reports the comparison in a `Receipt`. Where pruning
+changes numbers in ``forward()``, the result is a list of operations (``rewriting``,
+``description``). `PrunedNetwork` is saved without code; ``export`` writes files for other software.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Units whose value does not depend on the input become part of the biases of their readers."""
+"""Units with a constant value are folded into the biases of their readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["fold_constants", "nonzero_entries", "owner_of"]
 def fold_constants(
     network: nn.Module, edges: Edges, arguments: tuple[Tensor, ...]
 ) -> tuple[dict[str, str], list[str]]:
-    """Move the value of units that nothing makes into the biases of their readers.
+    """Move the value of constant units into the biases of their readers.
 
     That can make a reader's units constant in turn. It is repeated until no constant unit remains.
 

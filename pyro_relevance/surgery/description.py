@@ -2,8 +2,8 @@
 
 Trees of ``nn.Sequential`` over the modules listed here are described as such. Any other network
 that ``torch.fx`` can follow is described by the modules that it calls and the list of its
-operations, all of them from the list in ``operations``. A description says
-nothing about the values of parameters and buffers, which are stored beside it.
+operations, all of them from the list in ``operations``. The values of parameters and buffers are
+not in the description; they are stored beside it.
 
 A module is ``{"type": "Linear", "arguments": {...}}``, a tree
 ``{"type": "Sequential", "children": {name: module}}``, and a graph::
@@ -16,8 +16,8 @@ A module is ``{"type": "Linear", "arguments": {...}}``, a tree
                ["call_function", "operator.add", [{"result": 1}, 1.0]],
                ["output", "output", [{"result": 2}]]]}
 
-The operations of a step and their order are those of ``torch.fx``; ``{"result": 0}`` is what step 0
-gave. A tensor that is no part of a state dict has its ``"values"`` in the description.
+The operations of a step and their order are those of ``torch.fx``; ``{"result": 0}`` is the result
+of step 0. A tensor that is no part of a state dict has its ``"values"`` in the description.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from pyro_relevance.surgery.values import ADVICE, DTYPES, from_json, to_json
 
 __all__ = ["build", "describe"]
 
-# Written only where it is true, so that a description without it means what it always meant.
+# Written only where it is true, so that the meaning of older descriptions does not change.
 _FLAGS = ("inplace", "return_indices")
 _LEAVES = (SelectFeatures, Constant, GraphNetwork)
 
@@ -53,12 +53,11 @@ def describe(module: nn.Module) -> dict[str, Any]:
     """Describe a network by its modules and, where it is no ``nn.Sequential``, its operations.
 
     A network that is followed operation by operation is described as it computes in evaluation
-    mode. In training mode the modules of the rebuilt network (dropout, batch normalisation) do
-    what they did, but whatever ``forward`` asked of ``self.training`` - another branch, the
-    argument of a function such as ``F.dropout`` - stays as in evaluation. Layers that are not
-    called in evaluation keep their tensors and do nothing. An ``fx.GraphModule`` is described as
-    it was recorded. Tied parameters become separate ones of the same values. Inputs are given by
-    position.
+    mode. In training mode the modules of the rebuilt network (dropout, batch normalisation) behave
+    as before. A use of ``self.training`` in ``forward`` - another branch, the argument of a
+    function such as ``F.dropout`` - is fixed at evaluation. Layers that are not called in
+    evaluation keep their tensors and do nothing. An ``fx.GraphModule`` is described as it was
+    traced. Tied parameters become separate ones of the same values. Inputs are passed by position.
 
     Args:
         module: A tree of ``nn.Sequential`` (or classes that only fill one, such as ``MLP``) over
@@ -103,7 +102,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_shapes(module: nn.Module, description: Mapping[str, Any]) -> None:
-    """Better now than when the file is read."""
+    """Check shapes now, not only when the file is read."""
     with _quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
         built = _shapes(_build(description))
     given = _shapes(module)
@@ -196,7 +195,7 @@ def _followed(module: nn.Module, name: str, where: str) -> tuple[nn.Module, tupl
     if isinstance(module, fx.GraphModule) and type(module.graph._codegen) is CodeGen:
         return module, _steps(module, module.graph, where)
     try:
-        # Tracing hangs constants on the network; evaluation mode is what prune compared.
+        # Tracing adds constants to the network. Evaluation mode is the one that prune compares.
         module = copy.deepcopy(module).eval()
         graph = _Tracer().trace(module)
     except Exception as error:
@@ -215,7 +214,7 @@ def _steps(root: nn.Module, graph: fx.Graph, where: str) -> tuple[Step, ...]:
         args = _recorded(node.args, results)
         kwargs = _recorded(node.kwargs, results)
         if _is_stochastic_depth(node):
-            results[node] = args[0]  # in evaluation it passes its input on
+            results[node] = args[0]  # the identity in evaluation
             continue
         target = str(node.target)
         if node.op == "call_function":

@@ -1,4 +1,4 @@
-"""Whether a cut network is the same function as the masked one, to rounding."""
+"""Whether a pruned network is the same function as the masked one, to rounding."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def largest_difference(masked: nn.Module, small: nn.Module, arguments: tuple[Ten
 
     Args:
         masked: The network with zeros.
-        small: The cut network.
+        small: The pruned network.
         arguments: ``(num_data, *input_shape)`` inputs.
 
     Returns:
         Largest difference over all calls.
 
     Raises:
-        SurgeryError: It is above what rounding explains, or the small network cannot run.
+        SurgeryError: It is larger than rounding errors, or the small network cannot run.
     """
     dtype = next(masked.parameters()).dtype
     tolerance = TOLERANCES.get(dtype, LOW_PRECISION_TOLERANCE)
@@ -72,7 +72,7 @@ def relative_difference(expected: Any, found: Any) -> float:
 
     Args:
         expected: A tensor (a), or another value that must be equal.
-        found: What is compared with it (b).
+        found: The value that is compared with it (b).
     """
     if not isinstance(expected, Tensor):
         return 0.0 if expected == found else float("inf")

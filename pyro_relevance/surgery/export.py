@@ -1,7 +1,7 @@
-"""A network as a file that other programs run: ``torch.export`` (``.pt2``) and ONNX.
+"""A network as a file for other software: ``torch.export`` (``.pt2``) and ONNX.
 
-Neither file needs this library, Pyro, or the code of the network. Each is read back, run beside
-the network and measured before it is kept; the receipt says how far they are apart.
+Neither file needs this library, Pyro, or the code of the network. Each is read back and compared
+with the network before it is kept. The receipt has their largest difference and both times.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True, slots=True)
 class ExportReceipt:
-    """What was measured of an exported file, on the CPU.
+    """Measurements of an exported file, on the CPU.
 
     Args:
         format: ``"pt2"`` or ``"onnx"``.
@@ -56,7 +56,7 @@ class ExportReceipt:
         dtype: Data type of the network.
         max_difference: Largest max|a - b| / max(1, max|a|) between outputs of the network (a) and
             of the file (b).
-        tolerance: What it was checked against.
+        tolerance: Largest accepted difference.
     """
 
     format: str
@@ -106,19 +106,18 @@ def export_torch(
     the CPU, that cannot be put into training mode. The file is a zip archive of JSON and of the
     raw bytes of the tensors. ``torch.export.load`` unpickles an example input and tensors of
     special classes where an archive holds them; this function writes neither and checks the
-    archive for them, so that reading *this* file unpickles nothing. A file of unknown origin is
-    another matter: ``torch.export.load`` would unpickle what it holds, :func:`load_pruned` never
-    does.
+    archive for them, so that reading *this* file unpickles nothing. With a file of unknown origin
+    ``torch.export.load`` may unpickle its content; :func:`load_pruned` never does.
 
     Args:
         network: A pruned network, or any network that ``torch.export`` can follow. It is not
-            touched.
-        path: File to write, ``*.pt2``. An old file stays until the new one is whole and checked.
+            changed.
+        path: File to write, ``*.pt2``. An old file is kept until the new one is whole and checked.
         example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs with the same
             ``num_data``: for the comparison, and the batch at which latency is measured.
 
     Returns:
-        What was measured on the file.
+        The measurements of the file.
 
     Raises:
         ValueError: The path or the example is not of this kind, the network cannot be exported, or
@@ -153,13 +152,13 @@ def export_onnx(
 
     Args:
         network: A pruned network, or any network that ``torch.export`` can follow. It is not
-            touched.
-        path: File to write, ``*.onnx``. An old file stays until the new one is whole and checked.
+            changed.
+        path: File to write, ``*.onnx``. An old file is kept until the new one is whole and checked.
         example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs with the same
             ``num_data``: for the comparison, and the batch at which latency is measured.
 
     Returns:
-        What was measured on the file.
+        The measurements of the file.
 
     Raises:
         ImportError: A package of the extra ``onnx`` is missing.
@@ -214,7 +213,7 @@ def _check_packages() -> None:
 def _on_cpu(
     network: nn.Module, example_input: Tensor | tuple[Tensor, ...]
 ) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A copy in evaluation mode and its inputs on the CPU: the file is for every machine."""
+    """A copy in evaluation mode and its inputs on the CPU, so that the file suits every machine."""
     given = example_arguments(example_input)
     lengths = {len(argument) if argument.ndim else 0 for argument in given}
     if len(lengths) != 1 or 0 in lengths:
@@ -281,7 +280,7 @@ def _check_unpickled(path: Path) -> None:
 
 
 class _Loaded(nn.Module):
-    """What was read back, as a module to time; it has no parts that would change their mode."""
+    """A file that was read back, as a module that can be timed."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         super().__init__()
@@ -315,7 +314,7 @@ def _checked(
     write: Callable[[Path], Callable[..., Any]],
     tolerances: dict[torch.dtype, float],
 ) -> ExportReceipt:
-    """Write to a temporary name, run what was written, and only then give it its name."""
+    """Write to a temporary name, run and compare the file, and only then rename it."""
     dtype = _dtype(network, arguments)
     tolerance = tolerances.get(dtype, LOW_PRECISION_TOLERANCE)
     size = len(arguments[0])

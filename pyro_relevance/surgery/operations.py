@@ -1,10 +1,10 @@
 """The operations that a network in a file may call, by their names.
 
-They turn tensors into tensors and do nothing else: no name here reads a file, runs code or takes a
+They turn tensors into tensors and do nothing else: none of them reads a file, runs code or takes a
 function as an argument. Reading a file therefore runs no code but that of torch, and of operators
-that the user registered with ``saved=True``. Operators whose entries in the registry say ``saved``
-are among them; here are those that the registry does not describe, since no units are followed
-through them, and what torch calls the operations in its libraries of functions.
+that the user registered with ``saved=True``. A step may call every operator whose entry in the
+registry has ``saved``. This module lists further ones, through which no units are followed, and
+torch's names of the operations in its libraries of functions.
 """
 
 from __future__ import annotations

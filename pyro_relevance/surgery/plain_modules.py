@@ -1,4 +1,4 @@
-"""Plain modules that a cut network may need: a choice of columns, and a constant."""
+"""Plain modules that a pruned network may need: a selection of columns, and a constant."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Constant", "SelectFeatures"]
 
 
 class SelectFeatures(nn.Module):
-    """Columns ``index`` of the last axis; stands before a layer that no longer reads all of them.
+    """Columns ``index`` of the last axis, for a layer that reads only these.
 
     Args:
-        index: Columns to pass on, in this order.
+        index: The selected columns, in this order.
     """
 
     index: Tensor

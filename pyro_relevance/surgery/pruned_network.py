@@ -22,11 +22,11 @@ _VERSION = 1
 
 
 class PrunedNetwork(nn.Module):
-    """A plain small network that takes the same inputs as the network it was cut from.
+    """A plain small network that takes the same inputs as the original network.
 
     Args:
         network: The small network.
-        receipt: What the cut achieved.
+        receipt: Sizes, times and the difference to the masked network.
     """
 
     def __init__(self, network: nn.Module, receipt: Receipt) -> None:
@@ -36,7 +36,7 @@ class PrunedNetwork(nn.Module):
         self.training = network.training
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Outputs of the small network for the full, uncut inputs."""
+        """Outputs of the small network for the same inputs as those of the original network."""
         return self.network(*inputs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -45,9 +45,9 @@ class PrunedNetwork(nn.Module):
         An old file of that name stays until the new one is whole. :func:`load_pruned` reads it.
 
         Without this library, safetensors gives the tensors, for a ``load_state_dict`` of the
-        network's own code. The metadata says which of them are packed: of a tensor with many
-        zeros, ``<name>::values`` holds the other entries in order and ``<name>::bits`` one bit
-        per position, the lowest bit of a byte first::
+        network's own code. The metadata lists the packed ones. A tensor with many zeros is packed
+        into ``<name>::values``, its other entries in order, and ``<name>::bits``, one bit per
+        position, the lowest bit of a byte first::
 
             import json, torch
             from safetensors import safe_open
@@ -64,15 +64,15 @@ class PrunedNetwork(nn.Module):
             architecture = json.loads(metadata["architecture"])
 
         The architecture is a tree of types of ``torch.nn`` and their arguments, or a list of
-        operations; :mod:`pyro_relevance.surgery.description` says how to read it. A file that runs
-        without that code, with torch alone, is what ``export_torch`` writes.
+        operations; :mod:`pyro_relevance.surgery.description` documents it. ``export_torch`` writes
+        a file that runs with torch alone.
 
         Args:
             path: File to write, usually ``*.safetensors``.
 
         Raises:
             ValueError: The network is not built of standard modules and functions of torch, so
-                that its architecture cannot be described. ``export_torch`` may still do.
+                that its architecture cannot be described. Try ``export_torch``.
             CheckpointError: The file could not be written.
         """
         description = describe(self.network)

@@ -76,9 +76,9 @@ def prune(
         mask: For each group, booleans of ``group.shape``, True = kept.
         example_input: ``(num_data, *input_shape)`` input or a tuple of inputs, to compare the
             networks and to measure latency on.
-        on_empty: What to do where a layer or all inputs are cut: ``"remove"`` the layer with all
-            that only it read, so that its readers become constants; ``"keep"`` one unit of it
-            that nothing reads; or raise an ``"error"``.
+        on_empty: What happens where a whole layer or all inputs are removed. ``"remove"`` removes
+            the layer and everything that only it read, so that its readers become constants;
+            ``"keep"`` keeps one unit of it that nothing reads; ``"error"`` raises an error.
 
     Returns:
         The small network with a receipt; its training flag is that of ``network``. It consists of
@@ -136,7 +136,7 @@ def _checked_arguments(
 def _difference(masked: nn.Module, small: nn.Module, arguments: tuple[Tensor, ...]) -> float:
     """Return the largest difference of the outputs, for another number of examples too.
 
-    A list of operations must not know how many examples there were when it was written down.
+    A list of operations must not depend on the number of examples with which it was traced.
     """
     difference = largest_difference(masked, small, arguments)
     if isinstance(small, GraphNetwork):
@@ -192,7 +192,7 @@ def _kept(
 
 
 def _empty(edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> list[str]:
-    """Groups that the mask or the cut empties, also where one unit stays to keep the layer."""
+    """Groups that are empty after pruning, also where one unit is kept for the layer."""
     empty = [name for name, flags in live.items() if not bool(flags.any())]
     cut = [name for name, keep in mask.items() if name in live and not bool(keep.any())]
     return list(dict.fromkeys((*empty, *cut)))
@@ -242,7 +242,7 @@ def _runs(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
 
 
 def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
-    """Cut parameters and buffers in place, and correct the sizes that modules remember."""
+    """Slice parameters and buffers in place, and correct the sizes that modules store."""
     touched = set()
     for (name, dim), flags in kept.items():
         if bool(flags.all()):
@@ -266,7 +266,7 @@ def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
 def _select_inputs(
     network: nn.Module, group: EdgeGroup, kept: Mapping[tuple[str, int], Tensor]
 ) -> nn.Module:
-    """Put a choice of columns before each layer that reads the input but no longer all of it."""
+    """Insert a selection of columns before each layer that reads only a part of the input."""
     for slot in group.consumers:
         flags = kept[slot.tensor, 1]
         if bool(flags.all()):

@@ -1,4 +1,4 @@
-"""What a cut achieved, measured on both networks, and the proof that they are the same function."""
+"""The receipt of a pruning: sizes and times of both networks, and how far their outputs differ."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["Receipt", "milliseconds"]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Sizes and times before and after a cut.
+    """Sizes and times before and after pruning.
 
     Args:
-        before: Size of the network as it was given.
-        after: Size of the cut network.
+        before: Size of the given network.
+        after: Size of the pruned network.
         latency_before: Time of one call of the given network.
         latency_after: Time of one call of the pruned network.
         batch_size: Examples in a timed call.
         dtype: Data type of the parameters.
-        max_difference: Largest max|a - b| / max(1, max|a|) between masked (a) and cut (b) outputs
-            over all inputs that were compared; nan where the weights were re-initialised.
+        max_difference: Largest max|a - b| / max(1, max|a|) between masked (a) and pruned (b)
+            outputs over all inputs that were compared; nan where the weights were re-initialised.
         notes: What was removed, in sentences.
     """
 
@@ -52,9 +52,10 @@ class Receipt:
         """Count and time both networks.
 
         Args:
-            network: The network as it was given.
+            network: The given network.
             small: The pruned network.
-            example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs: the timed pass.
+            example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs, of the timed
+                call.
             max_difference: As above.
             notes: What was removed, in sentences.
         """

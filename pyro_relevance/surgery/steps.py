@@ -20,7 +20,7 @@ __all__ = ["GraphNetwork", "Result", "Step", "owned_tensor"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Stands for the result of an earlier step among the arguments of a step.
+    """A reference to the result of an earlier step, as an argument of a step.
 
     Args:
         step: Position of that step.
@@ -57,8 +57,8 @@ class GraphNetwork(nn.Module):
         unsaved: Names of those tensors that are no part of the state dict.
 
     Raises:
-        ValueError: A step calls what it may not, reads a later step, or names nothing that there
-            is.
+        ValueError: A step calls a forbidden operation, reads a later step, or names something that
+            does not exist.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class GraphNetwork(nn.Module):
         return self._graph_steps
 
     def forward(self, x: Tensor, *others: Tensor) -> Any:
-        """Run the steps; inputs by position, as the network took them that was described."""
+        """Run the steps; inputs are passed by position, as for the original network."""
         results: list[Any] = []
         for step, finished in zip(self._graph_steps, self._graph_finished, strict=True):
             args = _filled(step.args, results)
@@ -108,7 +108,7 @@ class GraphNetwork(nn.Module):
             else:
                 return args[0]
             for position in finished:
-                results[position] = None  # the memory of what no later step reads
+                results[position] = None  # frees a result that no later step reads
         raise AssertionError("the last step is an output")
 
     def extra_repr(self) -> str:
@@ -221,7 +221,7 @@ def _reads(value: Any) -> list[int]:
 
 
 def _filled(value: Any, results: list[Any]) -> Any:
-    """The argument with results in the place of their positions."""
+    """The argument with each reference replaced by its result."""
     if isinstance(value, Result):
         return results[value.step]
     if isinstance(value, (tuple, list)):

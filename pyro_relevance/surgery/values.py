@@ -1,4 +1,4 @@
-"""Arguments of steps as JSON: an object with one key for what JSON lacks."""
+"""Arguments of steps as JSON. A value that JSON lacks is an object with one key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ADVICE = (
 
 
 def to_json(value: Any, where: str) -> Any:
-    """An argument as JSON: an object with one key for what JSON lacks."""
+    """An argument as JSON. A value that JSON lacks is an object with one key."""
     if value is None or isinstance(value, (bool, str)) or type(value) is int:
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Fit it: the one training loop of the method, and that of plain networks.
+"""Training: the one loop for models with gates and for plain networks.
 
 `fit` prepares chains and programs (``preparation``, ``programs``), runs the loop (``run``) with
 schedules, callbacks and checkpoints, and returns a `Fit` with the posterior. A program computes one

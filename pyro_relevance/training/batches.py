@@ -58,10 +58,10 @@ def as_tensors(data: Any) -> tuple[Tensor, Tensor]:
 def whole_epochs(
     data: tuple[Tensor, Tensor], num_epochs: float
 ) -> tuple[tuple[Tensor, Tensor], int]:
-    """Return data and a whole number of epochs that make up any number of epochs.
+    """Turn any number of epochs into data and a whole number of epochs over them.
 
     Less than one epoch is one epoch over that share of the examples, evenly spaced (examples may
-    lie sorted by class); more than one is rounded.
+    be sorted by class). More than one is rounded.
 
     Args:
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.

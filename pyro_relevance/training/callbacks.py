@@ -1,4 +1,4 @@
-"""What may happen beside a training step: progress, early stopping, anything of the user's.
+"""Callbacks after a training step: progress bars, early stopping, and those of the user.
 
 A callback is called after each step with a `TrainingState` and may return true to stop the run.
 Reading ``loss`` waits for the device; ``every`` keeps that rare. A callback may also have
@@ -28,7 +28,7 @@ __all__ = ["Callback", "EarlyStopping", "ProgressBar", "TrainingState", "every",
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingState:
-    """What a callback sees.
+    """The state of a run that a callback is given.
 
     Args:
         step: Steps taken so far, counted from 1.
@@ -61,7 +61,7 @@ class Callback(Protocol):
     """Called after each step; returns true to stop the run."""
 
     def __call__(self, state: TrainingState) -> bool | None:
-        """Look at the state."""
+        """Look at the state, and return true to stop the run."""
         ...
 
 
@@ -108,7 +108,7 @@ class _Every:
 
 
 class ProgressBar:
-    """A tqdm bar with the ELBO, the temperature and the expected number of parameters left.
+    """A tqdm bar with the ELBO, the temperature and the expected number of kept parameters.
 
     It is written to the standard error stream.
 
@@ -219,7 +219,7 @@ class EarlyStopping:
         return self._waited >= self.patience
 
     def state(self) -> dict[str, Tensor]:
-        """Return what an interrupted run needs to go on."""
+        """Return the state that an interrupted run needs to go on."""
         if self.best_elbo is None or self.best_state is None or self.best_step is None:
             return {}
         return {

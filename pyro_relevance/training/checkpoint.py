@@ -1,4 +1,4 @@
-"""The state of an unfinished run on disk: tensors only, the state before it kept beside it."""
+"""The state of an unfinished run on disk: tensors only, beside the previous state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Checkpoint:
     """Where and how often ``fit`` writes its state; a run with the same path goes on from it.
 
     Args:
-        path: The file. The state before it stays beside it, with ``.previous`` added to its name.
+        path: The file. The previous state is kept beside it, with ``.previous`` added to its name.
         interval: Seconds between two writes, at least; 0 writes at each record of the history.
 
     Raises:
@@ -75,7 +75,7 @@ def _previous(path: Path) -> Path:
 def write_checkpoint(
     path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
 ) -> None:
-    """Write the state of a run; the state before it stays beside it.
+    """Write the state of a run; the previous state is kept beside it.
 
     There is a complete state at ``path`` at every moment, so that an interrupt, a full disk or a
     loss of power costs at most the state that was being written.
@@ -120,8 +120,7 @@ def _keep_previous(path: Path) -> None:
 def read_checkpoint(path: Path, run: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Return the state of a run, or ``None`` if there is none yet.
 
-    A damaged file is passed over for the previous one, which costs one interval and loses nothing
-    else.
+    If the file is damaged, the previous one is read instead: the run loses one interval.
 
     Args:
         path: The checkpoint.

@@ -1,7 +1,7 @@
 """Training a pruned network further: optional, after the method, and reported apart from it.
 
-The pruned network computes what the posterior promised. Further training can make it better, but
-then it is another network: its result belongs beside that of pruning, not in its place.
+The pruned network computes exactly what the masked network computes. Further training can make it
+better, but the result is another network: report it beside that of pruning, not instead of it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FineTuned:
     """A pruned network that was trained further.
 
     Args:
-        network: The network, with the receipt of pruning and a note that it was trained since.
+        network: The network, with the receipt of pruning and a note that it was trained further.
         history: Losses on the way: the negative log posterior in nats.
         seconds: Wall time of the training alone.
     """
@@ -68,9 +68,9 @@ def fine_tune(
 ) -> FineTuned:
     """Train a pruned network further, with the settings of ``fit`` and without gates.
 
-    Weights that pruning set to zero stay zero, and normalisation statistics move as in any
-    training. A network that ``prune`` had to write down as operations keeps its dropout layers, but
-    no dropout inside of attention and no stochastic depth.
+    Weights that pruning set to zero stay zero. Normalisation statistics are updated as in any
+    training. A network that ``prune`` wrote down as a list of operations has its dropout layers,
+    but no dropout inside of attention and no stochastic depth.
 
     Args:
         pruned: What ``prune`` returned; it is not changed.

@@ -1,4 +1,4 @@
-"""What makes two runs the same run, so that a checkpoint of one may be resumed by the other."""
+"""The identity of a run: only a run with the same one may resume its checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe_run(
     callbacks: Sequence[object],
     settings: Mapping[str, Any],
 ) -> str:
-    """Return the fingerprint of a run: what must be the same for its numbers to be the same.
+    """Return the fingerprint of a run: a digest of everything that its numbers depend on.
 
     Args:
         program: The chains in their initial state.

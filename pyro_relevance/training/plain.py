@@ -1,4 +1,4 @@
-"""Training of a plain network, without gates: what every comparison has in common."""
+"""Training of a plain network, without gates, by the loop of ``fit``."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def train_plain(
         data: ``(x, y)`` tensors or a map-style data set.
         likelihood: Distribution of the target given the network's outputs.
         num_data: Number of training examples.
-        zeros: For each parameter of which entries must stay zero, booleans of its shape, True at
-            these, see `zero_entries`; ``None`` for none.
+        zeros: Parameter -> booleans of its shape, True at entries that must stay zero, see
+            `zero_entries`; ``None`` for none.
         weight_prior: Gaussian prior of the weights.
         optimisation: Epochs, batch size, learning rate, optimiser and schedules.
         execution: Device, precision, and whether steps are recorded and replayed.
@@ -96,10 +96,10 @@ def train_plain(
 
 
 def zero_entries(network: nn.Module) -> dict[str, Tensor]:
-    """Return where matrices and kernels of a network are zero, for those that have zeros.
+    """Return the positions of zeros in the matrices and kernels of a network that have some.
 
     Args:
-        network: The network, pruned before.
+        network: A pruned network.
     """
     return {
         name: parameter.detach() == 0
@@ -113,7 +113,7 @@ def with_zeros(network: nn.Module, zeros: Mapping[str, Tensor]) -> nn.Module:
 
     Args:
         network: The network; it is not changed.
-        zeros: For each of some parameters, booleans of its shape, True where it is to be zero.
+        zeros: Parameter -> booleans of its shape, True at the entries to set to zero.
     """
     network = copy.deepcopy(network)
     parameters = dict(network.named_parameters())

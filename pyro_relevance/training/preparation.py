@@ -1,4 +1,4 @@
-"""What ``fit`` does before the first step: chains, checks, program, parameter groups."""
+"""Preparation of a fit before its first step: chains, checks, program, parameter groups."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _difference(one: RelevanceModel, other: RelevanceModel) -> str:
     ]
     if type(one.likelihood) is not type(other.likelihood) or settings[0] != settings[1]:
         return "likelihood"
-    # Odds without unknowns are a tensor of each chain; other priors compute with their arguments.
+    # Fixed odds are a tensor of each chain. Other priors compute with their arguments.
     fixed = one.gate_prior is not None and not one.gate_prior.latents(one.edges)
     same_kind = type(one.gate_prior) is type(other.gate_prior)
     return "" if same_kind and (fixed or one.gate_prior == other.gate_prior) else "gate_prior"
@@ -120,13 +120,13 @@ def place_examples(
     settings: FitSettings,
     augment: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Batches, Batches | None]:
-    """Return the streams of minibatches of weights and, where there are such, of held-out examples.
+    """Return the stream of training minibatches and, if given, that of held-out examples.
 
     Args:
         models: The model of each chain.
         data: The training examples.
         held_out: Examples from which the gates learn, or ``None`` for the same ones.
-        settings: Of the run; they know batch size and device.
+        settings: Of the run, with batch size and device.
         augment: Changes the inputs of each minibatch, or ``None``.
 
     Raises:

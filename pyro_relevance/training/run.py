@@ -1,4 +1,4 @@
-"""One run of the training loop: steps, records, checkpoints, and what happens when a loss fails."""
+"""One run of the training loop: steps, history, checkpoints, and the search for a failed loss."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DIVERGED = 1e3
 
 @dataclass(eq=False)
 class TrainingRun:
-    """The mutable state of a run; ``fit`` makes one, runs it, and keeps what is asked for.
+    """The mutable state of a run; ``fit`` makes one, executes it, and makes a `Fit` of it.
 
     Args:
         program: The chains.
@@ -87,7 +87,7 @@ class TrainingRun:
             DivergenceError: If a loss or a parameter is not finite, or a loss explodes; the run is
                 then back at its last good record.
             CheckpointError: If the checkpoint is damaged or belongs to another run.
-            OSError: If the checkpoint cannot be written; the one before it stays.
+            OSError: If the checkpoint cannot be written; the previous one is kept.
         """
         self._resume()
         started, before = time.monotonic(), self.seconds

@@ -110,10 +110,10 @@ def cosine(start: float, end: float) -> Schedule:
 
 
 def after(fraction: float) -> Schedule:
-    """Return 0 before a moment and 1 from it on.
+    """Return a schedule that is 0 at first and 1 from a given progress on.
 
     Args:
-        fraction: The moment, a progress in [0, 1].
+        fraction: That progress, in [0, 1].
 
     Returns:
         Function of the progress in [0, 1].
@@ -164,12 +164,12 @@ def warmup(fraction: float, start: float = 1e-3, end: float = 1.0) -> Schedule:
 
 
 def within(schedule: Schedule, start: float = 0.0, end: float = 1.0) -> Schedule:
-    """Return a schedule that runs its course between two moments and rests before and after.
+    """Return a schedule compressed into a part of the run, and constant before and after.
 
     Args:
         schedule: The schedule.
-        start: Progress at which it is at its own 0.
-        end: Progress at which it is at its own 1.
+        start: Progress at which ``schedule(0)`` is reached.
+        end: Progress at which ``schedule(1)`` is reached.
 
     Returns:
         Function of the progress in [0, 1].
@@ -199,8 +199,8 @@ class Schedules:
         kl_weight: Factor of every KL term, > 0; 1 is the ELBO.
         learning_rate: Factor of every learning rate, >= 0.
         gate_learning_rate: Further factor of the gates' learning rate, >= 0. Zero at the start is a
-            warm-up: the weights train under the gates' initial posterior (for operations: under
-            all paths alike) before the structure moves.
+            warm-up: the weights train under the gates' initial posterior (for operations: with
+            equally probable paths) before the structure is trained.
 
     Raises:
         TypeError: If a schedule cannot be called.

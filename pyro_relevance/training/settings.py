@@ -121,10 +121,10 @@ class Execution:
     """How and where a step is computed.
 
     Args:
-        replay: Whether the tensor operators of a step may be recorded and replayed, which spares
-            the Python of a step and changes no number; only with the lean ELBO and the library's
-            guides. Recording takes as long as some hundred steps: by default a kind of step is
-            recorded where the run has a thousand of it or more. Pass False where a callback changes
+        replay: Whether the tensor operators of a step may be recorded and replayed. That saves the
+            time of Python in a step and changes no number. It needs the lean ELBO and a guide of
+            the library. A recording takes as long as some hundred steps: by default a kind of step
+            is recorded if the run has a thousand or more of it. Pass False where a callback changes
             how the model computes (other than the values of its tensors), or to step through the
             model in a debugger.
         precision: Data type and memory format in which the network is computed while training:
@@ -138,7 +138,7 @@ class Execution:
 
 
 class PlainKeywords(TypedDict, total=False):
-    """Fields of `Optimisation` and `Execution` that a training without gates knows."""
+    """Fields of `Optimisation` and `Execution` that a training without gates accepts."""
 
     num_epochs: int
     batch_size: int | None
@@ -186,7 +186,7 @@ class FitSettings:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return the JSON-able part that decides the numbers of a run, for its fingerprint.
+        """Return what decides the numbers of a run, as JSON-able values, for its fingerprint.
 
         Schedules and optimiser have descriptions of their own, see ``describe_run``.
         """

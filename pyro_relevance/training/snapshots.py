@@ -1,4 +1,4 @@
-"""Everything that the rest of a run depends on, as tensors by name on the host."""
+"""The state that a run needs to go on, as tensors by name on the host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def to_host(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return copies in the memory of the host: an accelerator's is for training.
+    """Return copies in the memory of the host; that of an accelerator is for training.
 
     Args:
         tensors: Tensors by name.
@@ -71,7 +71,7 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
         value = tensor.clone() if kind == "tensor" else tensor.item()
         like = parameters[int(index)]
         if isinstance(value, Tensor) and value.shape == like.shape:
-            # Fused kernels walk through memory, so a state must lie there as its parameter does.
+            # Fused kernels need a state with the memory layout of its parameter.
             value = torch.empty_like(like, dtype=value.dtype).copy_(value)
         states.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})

@@ -13,10 +13,10 @@ Ints = NDArray[np.int64]
 
 
 class DisjointSets:
-    """Sets of the numbers ``0 .. num_elements - 1`` that only ever grow together.
+    """Sets of the numbers ``0 .. num_elements - 1`` that can be joined, but not divided.
 
-    Pairs are collected, and joined in one call of scipy when the sets are asked for: layers have
-    tens of thousands of labels.
+    Layers have tens of thousands of labels. Pairs are therefore collected, and scipy joins all of
+    them in one call when the sets are read.
 
     Example:
         >>> sets = DisjointSets()

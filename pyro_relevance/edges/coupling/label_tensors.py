@@ -1,8 +1,8 @@
 """Labels of the positions of a value: integers in a tensor of its shape.
 
-Two labels are special: ``KEPT`` marks what always stays, ``FILLER`` what is padded in and goes with
-its surroundings. Most values have the same labels along most axes, which are not written out: such
-axes have stride 0.
+Two labels are special. ``KEPT`` marks positions that are never pruned. ``FILLER`` marks padding,
+which is pruned with its neighbours. Most values have the same labels along most axes; such axes
+have stride 0 and take no memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The labels of a graph as they travel, and the sets into which they are joined."""
+"""The labels of all values of a graph, and the sets into which they are joined."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Coupling:
     Args:
         roots: ``(num_labels,)`` set of each label.
         makers: Labels along axes that make units (rows of layers, normalisation, elementwise
-            parameters); ``KEPT`` where a position always stays.
+            parameters); ``KEPT`` where a position is never pruned.
         layers: The axes in ``makers`` along which a layer makes new units, in call order.
         readers: Labels along axes that read units (columns of layers).
-        reasons: Why a set cannot be cut, by its root.
-        written: What about a set is a number in ``forward()``, by its root: the graph has to be
-            rewritten when some of it is removed.
+        reasons: Why a set cannot be pruned, by its root.
+        written: Which number in ``forward()`` depends on the size of a set, by its root: the graph
+            has to be rewritten when a part of the set is removed.
         inputs: Labels of the first input, ``(1, ...)``.
         outputs: Labels that the network returns.
         positions: How often one example multiplies each weight.
         products: Multiply-accumulates of products of two activations for one example, by the root
-            of the set that they go with; ``KEPT`` for those that stay.
+            of the set that they are pruned with; ``KEPT`` for those that are never pruned.
     """
 
     roots: Ints
@@ -64,7 +64,7 @@ class Coupling:
 
 
 class Labelling:
-    """Labels of each value, what was joined so far, and what is known about sets of labels.
+    """The state of a walk: labels of each value, joined sets, and facts about sets of labels.
 
     Args:
         exported: The graph.
@@ -107,7 +107,7 @@ class Labelling:
         )  # fmt: skip
 
     def _counted(self, roots: Ints) -> dict[int, int]:
-        """Add up the products of two activations by the set that they go with."""
+        """Add up the products of two activations by the set that they are pruned with."""
         counts: dict[int, int] = {}
         for labels, num_macs in self.products:
             (thin,) = narrowed(labels)
@@ -157,7 +157,7 @@ class Labelling:
         return self.labels[argument]
 
     def new(self, shape: tuple[int, ...]) -> Tensor:
-        """Return labels that were not there before, ``(*shape)``."""
+        """Return new labels, ``(*shape)``."""
         count = math.prod(shape)
         return torch.arange(count).add_(self.sets.extend(count)).reshape(shape)
 
@@ -166,7 +166,7 @@ class Labelling:
         return self.constants[argument] if isinstance(argument, fx.Node) else argument
 
     def operand(self, argument: Any) -> Tensor:
-        """Return the labels of an argument; constants always stay."""
+        """Return the labels of an argument; those of constants are ``KEPT``."""
         labels = self.value(argument)
         if labels is None:
             value = self.constant(argument)
@@ -176,13 +176,13 @@ class Labelling:
     # Joining
 
     def meet(self, one: Tensor, other: Tensor) -> Tensor:
-        """Join labels that meet and return what stands for both."""
+        """Join the labels at the same positions and return one of each pair."""
         self.join(one, other)
         thin_one, thin_other = narrowed(one, other)
         return torch.maximum(thin_one, thin_other).expand(one.shape)
 
     def join(self, one: Tensor, other: Tensor) -> None:
-        """Join labels that meet; what meets something that is kept is kept."""
+        """Join the labels at the same positions; a label joined with ``KEPT`` is kept, too."""
         thin_one, thin_other = narrowed(one, other)
         a, b = thin_one.reshape(-1).numpy(), thin_other.reshape(-1).numpy()
         both = (a >= 0) & (b >= 0)
@@ -200,7 +200,7 @@ class Labelling:
             self.block(columns, Why.OTHER_SHAPE.reason(what=what))
 
     def columns(self, labels: Tensor, axis: int) -> Ints:
-        """Return one label for each position of an axis, after joining all it stands for."""
+        """Return one label for each position of an axis, after joining all labels at it."""
         (thin,) = narrowed(labels)
         flat = thin.expand(*thin.shape[:axis], labels.shape[axis], *thin.shape[axis + 1 :])
         flat = flat.movedim(axis, 0).reshape(labels.shape[axis], -1)
@@ -219,11 +219,11 @@ class Labelling:
         return labels
 
     def block(self, labels: Tensor, reason: Reason) -> None:
-        """Note why some labels cannot be cut."""
+        """Keep the reason why some labels cannot be pruned."""
         self._note(narrowed(labels)[0].reshape(-1).numpy(), reason, self.blocked)
 
     def write(self, labels: Tensor, what: str) -> None:
-        """Note that a number in ``forward()`` changes when some of these labels are cut."""
+        """Keep that a number in ``forward()`` changes when some of these labels are pruned."""
         self._note(narrowed(labels)[0].reshape(-1).numpy(), what, self.written)
 
     def _note(self, labels: Ints, note: T, noted: list[tuple[Ints, T]]) -> None:
@@ -242,7 +242,7 @@ class Labelling:
     # At the end
 
     def _find_axes(self) -> None:
-        """Find the axis along which the labels of parameters that are operands lie."""
+        """Find the labelled axis of each parameter that is an operand itself."""
         for name, elements in self.elements.items():
             roots = self.sets.roots()
             found = roots[elements.numpy()]
@@ -257,7 +257,7 @@ class Labelling:
                 self.makers[name, axis] = first.copy()
 
     def _make_rectangular(self) -> None:
-        """Tie labels until what is kept of each tensor is a choice of rows and columns.
+        """Tie labels until each tensor can be pruned by a choice of rows and columns.
 
         Where labels vary along several axes of one tensor (channels split into heads, or shuffled),
         one axis is chosen, the longest, and labels are joined along the others.
@@ -284,7 +284,7 @@ class Labelling:
                 self.block(thin, Why.SINGLE_PLACES.reason())
 
     def _varying(self, grid: Tensor) -> tuple[list[int], Tensor]:
-        """Return the axes along which units differ, and labels without those that always stay."""
+        """Return the axes along which units differ, and the labels without those of kept ones."""
         (thin,) = narrowed(grid)
         values = thin.numpy()
         found = np.where(values >= 0, self.sets.roots()[np.maximum(values, 0)], FILLER)

@@ -1,4 +1,4 @@
-"""Groups of units of any network, from the channels that must be cut together."""
+"""Groups of units of any network, from the channels that must be pruned together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     Args:
         network: Any network that ``torch.export`` traces.
         arguments: Example inputs.
-        flow: What following single layers found: inputs and weights are taken from it.
+        flow: The result of the layer-wise walk; inputs and weights are taken from it.
 
     Returns:
         The flow with one entry for each set of layers whose units are tied.
@@ -64,7 +64,7 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
 
 
 def _tied_layers(coupling: Coupling) -> list[list[Axis]]:
-    """Return the layers that make units, those that share one together, in call order."""
+    """Return the layers that make units, in call order; layers that share a unit are together."""
     first_layer: dict[int, int] = {}
     leader = list(range(len(coupling.layers)))
 
@@ -101,7 +101,7 @@ def _reasons(coupling: Coupling) -> dict[int, Reason]:
 def _not_rewritable(
     network: nn.Module, arguments: tuple[Any, ...], coupling: Coupling, reasons: dict[int, Reason]
 ) -> dict[int, Reason]:
-    """Return why sets whose cut changes ``forward()`` cannot be cut, where its graph is no help."""
+    """Return why sets that change ``forward()`` cannot be pruned, if it cannot be rewritten."""
     changing = {root: what for root, what in coupling.written.items() if root not in reasons}
     if not changing:
         return {}

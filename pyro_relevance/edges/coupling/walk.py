@@ -20,7 +20,7 @@ __all__ = ["follow_channels", "follow_graph"]
 
 
 def follow_channels(network: nn.Module, arguments: tuple[Any, ...]) -> Coupling:
-    """Find out which channels of a network must be cut together.
+    """Find out which channels of a network must be pruned together.
 
     Args:
         network: Any network that ``torch.export`` traces; it is not touched.
@@ -37,7 +37,7 @@ def follow_channels(network: nn.Module, arguments: tuple[Any, ...]) -> Coupling:
 
 
 def follow_graph(exported: Exported) -> tuple[Coupling, Labels, dict[fx.Node, Any]]:
-    """Find out the same of a graph, and keep what was found of each value.
+    """Do the same for a graph, and also return the labels of each value.
 
     Args:
         exported: The graph.

@@ -57,7 +57,7 @@ def layer(run: Labelling, node: fx.Node, name: str) -> Any:
 
 
 def rows_of(run: Labelling, argument: Any) -> tuple[str, Ints] | None:
-    """Return the parameter of which a value is some rows, and which ones."""
+    """Return the parameter and its rows, if a value consists of rows of a parameter."""
     labels = run.labels.get(argument) if isinstance(argument, fx.Node) else None
     if not isinstance(labels, Tensor) or labels.ndim != 2:
         return None
@@ -74,7 +74,7 @@ def rows_of(run: Labelling, argument: Any) -> tuple[str, Ints] | None:
 
 
 def part_of_layer(run: Labelling, node: fx.Node, weight: str, rows: Ints) -> Tensor:
-    """A linear layer by some rows of a parameter, as attention has for queries and for keys."""
+    """A linear layer whose weight is some rows of a parameter, such as the queries of attention."""
     x, elements = run.value(node.args[0]), run.elements[weight]
     out_shape = tuple(value_of(node).shape)
     made = elements[:, 0].numpy().copy()
@@ -101,7 +101,7 @@ def _axis(run: Labelling, axis: Axis, size: int) -> Ints:
 
 
 def _read(run: Labelling, axis: Axis, columns: Ints) -> None:
-    """Note who is read along an axis; a layer that is called again reads both at once."""
+    """Keep the labels that an axis reads; a second call of a layer joins both."""
     if axis in run.readers:
         run.join(torch.from_numpy(run.readers[axis]), torch.from_numpy(columns))
     run.readers.setdefault(axis, columns)
@@ -131,7 +131,7 @@ def _grouped(
     saved=True,
 )
 def embedding(run: Labelling, node: fx.Node, name: str) -> Any:
-    """Look up rows of a table: its columns are units, its rows always stay."""
+    """Look up rows of a table: its columns are units, its rows are never pruned."""
     table = run.value(node.args[0])
     if table is None:
         return unknown(run, node, name)
@@ -143,7 +143,7 @@ def _resize_linear(module: nn.Linear) -> None:
 
 
 def _resize_convolution(module: Any) -> None:
-    # A group goes as a whole, so the number of outputs of each stays.
+    # A group is pruned as a whole, so each remaining one has as many outputs as before.
     if module.groups > 1:
         module.groups = module.groups * len(module.weight) // module.out_channels
     module.out_channels = len(module.weight)

@@ -38,7 +38,7 @@ def part(run: Labelling, node: fx.Node, name: str) -> Any:
 
 @operator("roll", saved=True)
 def roll(run: Labelling, node: fx.Node, name: str) -> Any:
-    """Shift along an axis; how far changes with what is cut."""
+    """Shift along an axis; the distance depends on the positions that are kept."""
     labels = _labelled(run, node)[0][0]
     run.fixed += [(compact(labels), dim % labels.ndim, True) for dim in setting(node, "dims")]
     return move(run, node, name)
@@ -56,7 +56,7 @@ def index(run: Labelling, node: fx.Node, name: str) -> Any:
 
 @operator("dsplit", "hsplit", "tensor_split", "unbind", "vsplit", saved=True)
 def taken_apart(run: Labelling, node: fx.Node, name: str) -> Any:
-    """Take an axis apart in a way that a cut would change."""
+    """Split an axis in a way that pruning would change."""
     labels, dim = _labelled(run, node)[0][0], setting(node, "dim")
     dims = range(labels.ndim) if dim is None else [dim % labels.ndim]
     run.fixed += [(compact(labels), d, False) for d in dims]
@@ -82,7 +82,7 @@ def taken_apart(run: Labelling, node: fx.Node, name: str) -> Any:
     saved=True,
 )
 def pad(run: Labelling, node: fx.Node, name: str) -> Any:
-    """Pad with constants, which are units where units are padded, or with copies."""
+    """Pad with constants, or with copies. Constants along an axis of units are new units."""
     args, _ = _labelled(run, node)
     if name == "pad" and setting(node, "mode") != "constant":
         return _spread(run, node, args[0])
@@ -92,7 +92,7 @@ def pad(run: Labelling, node: fx.Node, name: str) -> Any:
 @operator("view", last_axis="reshaped", saved=True)
 @operator("_unsafe_view", saved=True)
 def view(run: Labelling, node: fx.Node, name: str) -> Any:
-    """Give another shape; labels may lie in memory otherwise than the data."""
+    """Change the shape; the memory layout of labels may differ from that of the data."""
     args, _ = _labelled(run, node)
     return args[0].reshape(args[1])
 
@@ -130,7 +130,7 @@ def _labelled(run: Labelling, node: fx.Node) -> tuple[Any, Any]:
 
 
 def _cut(run: Labelling, node: fx.Node, labels: Tensor, name: str) -> None:
-    """Parts of an axis: halves stay halves, and what has a size in the code cannot shrink."""
+    """Parts of an axis: halves remain halves, and a part with a fixed size cannot shrink."""
     dim = int(setting(node, "dim")) % labels.ndim
     size = labels.shape[dim]
     num_parts = int(setting(node, "chunks")) if name in ("chunk", "unsafe_chunk") else 0
@@ -144,14 +144,14 @@ def _cut(run: Labelling, node: fx.Node, labels: Tensor, name: str) -> None:
 
 
 def _cuts_off(run: Labelling, node: fx.Node, size: int) -> bool:
-    """Whether a slice leaves anything out."""
+    """Whether a slice omits a part of the axis."""
     start, end = (run.constant(setting(node, name)) for name in ("start", "end"))
     whole = (start or 0) == 0 and (end is None or end >= size)
     return not whole or setting(node, "step") != 1
 
 
 def _padded(run: Labelling, labels: Tensor, widths: Sequence[int]) -> Tensor:
-    """Pad with constants: what is added to an axis of units are units, each on its own."""
+    """Pad with constants: each position added to an axis of units is a unit of its own."""
     for position in range(len(widths) // 2):
         dim, (before, after) = labels.ndim - 1 - position, widths[2 * position : 2 * position + 2]
         varies = dim in variable_axes(labels)

@@ -1,4 +1,4 @@
-"""Normalisation, and other layers whose parameters go with the channels."""
+"""Normalisation, and other layers whose parameters are pruned with the channels."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _resize_group_norm(module: nn.GroupNorm) -> None:
     saved=True,
 )
 def channels(run: Labelling, node: fx.Node, name: str) -> Tensor:
-    """BatchNorm and InstanceNorm: parameters along axis 1 go with its channels."""
+    """BatchNorm and InstanceNorm: each channel of axis 1 has its own parameters."""
     labels = run.value(node.args[0])
     columns = torch.from_numpy(run.columns(labels, 1))
     for argument in node.args[1:5]:
@@ -85,7 +85,7 @@ def prelu(run: Labelling, node: fx.Node, name: str) -> Tensor:
     saved=True,
 )
 def group_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
-    """GroupNorm takes statistics over each group of channels: a group goes as a whole."""
+    """GroupNorm takes statistics over each group of channels: a group is pruned as a whole."""
     labels = run.value(node.args[0])
     groups = int(node.args[1])  # type: ignore[arg-type]
     columns = torch.from_numpy(run.columns(labels, 1))
@@ -110,7 +110,7 @@ def group_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
 )
 @operator("rms_norm", modules={nn.RMSNorm: "normalized_shape eps elementwise_affine"}, saved=True)
 def layer_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
-    """Block what LayerNorm normalises together."""
+    """Block the labels that LayerNorm normalises together."""
     labels = run.value(node.args[0])
     normalised: Any = node.args[1]
     dims = list(range(labels.ndim - len(normalised), labels.ndim))
@@ -121,6 +121,6 @@ def layer_norm(run: Labelling, node: fx.Node, name: str) -> Tensor:
     return labels  # type: ignore[no-any-return]
 
 
-# Without an example, only of this kind is it known that the channels are the last axis.
+# Without an example, the channels are known to be the last axis for this kind only.
 note("batch_norm1d", modules={nn.BatchNorm1d: _NORM}, resize=_resize_norm, last_axis="channels")
 note("local_response_norm", modules={nn.LocalResponseNorm: "size alpha beta k"})

@@ -1,4 +1,4 @@
-"""Operators that work element by element, along an axis, or in a way that is not known."""
+"""Operators that work element by element or along an axis, and operators without a rule."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pointwise(run: Labelling, node: fx.Node, name: str) -> Tensor:
         whole = labels.expand(shape)
         wide, narrow = variable_axes(result), variable_axes(whole)
         if wide - narrow and not wide & narrow:
-            # One value for many units: these can go without it, it cannot go without them.
+            # One value for many units: it can only be removed if all of them are.
             run.block(labels, Why.ONE_FOR_MANY.reason())
         else:
             result = run.meet(result, whole)
@@ -48,7 +48,7 @@ def pointwise(run: Labelling, node: fx.Node, name: str) -> Tensor:
 
 
 def created(run: Labelling, node: fx.Node, name: str) -> Tensor:
-    """Make a value that goes with its surroundings."""
+    """Make a constant value, which is pruned with what it is combined with."""
     return filled(tuple(value_of(node).shape), FILLER)
 
 

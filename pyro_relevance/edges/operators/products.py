@@ -27,10 +27,10 @@ def matmul(run: Labelling, node: fx.Node, name: str) -> Any:
 
 
 def _product(run: Labelling, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Batched matrix product: what is contracted cannot go alone.
+    """Batched matrix product: positions of the contracted axis cannot be pruned one by one.
 
-    Where both sides have labels everything at one batch index is one unit (a head); where one
-    side has none, the labels of the other's free axis pass.
+    Where both sides have labels, everything at one batch index is one unit (a head). Where one
+    side has none, the result has the labels of the other's free axis.
     """
     batch = shape[:-2]
     a = a.expand(*batch, *a.shape[-2:])
@@ -55,7 +55,7 @@ def _product(run: Labelling, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Te
 
 @operator("einsum", saved=True)
 def einsum(run: Labelling, node: fx.Node, name: str) -> Any:
-    """Follow an einsum that is a batched matrix product; others are not known."""
+    """Follow an einsum that is a batched matrix product; others have no rule."""
     equation: Any = node.args[0]
     operands: Any = node.args[1]
     sides, _, out = equation.replace(" ", "").partition("->")
@@ -96,7 +96,7 @@ def attention(run: Labelling, node: fx.Node, name: str) -> Tensor:
         joined = one if joined is None else run.meet(joined, one)
     assert joined is not None
     run.write(joined, HEADS)
-    # Query times key, and what they weigh: the values.
+    # Query times key, and the weighted sum of the values.
     run.products.append((joined, query.shape[-2] * math.prod(key.shape[-2:])))
     run.products.append((joined, query.shape[-2] * math.prod(value.shape[-2:])))
     return joined.expand(tuple(value_of(node).shape))

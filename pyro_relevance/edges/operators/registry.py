@@ -1,7 +1,7 @@
-"""What is known of each operator, in one entry, and the decorator that adds one.
+"""One entry for all facts about an operator, and the decorator that adds an entry.
 
-The walks over a network look an operator up by its name, and a module by its class. What has no
-entry is not followed: units that pass through it are not offered, with that reason.
+The walks over a network find an operator by its name, and a module by its class. Units that pass
+through an operator without an entry are not offered, and that is their reason.
 """
 
 from __future__ import annotations
@@ -59,25 +59,25 @@ class LayerAxes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator:
-    """All that is known of one operator; what is not given is not known, or does not exist.
+    """The facts about one operator; all fields but its names are optional.
 
     Args:
         names: Names of operators of ATen (``"group_norm"``), of functions and methods as
             ``torch.fx`` shows them (``"truediv"``), or ``"namespace::name"``.
         couples: Rule that says which units meet in its result; without one, operators that torch
             tags as pointwise are followed as such, and others not at all.
-        last_axis: What it does along the last axis; the walk without an example follows
-            ``"apart"`` and ``"channels"``.
+        last_axis: Its effect along the last axis. The walk without an example follows operators
+            with ``"apart"`` and ``"channels"``.
         layer: Axes of its weight, if it is a layer.
         modules: Modules that compute it, each with the names of the arguments that build it;
             ``None`` for one that is not written to files.
-        resize: Corrects the sizes that such a module remembers, after its tensors were cut.
-        rewrite: From a writer and a call to what it becomes when some units are cut: positional
-            and named arguments and the operator. Without it, the call stays as it is.
+        resize: Corrects the sizes that such a module stores, after its tensors were pruned.
+        rewrite: From a writer and a call to the call after pruning: positional and named arguments
+            and the operator. Without it, the call stays the same.
         saved: Whether a network in a file may call it. It must turn tensors into tensors and do
             nothing else.
-        macs: Multiply-accumulates of a call from the shapes of its arguments and ``out_shape``;
-            what is missing is counted as torch does.
+        macs: Multiply-accumulates of a call from the shapes of its arguments and ``out_shape``. By
+            default torch counts them.
     """
 
     names: tuple[str, ...]
@@ -119,12 +119,12 @@ def operator(*names: str, **facts: Any) -> Callable[[_Any], _Any]:
 
 
 def note(*names: str, **facts: Any) -> None:
-    """Register what is known of an operator that has no rule of its own."""
+    """Register facts about an operator that has no rule of its own."""
     _add(Operator(names, **facts))
 
 
 def rewrites(*names: str) -> Callable[[_Any], _Any]:
-    """Add to known operators how their calls are rewritten; decorates that rule."""
+    """Register how the calls of known operators are rewritten; decorates that rule."""
 
     def add(rule: _Any) -> _Any:
         for old in dict.fromkeys(_by_name[name] for name in names):
@@ -156,7 +156,7 @@ def unregister(name: str) -> None:
 
 @contextmanager
 def temporary() -> Iterator[None]:
-    """Forget on leaving what was registered or unregistered inside of the block."""
+    """Undo all registrations inside the block when it is left."""
     names, classes = dict(_by_name), dict(_by_module)
     try:
         yield
@@ -168,12 +168,12 @@ def temporary() -> Iterator[None]:
 
 
 def find(name: str) -> Operator:
-    """Return what is known of an operator; an empty entry where nothing is."""
+    """Return the entry of an operator; an empty entry if there is none."""
     return _by_name.get(name, _NOTHING)
 
 
 def find_module(module: nn.Module) -> Operator:
-    """Return what is known of a module by its class, or by the nearest class above it."""
+    """Return the entry of a module's class, or of its nearest base class."""
     for kind in type(module).__mro__:
         if kind in _by_module:
             return _by_module[kind]
@@ -186,7 +186,7 @@ def module_arguments(kind: type[nn.Module]) -> str | None:
 
 
 def module_named(name: str) -> type[nn.Module]:
-    """Return the class that files name so.
+    """Return the class that has this name in files.
 
     Raises:
         KeyError: There is none.

@@ -1,4 +1,4 @@
-"""Operators on images: channels stay, positions within an image do not matter."""
+"""Operators on images: they keep the channels and change positions within an image."""
 
 from __future__ import annotations
 

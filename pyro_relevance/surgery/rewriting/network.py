@@ -31,15 +31,15 @@ def resized_network(
     """Write a network down as operations on the kept parts of its tensors.
 
     It computes what the network computes in evaluation mode, for any number of examples. Layers
-    whose inputs were all removed become their bias. Operations that lead nowhere are dropped, as
-    are parameters and buffers that evaluation does not use. BatchNorm and dropout are modules,
-    which do in training what they did; what evaluation does not show (dropout inside of attention,
-    stochastic depth) is gone.
+    whose inputs were all removed become their bias. Operations whose result is not used are
+    dropped, as are parameters and buffers that evaluation does not use. BatchNorm and dropout
+    remain modules and train as before. Operations that evaluation does not run (dropout inside of
+    attention, stochastic depth) are lost.
 
     Args:
-        network: Network of the old sizes whose cut columns are zero; it is not touched.
+        network: Network of the old sizes whose removed columns are zero; it is not changed.
         arguments: ``(num_data, *input_shape)`` inputs.
-        kept: For (tensor, axis), booleans of what stays along the axis.
+        kept: For (tensor, axis), booleans of the kept positions along the axis.
 
     Returns:
         The network.
@@ -56,7 +56,7 @@ def resized_network(
 
 
 def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDArray[np.bool_]:
-    """Return whether each label is cut; the last entries are for labels below zero."""
+    """Return whether each label is removed; the last entries are for labels below zero."""
     roots = coupling.roots
     cut = np.zeros(len(roots), dtype=bool)
     for axis, flags in kept.items():
@@ -114,7 +114,7 @@ def _call(writer: Writer, node: fx.Node) -> None:
         return
     name = operator_name(node)
     if node.kwargs.get("device") is not None and not node.all_input_nodes:
-        # Made from nothing on a device that is written down: a buffer moves with the network.
+        # A constant with its device in the code becomes a buffer, which moves with the network.
         writer.results[node] = writer.tensor(f"constants.{node.name}", writer.constants[node])
         return
     # What is made of constants alone has no labels and stays as it is.
@@ -139,7 +139,7 @@ def _call(writer: Writer, node: fx.Node) -> None:
 
 
 def _used(steps: Sequence[Step], effects: set[int]) -> list[Step]:
-    """Leave out the steps that nothing reads, and number those that stay."""
+    """Drop the steps whose result nothing reads, and number the others."""
     needed = {i for i, step in enumerate(steps) if step.op in ("placeholder", "output")} | effects
     for position in range(len(steps) - 1, -1, -1):
         if position in needed:

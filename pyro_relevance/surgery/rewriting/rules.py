@@ -1,4 +1,4 @@
-"""How the call of an operation changes where some of what it works on is cut."""
+"""How the call of an operation changes where some of its inputs are removed."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _cat(writer: Writer, node: fx.Node) -> Any:
 
 @rewrites("pad", "constant_pad_nd")
 def _pad(writer: Writer, node: fx.Node) -> Any:
-    """Channels are padded around the kept ones; around none, the padding stays."""
+    """Channels are padded around the kept ones; without a kept one, the padding remains."""
     if writer.results[node.args[0]] is DEAD:  # type: ignore[index]
         return writer.constant(node, float(setting(node, "value") or 0.0)), {}, None
     labels = writer.labels[node]

@@ -1,4 +1,4 @@
-"""What is known while a graph is written down: labels, results, what is kept of a value."""
+"""The state while a graph is written down: labels, results, and the kept parts of values."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _SIZE = "torch.ops.aten.sym_size.int"
 
 
 class Dead:
-    """Stands for a value that was removed whole."""
+    """Marks a value that was removed as a whole."""
 
 
 DEAD = Dead()
 
 
 class Writer:
-    """The steps that are written so far, and what is known of the values between them.
+    """The steps that are written so far, and the facts about the values between them.
 
     Args:
         exported: The graph.
         modules: Modules of the network by name.
         labels: Labels of each value.
         constants: Values that do not depend on the inputs.
-        dropped: ``(num_labels + 2,)`` whether a label is cut.
-        kept: For (tensor, axis), booleans of what stays along the axis.
+        dropped: ``(num_labels + 2,)`` whether a label is removed.
+        kept: For (tensor, axis), booleans of the kept positions along the axis.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Writer:
         self.labels, self.constants = labels, constants
         self.dropped, self.kept = dropped, kept
         self.steps: list[Step] = []
-        self.effects: set[int] = set()  # steps that change what an earlier one gave
+        self.effects: set[int] = set()  # steps that change the result of an earlier one in place
         self.results: dict[fx.Node, Any] = {}
         self.tensors: dict[str, Tensor] = {}
         self.layers: dict[str, nn.Module] = {}
         self.input: fx.Node | None = None
 
     def emit(self, op: str, target: str, args: Any = (), kwargs: Any = None) -> Result:
-        """Write a step and return what stands for its result."""
+        """Write a step and return the reference to its result."""
         self.steps.append(Step(op, target, tuple(args), dict(kwargs or {})))
         return Result(len(self.steps) - 1)
 
@@ -71,7 +71,7 @@ class Writer:
         return self.emit("get_attr", name)
 
     def cut(self, name: str, tensor: Tensor) -> Tensor:
-        """Return what is kept of a parameter or buffer."""
+        """Return the kept part of a parameter or buffer."""
         small = tensor.detach().clone()
         for dim in range(tensor.ndim):
             flags = self.kept.get((name, dim))
@@ -84,7 +84,7 @@ class Writer:
     # Kept parts of a value
 
     def flags(self, labels: Tensor, dim: int) -> Tensor:
-        """``(size,)`` booleans: what stays along an axis of a value."""
+        """``(size,)`` booleans of the kept positions along an axis of a value."""
         (values,) = narrowed(labels)
         size = labels.shape[dim]
         if values.shape[dim] == 1:
@@ -105,7 +105,7 @@ class Writer:
         return bool(gone.any() and (gone | (values == FILLER)).all())
 
     def filled(self, argument: Any) -> Any:
-        """An argument with results in the place of nodes, in plain containers."""
+        """An argument whose nodes are replaced by results, in plain containers."""
         if isinstance(argument, tuple | list):
             items = [self.filled(item) for item in argument]
             return tuple(items) if isinstance(argument, tuple) else items
@@ -135,7 +135,7 @@ class Writer:
         return self.emit("call_function", "operator.mul", (count, size // num_examples))
 
     def sizes(self, labels: Tensor, written: Sequence[Any], first: int = 0) -> list[Any]:
-        """Sizes as they are written, with those that changed."""
+        """Sizes as the code has them, corrected where they changed."""
         sizes: list[Any] = []
         for dim, size in enumerate(written, first):
             old, new = labels.shape[dim], int(self.flags(labels, dim).sum())

@@ -1,9 +1,9 @@
 """Record the tensor operators of a function once, and replay them without its Python.
 
 A Pyro step on a small network spends most of its time in Python: handlers, distributions, autograd.
-What it does to tensors is the same at every step. ``record`` runs the function once under
-``make_fx``, which writes down each ATen operator (random ones too, so a replay draws again), leaves
-out what has no effect, and compiles the list to one flat Python function.
+Its tensor operators are the same at every step. ``record`` runs the function once under
+``make_fx``, which lists each ATen operator (random ones too, so a replay makes new draws). It drops
+operators without an effect and compiles the list to one flat Python function.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def record(
 ) -> Callable[..., tuple[Tensor, ...]]:
     """Return a function that repeats the operators of another one.
 
-    Everything that is not one of the tensors is fixed as it is now: Python numbers, control flow,
-    shapes. Tensors that the function reads without getting them as arguments are read in place, as
-    are changes in place of arguments.
+    Python numbers, control flow and shapes are fixed at their present values. A tensor that the
+    function reads without an argument is read again at each replay, and a change of an argument in
+    place is repeated.
 
     Args:
-        function: Of tensors alone; returns tensors. It runs once, with its effects.
+        function: A function from tensors to tensors. It runs once, with its effects.
         arguments: Tensors to run it with.
 
     Raises:
@@ -154,8 +154,8 @@ def _compile(module: GraphModule) -> Callable[..., tuple[Tensor, ...]]:
             dead += [] if node in last else [node.name]
             lines += [f"del {', '.join(dead)}"] if dead else []
     body = "\n".join(f"    {line}" for line in lines)
-    # The names are those of the graph's nodes and the constants go by name: no text of a user's
-    # is compiled.
+    # Names are those of the graph's nodes, and constants are passed by name: no text of a user is
+    # compiled.
     exec(compile(f"def replay({', '.join(parameters)}):\n{body}\n", "<recording>", "exec"), values)
     replay: Callable[..., tuple[Tensor, ...]] = values["replay"]
     return replay

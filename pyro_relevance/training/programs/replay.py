@@ -42,11 +42,11 @@ class _Recording:
 
 
 class ReplayedProgram(WrappedProgram):
-    """Takes the first steps as the program does, then records one and replays it.
+    """Computes the first steps by the program itself, then records one and replays it.
 
-    A recording is used only if it gives the very same losses, gradients and buffers as the program,
-    bit by bit, for two seeds, temperatures and KL weights. Otherwise, and where a step cannot be
-    recorded (control flow that depends on values), the program goes on by itself.
+    A recording is used only if it gives the same losses, gradients and buffers as the program, bit
+    by bit, for two seeds, temperatures and KL weights. Otherwise, and where a step cannot be
+    recorded (control flow that depends on values), the program computes all steps.
 
     Args:
         program: The chains, in one call.
@@ -153,7 +153,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 
 def _own_memory(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
-    """Return gradients as autograd would leave them: laid out as the parameter, none shared."""
+    """Return gradients with the memory layout of their parameters, none of them shared."""
     seen: set[int] = set()
     result = []
     for parameter, gradient in zip(parameters, gradients, strict=True):

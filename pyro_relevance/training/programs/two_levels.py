@@ -1,9 +1,8 @@
 """A program whose gates learn from other examples than its weights.
 
-With the same examples for both, the structure that fits the training examples best wins; held-out
-examples ask which structure generalises (the two levels of DARTS, in the form of one posterior:
-weights maximise the evidence lower bound on training examples, the gates' posterior on held-out
-ones).
+If both learn from the same examples, the structure that fits these best is found. Held-out examples
+favour the structure that generalises. These are the two levels of DARTS for one posterior: the
+weights maximise the evidence lower bound of training examples, the gates that of held-out ones.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class TwoLevelProgram(WrappedProgram):
         gates: Names of the guide's parameters that are learned from them.
 
     Attributes:
-        gates_move: Whether the gates take a step at all; the held-out step is skipped otherwise.
+        gates_move: Whether the gates are trained at present; if not, the held-out step is skipped.
 
     References:
         Liu, Simonyan, Yang, DARTS, ICLR 2019, section 2.3 (the first-order approximation).

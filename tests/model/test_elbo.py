@@ -213,14 +213,16 @@ def test_automatic_guides_have_the_loss_of_pyro(make_guide, weight_prior):
 
 
 @pytest.mark.exact
-def test_particles_are_averaged():
+@pytest.mark.parametrize("number", [2, 3])
+def test_particles_are_averaged(number):
     model = make_model()
     guide = MeanFieldGuide(model)
     x, y = make_data()
     pyro.set_rng_seed(1)
-    three = LeanELBO(num_particles=3).loss(model, guide, x, y)
+    several = LeanELBO(num_particles=number).loss(model, guide, x, y)
     pyro.set_rng_seed(1)
-    assert three == pytest.approx(sum(LeanELBO().loss(model, guide, x, y) for _ in range(3)) / 3)
+    single = [LeanELBO().loss(model, guide, x, y) for _ in range(number)]
+    assert several == pytest.approx(sum(single) / number)
 
 
 @pytest.mark.exact
@@ -257,7 +259,7 @@ def test_loss_and_grads_adds_gradients():
 @pytest.mark.parametrize("elbo", [LeanELBO, Trace_ELBO, TraceMeanField_ELBO])
 @pytest.mark.parametrize("make_guide", [MeanFieldGuide, LowRankGuide, AutoNormal])
 def test_trains_with_the_svi_of_pyro(elbo, make_guide):
-    """Plain modules have no ``pyro.param`` statements: SVI must be told of their parameters."""
+    """Plain modules have no ``pyro.param`` statements: SVI must learn of their parameters."""
     model = make_model(("input", "unit"), weight_prior=priors.PointWeights())
     x = torch.randn(20, 3)
     guide = make_guide(model)
@@ -271,6 +273,27 @@ def test_trains_with_the_svi_of_pyro(elbo, make_guide):
     assert all(not torch.equal(p, start) for p, start in zip(learned, before, strict=True))
     assert not list(pyro.get_param_store())
     assert not any(hasattr(p, "unconstrained") for p in model.parameters())
+
+
+class Location(nn.Module):
+    """A model or guide of a user, who knows nothing of Pyro's parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.location = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self):
+        pyro.sample("z", dist.Normal(self.location, 1.0))
+
+
+@pytest.mark.contract
+def test_the_lean_elbo_trains_plain_modules_of_a_user():
+    model, guide = Location(), Location()
+    model.location.requires_grad_(requires_grad=False)
+    guide.location.data += 1.0
+    SVI(model, guide, pyro.optim.SGD({"lr": 0.5}), LeanELBO()).step()
+    assert guide.location.item() == pytest.approx(2.5)  # KL = (3 - 2)^2 / 2, its gradient 1
+    assert model.location.item() == 2.0
 
 
 @pytest.mark.contract

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("cosmic_ray")
 
+from analysis.equivalent_mutants import EQUIVALENT
 from analysis.mutants import count_positions, draw_mutants
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +106,12 @@ def test_a_fault_is_caught_and_the_same_function_written_differently_survives(
         "part * whole": ("killed", "test_toy.py::test_share"),
         "def part": ("killed", "test_toy.py"),
     }
+
+
+@pytest.mark.contract
+def test_equivalent_mutants_are_faults_in_lines_of_today() -> None:
+    for entry in EQUIVALENT:
+        lines = (ROOT / "pyro_relevance" / entry.path).read_text().splitlines()
+        assert entry.before in {line.strip() for line in lines}, entry
+        assert entry.after != entry.before
+        assert entry.reason

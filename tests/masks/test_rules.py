@@ -40,6 +40,10 @@ class TestThresholds:
         mask = masks.signal_to_noise({"a": torch.tensor([INF, 0.0, 1.0, 1.5])}, 1.0)
         assert mask["a"].tolist() == [True, False, False, True]
         assert mask.risk is None
+        assert masks.signal_to_noise({"a": torch.tensor([0.0, 0.1])}, 0.0)["a"].tolist() == [
+            False,
+            True,
+        ]
         with pytest.raises(ValueError, match="ratios >= 0, but group 'a' has -1"):
             masks.signal_to_noise({"a": torch.tensor([-1.0])}, 1.0)
         with pytest.raises(ValueError, match="ratio >= 0 as value, but got -1"):

@@ -337,5 +337,5 @@ def test_what_is_refused():
         reinforce(edges, lambda a: float("nan"), num_queries=2)
     with pytest.raises(ValueError, match="num_candidates >= 1"):
         single_path(make, data(), recipe=RECIPE, num_epochs=1, num_candidates=0, num_epochs_after=1)
-    with pytest.raises(ValueError, match="at least one and not all, but got 2"):
+    with pytest.raises(ValueError, match="in each part at held_out=10%, but got 2 inputs"):
         split_examples((torch.zeros(2, 1), torch.zeros(2)), 0.1)

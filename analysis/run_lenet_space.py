@@ -174,7 +174,7 @@ def run_seed(images: ImageSplit, settings: Settings, seed: int, parts: Parts) ->
         augment=RandomCrop(settings.max_shift, MNIST_BLACK),
         precision=PRECISION,
         checkpoint=Checkpoint(parts.path(f"after-{seed}", ".state")),
-        callbacks=[ProgressBar(f"after the cut, seed {seed}", num_updates=50)],
+        callbacks=[ProgressBar(f"after pruning, seed {seed}", num_updates=50)],
         seed=seed,
     ).network
     tuned.save(parts.path(f"network-{seed}", ".safetensors"))

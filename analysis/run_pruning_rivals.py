@@ -1,7 +1,7 @@
 """MNIST: magnitude pruning and lottery tickets against the numbers of their papers.
 
-Han et al. 2015 cut LeNet-300-100 to 1.6 % error and LeNet-5 to 0.8 % with a twelfth of their
-weights, layer by layer. Frankle and Carbin 2019 cut 20 % of the weights of LeNet-300-100 in each
+Han et al. 2015 prune LeNet-300-100 to 1.6 % error and LeNet-5 to 0.8 % with a twelfth of their
+weights, layer by layer. Frankle and Carbin 2019 prune 20 % of the weights of LeNet-300-100 in each
 round (10 % of the last layer): at 21 % and 3.6 % of the weights the winning ticket is at least as
 accurate as the dense network, and better than the same weights with other initial values.
 

@@ -49,7 +49,7 @@ class Flattened(nn.Module):
 
 @pytest.mark.exact
 def test_flattened_channels_and_the_final_layer():
-    """1. VainF/Torch-Pruning#451, #57: sizes of the linear layer do not fit; classes are cut."""
+    """1. VainF/Torch-Pruning#451, #57: sizes of the linear layer do not fit; classes are pruned."""
     network, x = Flattened(), torch.randn(3, 1, 10, 10)
     edges = units(network, x)
     assert edges.names == ("conv.units", "hidden.units")
@@ -133,7 +133,7 @@ def test_one_output_channel_is_not_depthwise():
 @pytest.mark.exact
 @pytest.mark.parametrize("on_empty", ["remove", "keep"])
 def test_a_layer_without_channels(on_empty):
-    """5. VainF/Torch-Pruning#8: a layer that is cut to nothing crashes."""
+    """5. VainF/Torch-Pruning#8: a layer that is pruned to nothing crashes."""
     network, x = make(Residual), torch.randn(2, 3, 6, 6)
     edges = units(network, x)
     mask = without(edges, "block1.0.units")
@@ -226,7 +226,7 @@ def test_the_cut_network_is_really_smaller(tmp_path):
 
 @pytest.mark.contract
 def test_the_receipt_has_the_latency_of_the_users_batch_beside_the_operations():
-    """10. VainF/Torch-Pruning#33, #149: no faster after a real cut, at the batch that was used."""
+    """10. VainF/Torch-Pruning#33, #149: no faster after real pruning, at the batch in use."""
     network, x = make(Residual), torch.randn(5, 3, 6, 6)
     edges = units(network, x)
     receipt = check(network, edges, random_mask(edges, 0.5), x).receipt
@@ -257,7 +257,7 @@ print(bool(torch.allclose(torch.export.load(sys.argv[1]).module()(x), y, atol=1e
 
 @pytest.mark.exact
 @pytest.mark.parametrize("way", ["safetensors", "pt2"])
-def test_the_file_loads_in_another_process_without_cutting_again(way, tmp_path):
+def test_the_file_loads_in_another_process_without_pruning_again(way, tmp_path):
     """11. microsoft/nni#3984, #4780: the speed-up has to be run again at each load.
 
     12. jacobgil/pytorch-pruning#26, dwofk/fast-depth#29, VainF/Torch-Pruning#436: sizes in the file
@@ -285,8 +285,8 @@ def test_the_file_loads_in_another_process_without_cutting_again(way, tmp_path):
 def test_the_damage_of_a_cut_is_shown_before_it():
     """13. VainF/Torch-Pruning#347: accuracy falls silently, and fine-tuning does not bring it back.
 
-    The first two of four inputs matter. The mask that cuts the first one says that it cuts what is
-    relevant, and its likelihood under the posterior is that of the network after the cut.
+    The first two of four inputs matter. The mask that removes the first one says that it removes
+    what is relevant, and its likelihood under the posterior is that of the network after pruning.
     """
     x, y = regression()
     posterior = quick_fit(
@@ -312,6 +312,6 @@ def test_the_damage_of_a_cut_is_shown_before_it():
             realised = posterior.chain(0).model.likelihood(outputs).log_prob(y).mean()
         values.append((float(predicted), float(realised)))
     (bad_before, bad_after), (good_before, good_after) = values
-    assert bad_before < good_before - 1.0  # nats per example, known before anything is cut
+    assert bad_before < good_before - 1.0  # nats per example, known before anything is pruned
     assert bad_after < good_after - 1.0
     assert abs(bad_before - bad_after) < 0.2 * abs(bad_after)

@@ -6,14 +6,14 @@ this machine. Then it runs the plan. The plan is kept, so that a run can be repe
 
 from __future__ import annotations
 
-from pyro_relevance.comparison.cutting import CUTTING
 from pyro_relevance.comparison.method import Method, Plan
+from pyro_relevance.comparison.pruning import PRUNING
 from pyro_relevance.comparison.searching import SEARCHING
 from pyro_relevance.comparison.tasks import Task
 
 __all__ = ["METHODS", "Method", "Plan", "methods_of"]
 
-METHODS: dict[str, Method] = {**CUTTING, **SEARCHING}
+METHODS: dict[str, Method] = {**PRUNING, **SEARCHING}
 """All methods by the name that the command takes."""
 
 

@@ -100,7 +100,7 @@ class Comparison:
         if refused:
             raise ValueError(
                 f"Expected methods that search a space for {self.task!r}, which has no network to "
-                f"cut, but got {refused}. It allows {list(allowed)}."
+                f"prune, but got {refused}. It allows {list(allowed)}."
             )
 
     def about(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What can be cut: from a network to its edges, and what each of them costs.
+"""What can be pruned: from a network to its edges, and what each of them costs.
 
 `find_edges` walks the network (``layerwise`` for plain layers, ``coupling`` for anything that
 ``torch.export`` traces) and returns `Edges`: groups of edges that are gated, with the slots where
-their gates lie along the network's tensors, and groups that cannot be cut exactly, with the reason.
+their gates lie along the network's tensors, and groups that cannot be pruned exactly, with reasons.
 Gates are folded into the tensors that read an edge, so that a zero gate and a removed edge are the
 same function. ``size`` counts parameters, multiply-accumulates and bytes under any choice of edges.
 """

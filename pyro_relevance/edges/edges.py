@@ -1,7 +1,7 @@
 """The edges of a network as one set: vectors over all edges, and gates folded into weights.
 
-An edge is cut by folding its gate into the tensors that *read* it. A zero gate and a removed unit
-are then the same function, whatever lies between (bias, activation, BatchNorm).
+An edge is pruned by folding its gate into the tensors that *read* it. A zero gate and a removed
+unit are then the same function, whatever lies between (bias, activation, BatchNorm).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Edges:
         return max((group.num_edges for group in self.operations), default=0)
 
     def split_operations(self, table: Tensor) -> dict[str, Tensor]:
-        """Cut one table over all edges of graphs into groups.
+        """Split one table over all edges of graphs into groups.
 
         Args:
             table: ``(..., num_groups, num_operations)`` values.
@@ -135,7 +135,7 @@ class Edges:
         return torch.stack(rows)
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
-        """Cut one vector over all edges into groups.
+        """Split one vector over all edges into groups.
 
         Args:
             vector: ``(..., num_edges)`` values.
@@ -327,7 +327,7 @@ class Edges:
         rewritten = [name for name in self.names if name in self.rewritten]
         if rewritten:
             lines.append(
-                f"cutting {', '.join(rewritten)} changes numbers in forward(): "
+                f"pruning {', '.join(rewritten)} changes numbers in forward(): "
                 "prune returns a list of operations"
             )
         lines += [f"skipped {item.name}: {item.reason}" for item in self.skipped]

@@ -37,14 +37,15 @@ def find_edges(
     input_labels: Sequence[str] | None = None,
     input_index: Sequence[int] | None = None,
 ) -> Edges:
-    """List the edges of a network that can be cut exactly.
+    """List the edges of a network that can be pruned exactly.
 
     Args:
         network: The network; it is neither changed nor trained.
         example_input: ``(num_data, *input_shape)`` input, or a tuple of inputs. Without one, units
             of linear layers are followed through elementwise functions alone. With one, units of
-            any network that ``torch.export`` traces are found; channels that must be cut together
-            (residual sums, grouped convolutions, normalisation, heads of attention) are one edge.
+            any network that ``torch.export`` traces are found; channels that must be pruned
+            together (residual sums, grouped convolutions, normalisation, heads of attention) are
+            one edge.
         granularity: ``"input"``, ``"unit"``, ``"weight"`` or ``"operation"`` (of the relaxed
             graphs in the network, see ``graphs.Graph``), or several of them: their gates multiply.
         where: Predicate over (name, module) of the layer that makes units or reads weight or input.
@@ -95,7 +96,7 @@ class _Offer:
         name: Name of the group.
         granularity: Its granularity.
         layers: Names of the layers that ``where`` is asked about.
-        reason: Why it cannot be cut exactly, or ``None``.
+        reason: Why it cannot be pruned exactly, or ``None``.
         make: Function that makes the group; it is called only if ``reason`` is ``None``.
     """
 

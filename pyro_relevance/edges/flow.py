@@ -15,8 +15,8 @@ __all__ = ["Flow", "UnitFlow", "WeightFlow"]
 class UnitFlow:
     """Units of one producer, or the input columns; with a ``reason`` where none can be gated.
 
-    ``rewritten``: those whose cut changes a number in ``forward()``. ``products``: for each unit,
-    multiply-accumulates of products of activations that go with it (a head of attention).
+    ``rewritten``: those whose pruning changes a number in ``forward()``. ``products``: for each
+    unit, multiply-accumulates of products of activations that go with it (a head of attention).
     """
 
     module: str

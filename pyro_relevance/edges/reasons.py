@@ -21,7 +21,7 @@ class Why(Enum):
     # What the user chose.
     NOT_CHOSEN = "where does not choose all layers that read the input"
 
-    # Nothing to cut.
+    # Nothing to prune.
     NO_READER = "no layer reads them"
     NO_LINEAR_READER = "no linear layer reads its units"
     INPUT_UNREAD = "no linear layer reads the input"
@@ -47,7 +47,7 @@ class Why(Enum):
 
     # What lies between a layer and its readers.
     COMBINED = "{kind} {name!r} combines them with other values"
-    READ_BY_KIND = "{kind} {name!r} reads them; only linear layers can be cut exactly here"
+    READ_BY_KIND = "{kind} {name!r} reads them; only linear layers can be pruned exactly here"
     MADE_BY_KIND = "units of {kind} are not gated; only those of linear layers are"
     THROUGH_MODULE = "they pass through {kind} {name!r}, which may mix or move units"
     THROUGH_OPERATION = "they pass through the operation {name!r}, which may mix or move units"

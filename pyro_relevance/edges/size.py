@@ -1,6 +1,6 @@
 """What a network costs in parameters, multiply-accumulates, bytes and seconds.
 
-Sizes are counted on a network; `masked_cost` computes them from a mask, without cutting.
+Sizes are counted on a network; `masked_cost` computes them from a mask, without pruning.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4
         entry_size: Bytes of a parameter.
 
     Returns:
-        The size of the cut network.
+        The size of the pruned network.
 
     Raises:
         ValueError: The mask does not fit the edges, or the network has convolutions and the edges

@@ -218,7 +218,7 @@ class Mask(Mapping[str, Tensor]):
 
     def __invert__(self) -> Mask:
         kept = {name: ~keep for name, keep in self._kept.items()}
-        return assemble(kept, f"keep what this rule cuts: [{self._rule}]", self._probability)
+        return assemble(kept, f"keep what this rule removes: [{self._rule}]", self._probability)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):

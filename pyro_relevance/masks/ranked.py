@@ -169,7 +169,7 @@ def _within(
     if (smallest := float(cost(mask_of(0)))) > limit:
         raise ValueError(
             f"Expected a budget of at least {smallest:g} {unit}, but got {limit:g}: that is the "
-            "cost with every candidate edge cut. Raise the budget or name more groups."
+            "cost with every candidate edge removed. Raise the budget or name more groups."
         )
     if cost(mask_of(dear)) <= limit:
         return mask_of(dear)

@@ -55,7 +55,7 @@ class Risk:
             inclusion_probability: Group name -> probabilities of the same shape; groups that it
                 lacks are no candidates and do not count.
         """
-        num_kept = num_cut = 0
+        num_kept = num_removed = 0
         discoveries = omissions = 0.0
         for name, probability in inclusion_probability.items():
             keep = kept[name].cpu()
@@ -63,19 +63,19 @@ class Risk:
             discoveries += float((1 - p)[keep].sum())
             omissions += float(p[~keep].sum())
             num_kept += int(keep.sum())
-            num_cut += int((~keep).sum())
+            num_removed += int((~keep).sum())
         return cls(
             expected_false_discoveries=discoveries,
             false_discovery_rate=discoveries / num_kept if num_kept else 0.0,
             expected_false_omissions=omissions,
-            false_omission_rate=omissions / num_cut if num_cut else 0.0,
+            false_omission_rate=omissions / num_removed if num_removed else 0.0,
         )
 
     def __str__(self) -> str:
         return (
             f"{_count(self.expected_false_discoveries)} of the kept edges are expected to be "
             f"irrelevant ({self.false_discovery_rate:.1%}), "
-            f"{_count(self.expected_false_omissions)} of the cut edges relevant "
+            f"{_count(self.expected_false_omissions)} of the pruned edges relevant "
             f"({self.false_omission_rate:.1%})"
         )
 

@@ -73,7 +73,7 @@ def group_named(dataset: xr.Dataset, name: str) -> dict[str, Any]:
 
 
 def one_chain(dataset: xr.Dataset, chain: int) -> xr.Dataset:
-    """The dataset cut to one chain; the dim stays.
+    """The dataset restricted to one chain; the dim stays.
 
     Raises:
         ValueError: If there is no such chain.

@@ -21,7 +21,7 @@ class Layer:
     Attributes:
         name: Name of its weight.
         probability: ``(out, in)`` probability that the connection is included.
-        kept: ``(out, in)`` False where the connection is cut.
+        kept: ``(out, in)`` False where the connection is pruned.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Graph:
 
 
 def graph_of(dataset: xr.Dataset, mask: Mapping[str, Any] | None, threshold: float) -> Graph:
-    """The graph of a posterior, cut by ``mask`` or, without one, by ``threshold``.
+    """The graph of a posterior, pruned by ``mask`` or, without one, by ``threshold``.
 
     A connection is included when every gate that touches its weight is: the gates of the unit it
     reads, of the unit it makes, and of the weight itself. Their probabilities are multiplied

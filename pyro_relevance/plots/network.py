@@ -1,4 +1,4 @@
-"""The network as a graph: which connections are included, how surely, and which are cut."""
+"""The network as a graph: which connections are included, how surely, and which are pruned."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def network(
     _draw_nodes(ax, graph, shown, heights)
     _label_inputs(ax, labels, shown[0], heights[0])
     _caption_columns(ax, graph, shown)
-    _finish(ax, figure, len(graph.layers), cut_by_mask=mask is not None, threshold=threshold)
+    _finish(ax, figure, len(graph.layers), by_mask=mask is not None, threshold=threshold)
     return figure
 
 
@@ -111,7 +111,7 @@ def _heights(num_nodes: int, tallest: int) -> Array:
 def _draw_connections(
     ax: Axes, layer: Layer, column: int, shown: Sequence[Array], heights: Sequence[Array]
 ) -> None:
-    """Two collections: cut connections below, kept ones above, the most probable on top."""
+    """Two collections: pruned connections below, kept ones above, the most probable on top."""
     probability = layer.probability[np.ix_(shown[1], shown[0])].ravel()
     kept = layer.kept[np.ix_(shown[1], shown[0])].ravel()
     ends = np.stack(np.broadcast_arrays(heights[1][:, None], heights[0][None, :]), -1).reshape(
@@ -133,7 +133,7 @@ def _draw_connections(
             linewidths=max(1.3 * crowd, 0.3) if keep else 0.35,
             linestyles="solid" if keep else (0, (4, 4)),
             zorder=2 if keep else 1,
-            label=f"{'kept' if keep else 'cut'} {layer.name}",
+            label=f"{'kept' if keep else 'pruned'} {layer.name}",
         )
         collection.set_array(probability[chosen])
         if len(chosen):  # matplotlib looks for the range of the opacities
@@ -202,7 +202,7 @@ def _caption_columns(ax: Axes, graph: Graph, shown: Sequence[Array]) -> None:
         ax.set_title(note, fontsize=7, color=COLOURS[1])
 
 
-def _finish(ax: Axes, figure: Figure, columns: int, *, cut_by_mask: bool, threshold: float) -> None:
+def _finish(ax: Axes, figure: Figure, columns: int, *, by_mask: bool, threshold: float) -> None:
     """Colour bar, legend and the space around."""
     ax.set_xlim(-0.15, columns + 0.15)
     ax.autoscale_view(scalex=False)
@@ -212,11 +212,11 @@ def _finish(ax: Axes, figure: Figure, columns: int, *, cut_by_mask: bool, thresh
     bar = figure.colorbar(scale, ax=ax, shrink=0.8, aspect=25, pad=0.02)
     bar.set_label("Inclusion probability")
     bar.outline.set_linewidth(0.5)
-    cut = "cut by the mask" if cut_by_mask else f"cut: probability at most {threshold:g}"
+    pruned = "pruned by the mask" if by_mask else f"pruned: probability at most {threshold:g}"
     handles = [
         Line2D([], [], color=_NODE, linewidth=1.3, label="kept"),
         Line2D([], [], color=_NODE, linewidth=1.3, alpha=0.3, label="faint: uncertain"),
-        Line2D([], [], color=_NODE, linewidth=0.5, linestyle=(0, (4, 4)), label=cut),
+        Line2D([], [], color=_NODE, linewidth=0.5, linestyle=(0, (4, 4)), label=pruned),
         Line2D(
             [],
             [],
@@ -225,7 +225,7 @@ def _finish(ax: Axes, figure: Figure, columns: int, *, cut_by_mask: bool, thresh
             markersize=4,
             markerfacecolor="white",
             linestyle="",
-            label="cut node",
+            label="pruned node",
         ),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)

@@ -104,7 +104,7 @@ def relevance(
 
 
 def _variable(dataset: xr.Dataset, name: str, coords: Mapping[str, Any] | None) -> xr.DataArray:
-    """One variable, cut to ``coords``; always with an edge dimension."""
+    """One variable, restricted to ``coords``; always with an edge dimension."""
     if name not in dataset:
         raise ValueError(
             f"Expected a variable among {sorted(map(str, dataset.data_vars))}, but got {name!r}. "

@@ -32,7 +32,8 @@ class SearchSettings:
     """Settings of a search.
 
     Args:
-        shared: Whether the candidates only share weights for the search, see the module.
+        shared: Whether the weights of the candidates serve the search alone (and the winner is
+            trained from initial weights), see `search_structure`.
         granularity: What is gated beside the operations, in the same model: ``("unit",)``,
             ``("weight",)``, both, or nothing (where ``shared`` is False).
         num_epochs: Epochs over the training examples in the search.
@@ -44,8 +45,8 @@ class SearchSettings:
         warm_up: Share of the search, at its start, in which the structure is not trained.
         held_out: Share of the examples that the search holds out: the structure learns from them
             where ``shared`` is True, and candidates are compared on them.
-        num_effective: Number of examples as which the evidence about the structure counts where
-            ``shared`` is True. Briefly trained shared weights are weak evidence: at full count the
+        num_effective: Where ``shared`` is True, the evidence about the structure counts as that of
+            so many examples. Briefly trained shared weights are weak evidence: at full count the
             posterior collapses onto an early winner.
         evaluation: What a step of the search computes where ``shared`` is True. ``"path"``: one
             operation on each edge, the structure learned by the score function, at the cost of a
@@ -66,7 +67,7 @@ class SearchSettings:
         gate_prior: Prior over units.
         operation_prior: Prior over operations.
         weight_scale: Prior standard deviation of the weights.
-        initial_log_odds: Of the gates of units at the start, in nats.
+        initial_log_odds: Log odds of the gates of units at the start, in nats.
         precision: How networks are computed in training.
         augment: Changes the inputs of each minibatch at random.
         seed: Seed of everything.

@@ -3,10 +3,10 @@
 Where the relaxed graph is the final network (``shared=False``: tables, small images), structure,
 units and weights are learned jointly by SVI and the result is derived with its weights. Where many
 architectures share weights that suit none of them (``shared=True``: cells), the weights warm up
-under uniform paths (or as a mixture of all operations), the posterior over operations is then
-fitted to held-out examples, and a few of its draws are trained for a short while, the better half
-going on (successive halving), before the winner is trained from initial weights. All of it
-counts as the time of the method.
+under uniform paths (or as a mixture of all operations). The posterior over operations is then
+fitted to held-out examples. A few of its draws are trained for a short while, the better half for
+longer (successive halving). The winner is trained from initial weights. All of it counts as the
+time of the method.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ class _Search:
             likelihood=self.likelihood,
             num_data=num_data,
             gate_prior=settings.gate_prior,
-            # The evidence about the structure alone is tempered: a wider prior of the weights makes
-            # up for the factor that the KL weight gives theirs.
+            # Only the evidence about the structure is tempered. The KL weight strengthens the
+            # prior of the weights, too; a wider prior makes up for it.
             weight_prior=PointWeights(settings.weight_scale * settings.strength(num_data) ** 0.5),
             operation_prior=settings.operation_prior,
             operation_relaxation=settings.operation_relaxation,
@@ -231,8 +231,8 @@ class _Search:
             seed = substream(self.settings.seed, "finalists")
             ranked = draw_architectures(posterior, 10 * number, seed=seed) + ranked
         elif self.settings.finalists == "probable":
-            # By their own probability: as functions, those with edges out of use come first, since
-            # they have many texts.
+            # Ranked by the probability of the text. As functions, architectures with unused edges
+            # would come first, since many texts are the same function.
             likely = most_probable(posterior.edges, chain_probability(posterior), 100 * number)
             ranked = [architecture for architecture, _ in likely] + ranked
         return self.different(network, ranked)[:number]

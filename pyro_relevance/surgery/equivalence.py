@@ -53,16 +53,15 @@ def largest_difference(masked: nn.Module, small: nn.Module, arguments: tuple[Ten
                 found = tree_leaves(small(*trial))
             except (RuntimeError, IndexError, TypeError) as error:
                 raise SurgeryError(
-                    f"Expected the cut network to run like the masked one, but it failed: {error}. "
-                    "A size may be "
-                    "written into forward()."
+                    "Expected the pruned network to run like the masked one, but it failed: "
+                    f"{error}. A size may be written into forward()."
                 ) from error
             largest = max([largest, *map(relative_difference, expected, found)])
     if not largest <= tolerance:
         raise SurgeryError(
-            f"Expected the cut network to equal the masked one to {tolerance:g} in {dtype}, but "
+            f"Expected the pruned network to equal the masked one to {tolerance:g} in {dtype}, but "
             "they differ by "
-            f"{largest:.2e}. Please report the network; cutting it is not exact."
+            f"{largest:.2e}. Please report the network; pruning it is not exact."
         )
     return largest
 

@@ -1,9 +1,9 @@
-"""Cutting edges: `apply_mask` keeps all shapes and writes zeros, `prune` makes a smaller network.
+"""Pruning: `apply_mask` keeps all shapes and writes zeros, `prune` makes a smaller network.
 
-Both are the same function. `prune` removes what the mask cut and all that is dead then: units that
-nothing reads, inputs that nobody reads, and units that nothing makes, whose constant value moves
-into the biases of their readers. The result is compared with the masked network before it is
-returned.
+Both are the same function. `prune` removes what the mask removes and all that is dead then: units
+that nothing reads, inputs that nobody reads, and units that nothing makes, whose constant value
+moves into the biases of their readers. The result is compared with the masked network before it
+is returned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OnEmpty = Literal["remove", "keep", "error"]
 
 
 def apply_mask(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> nn.Module:
-    """Copy a network with zeros where a weight reads an edge that the mask cuts.
+    """Copy a network with zeros where a weight reads an edge that the mask removes.
 
     Args:
         network: The network that ``edges`` were found in; it is not touched.
@@ -125,7 +125,7 @@ def _checked_arguments(
     if on_empty not in get_args(OnEmpty):
         raise ValueError(
             f"Expected on_empty from {list(get_args(OnEmpty))}, but got {on_empty!r}. 'remove' "
-            "takes a layer that is cut whole out of the network."
+            "takes a layer that is pruned whole out of the network."
         )
     arguments = example_arguments(example_input)
     if any(len(argument) == 0 for argument in arguments):
@@ -194,8 +194,8 @@ def _kept(
 def _empty(edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> list[str]:
     """Groups that are empty after pruning, also where one unit is kept for the layer."""
     empty = [name for name, flags in live.items() if not bool(flags.any())]
-    cut = [name for name, keep in mask.items() if name in live and not bool(keep.any())]
-    return list(dict.fromkeys((*empty, *cut)))
+    removed = [name for name, keep in mask.items() if name in live and not bool(keep.any())]
+    return list(dict.fromkeys((*empty, *removed)))
 
 
 def _prune(
@@ -223,7 +223,7 @@ def _prune(
     except EdgeError as error:
         raise SurgeryError(
             "Expected a network whose forward() runs with the kept sizes or can be rewritten, "
-            f"but it failed: {error} A size is written into forward(), or a layer is cut whole: "
+            f"but it failed: {error} A size is written into forward(), or a layer is pruned whole: "
             "take sizes from tensors there, or keep one unit of each layer with on_empty='keep'."
         ) from error
     why = [f"{name} changed numbers in it" for name in changed]

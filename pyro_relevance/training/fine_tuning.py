@@ -118,14 +118,14 @@ def _check_trainable(pruned: PrunedNetwork) -> None:
             "Train an uncut network as usual."
         )
     if not any(True for _ in pruned.network.parameters()):
-        raise ValueError("Expected a network with parameters, but nothing was left by the cut.")
+        raise ValueError("Expected a network with parameters, but nothing was left by pruning.")
 
 
 def _with_note(pruned: PrunedNetwork, fitted: Fit, num_epochs: int) -> FineTuned:
     network = fitted.posterior.network()
     network.train(pruned.network.training)
     note = (
-        f"Trained further for {num_epochs} epochs ({fitted.seconds:.0f} s) after the cut: no longer"
+        f"Trained further for {num_epochs} epochs ({fitted.seconds:.0f} s) after pruning: no longer"
         " the function that the posterior promised."
     )
     receipt = replace(pruned.receipt, notes=(*pruned.receipt.notes, note))

@@ -1,4 +1,4 @@
-"""Rules of the experiments against counting on cut networks."""
+"""Rules of the experiments against counting on pruned networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that is trained and cut on an accelerator; skipped on a machine without one."""
+"""All that is trained and pruned on an accelerator; skipped on a machine without one."""
 
 from __future__ import annotations
 

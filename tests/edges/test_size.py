@@ -1,4 +1,4 @@
-"""Costs: counted by hand, and computed from a mask as on the cut network."""
+"""Costs: counted by hand, and computed from a mask as on the pruned network."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_macs_of_convolutions_and_positions():
     density=st.sampled_from([0.0, 0.2, 0.5, 0.8, 1.0]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_masked_cost_is_what_is_counted_after_the_cut(
+def test_masked_cost_is_what_is_counted_after_pruning(
     seed, sizes, activation, norm, granularity, density, dtype
 ):
     torch.manual_seed(seed)

@@ -65,7 +65,7 @@ class TestMask:
             false_omission_rate=0.375,
         )
 
-    def test_risk_is_zero_where_nothing_is_kept_or_cut(self):
+    def test_risk_is_zero_where_nothing_is_kept_or_removed(self):
         p = {"inputs": torch.tensor([0.5, 0.25])}
         assert one_group(False, False).with_risk(p).risk == Risk(0.0, 0.0, 0.75, 0.375)
         assert one_group(True, True).with_risk(p).risk == Risk(1.25, 0.625, 0.0, 0.0)
@@ -95,7 +95,7 @@ class TestMask:
         b = Mask({"x": torch.tensor([False])}, rule="keep the last")
         assert (a & b).rule == "keep what both rules keep: [keep the first] and [keep the last]"
         assert (a | b).rule == "keep what either rule keeps: [keep the first] or [keep the last]"
-        assert (~a).rule == "keep what this rule cuts: [keep the first]"
+        assert (~a).rule == "keep what this rule removes: [keep the first]"
 
     def test_risk_follows_the_combination(self):
         p = {"inputs": torch.tensor([1.0, 0.75, 0.25, 0.0])}
@@ -189,7 +189,7 @@ class TestMask:
             "  0.units  10 / 10 kept (not a candidate)\n"
             "  all      12 / 13 kept (density 0.923)\n"
             "accepted risk: 0.25 of the kept edges are expected to be irrelevant (12.5%), 0.25 of "
-            "the cut edges relevant (25.0%)"
+            "the pruned edges relevant (25.0%)"
         )
         assert str(one_group(True)).endswith(
             "accepted risk: not stated (no inclusion probabilities)"

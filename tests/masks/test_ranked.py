@@ -115,7 +115,7 @@ class TestBudget:
         assert masks.within_cost({"a": torch.rand(10_000)}, 1234, cost=cost).num_kept == 1234
         assert calls <= 16
 
-    def test_only_candidate_groups_are_cut(self):
+    def test_only_candidate_groups_are_removed(self):
         scores = {"a": torch.tensor([2.0, 1.0]), "b": torch.zeros(3)}
         mask = masks.within_cost(scores, 4, cost=count, groups=("a",))
         assert mask["a"].tolist() == [True, False]

@@ -58,9 +58,9 @@ def filled(collection):
 def test_connections_are_the_products_of_nested_gates(idata, posterior, chain):
     figure = plots.network(idata, chain=chain)
     for name, wanted in joint(posterior, chain).items():
-        kept, cut = drawn(figure, f"kept {name}"), drawn(figure, f"cut {name}")
+        kept, removed = drawn(figure, f"kept {name}"), drawn(figure, f"pruned {name}")
         np.testing.assert_allclose(kept.get_array(), np.sort(wanted[wanted > 0.5]), rtol=1e-5)
-        np.testing.assert_allclose(cut.get_array(), np.sort(wanted[wanted <= 0.5]), rtol=1e-5)
+        np.testing.assert_allclose(removed.get_array(), np.sort(wanted[wanted <= 0.5]), rtol=1e-5)
 
 
 def test_connections_end_at_their_nodes(idata, posterior):
@@ -85,13 +85,13 @@ def test_uncertain_connections_fade(idata):
 
 def test_cut_connections_are_dashed_and_thin(idata):
     figure = plots.network(idata)
-    kept, cut = drawn(figure, "kept 0.weight"), drawn(figure, "cut 0.weight")
-    assert cut.get_linewidth()[0] < kept.get_linewidth()[0]
+    kept, removed = drawn(figure, "kept 0.weight"), drawn(figure, "pruned 0.weight")
+    assert removed.get_linewidth()[0] < kept.get_linewidth()[0]
     assert kept.get_linestyle()[0][1] is None
-    assert cut.get_linestyle()[0][1] is not None
+    assert removed.get_linestyle()[0][1] is not None
 
 
-def test_mask_decides_what_is_cut(idata, posterior, mask):
+def test_mask_decides_what_is_pruned(idata, posterior, mask):
     figure = plots.network(idata, mask=mask)
     stays = (
         mask["0.weight"] & mask["inputs"] & mask["0.units"][:, None],
@@ -100,8 +100,8 @@ def test_mask_decides_what_is_cut(idata, posterior, mask):
     )
     for name, kept in zip(("0.weight", "2.weight", "4.weight"), stays, strict=True):
         assert len(drawn(figure, f"kept {name}").get_array()) == int(kept.sum())
-        assert len(drawn(figure, f"cut {name}").get_array()) == int((~kept).sum())
-    assert "cut by the mask" in [text.get_text() for text in figure.legends[0].get_texts()]
+        assert len(drawn(figure, f"pruned {name}").get_array()) == int((~kept).sum())
+    assert "pruned by the mask" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_nodes_off_every_path_are_hollow():
@@ -155,7 +155,7 @@ def test_every_granularity_is_drawn(granularity):
     figure = plots.network(idata_of(fake_posterior((4, 3, 2), granularity)))
     sizes = [len(drawn(figure, f"nodes {i}").get_offsets()) for i in range(3)]
     assert sizes == [4, 3, 2]
-    total = sum(len(drawn(figure, f"{k} 0.weight").get_array()) for k in ("kept", "cut"))
+    total = sum(len(drawn(figure, f"{k} 0.weight").get_array()) for k in ("kept", "pruned"))
     assert total == 12
 
 
@@ -207,7 +207,7 @@ def test_correlated_draws_are_multiplied_draw_by_draw():
     dataset["layer_0_units_inclusion_probability"][:] = [[[0.0, 1.0], [1.0, 1.0]]]
     figure = plots.network(idata)
     values = np.concatenate(
-        [drawn(figure, f"{kind} 0.weight").get_array() for kind in ("cut", "kept")]
+        [drawn(figure, f"{kind} 0.weight").get_array() for kind in ("pruned", "kept")]
     )
     np.testing.assert_allclose(np.sort(values), [0.0, 0.5, 0.5, 1.0])
 

@@ -54,7 +54,7 @@ def pruned_mlp(dtype=torch.float32):
 
 
 def with_receipt(network):
-    """A network that is no tree, in the place of a cut one."""
+    """A network that is no tree, in the place of a pruned one."""
     return PrunedNetwork(network.eval(), pruned_mlp().receipt)
 
 

@@ -1,4 +1,4 @@
-"""Cutting: the small network is the masked one, the original stays, files are small and whole."""
+"""Pruning: the small network is the masked one, the original stays, files are small and whole."""
 
 from __future__ import annotations
 
@@ -374,7 +374,7 @@ def test_a_cut_that_is_not_exact_is_refused():
         buffers=(),
     )
     mask = {"0.units": torch.tensor([1, 0, 1, 1]).bool(), "2.units": torch.ones(1).bool()}
-    with pytest.raises(SurgeryError, match="the cut network"):
+    with pytest.raises(SurgeryError, match="the pruned network"):
         prune(network, edges, mask, example_input=torch.randn(3, 3))
 
 

@@ -1,4 +1,4 @@
-"""A cut network that is trained further: better, with the same zeros, and said to be another."""
+"""A pruned network that is trained further: better, with the same zeros, and said to be another."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pyro_relevance.comparison.baselines.configurations import (
     Configuration,
     configurations,
-    fit_and_cut,
+    fit_and_prune,
 )
 from pyro_relevance.comparison.baselines.darts import DartsSettings, darts, strongest_operations
 from pyro_relevance.comparison.baselines.dense import dense
@@ -46,7 +46,7 @@ __all__ = [
     "dense",
     "evolution",
     "filter_pruning",
-    "fit_and_cut",
+    "fit_and_prune",
     "lottery_ticket",
     "magnitude_pruning",
     "random_search",

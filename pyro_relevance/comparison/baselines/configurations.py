@@ -49,7 +49,7 @@ from pyro_relevance.training.plain import zero_entries
 from pyro_relevance.training.schedules import Schedules, cosine, warmup, within
 from pyro_relevance.training.svi import Fit, fit
 
-__all__ = ["Configuration", "Score", "configurations", "fit_and_cut", "fit_configuration"]
+__all__ = ["Configuration", "Score", "configurations", "fit_and_prune", "fit_configuration"]
 
 Score = Literal["inclusion_probability", "signal_to_noise"]
 
@@ -117,7 +117,7 @@ def configurations(
     }
 
 
-def fit_and_cut(
+def fit_and_prune(
     make_network: Callable[[], nn.Module],
     data: tuple[Tensor, Tensor],
     *,

@@ -100,7 +100,7 @@ def prune_filters(
 
     # The largest share of each layer that fits, to a thousandth.
     fits, large = 999, 0
-    small, mask = _cut(network, edges, example_input, fits / 1000)
+    small, mask = _without(network, edges, example_input, fits / 1000)
     if size(small) > limit:
         raise ValueError(
             f"Expected a limit that can be reached, but got {limit}: with one filter left in each "
@@ -108,7 +108,7 @@ def prune_filters(
         )
     while fits - large > 1:
         middle = (fits + large) // 2
-        smaller = _cut(network, edges, example_input, middle / 1000)
+        smaller = _without(network, edges, example_input, middle / 1000)
         if size(smaller[0]) <= limit:
             fits, (small, mask) = middle, smaller
         else:
@@ -135,7 +135,7 @@ def the_limit(num_parameters: int | None, num_macs: int | None) -> int:
     return given[0]
 
 
-def _cut(
+def _without(
     network: nn.Module, edges: Edges, example_input: Tensor, share: float
 ) -> tuple[nn.Module, Mask]:
     """Prune a share of the filters of each layer; at least one is kept."""
@@ -143,20 +143,20 @@ def _cut(
     small = copy.deepcopy(network).eval()
     graph = library.DependencyGraph().build_dependency(small, example_input)
     norm = library.importance.GroupMagnitudeImportance(p=1, group_reduction="first")
-    cuts, kept = [], {}
-    # All norms are taken before the first cut: "independent" pruning in the paper's words.
+    steps, kept = [], {}
+    # All norms are taken before the first pruning: "independent" pruning in the paper's words.
     for name, layer in _layers(small, edges).items():
-        cutter = graph.get_pruner_of_module(layer).prune_out_channels
+        pruner = graph.get_pruner_of_module(layer).prune_out_channels
         everything = list(range(edges[name].num_edges))
-        scores = norm(graph.get_pruning_group(layer, cutter, everything))
+        scores = norm(graph.get_pruning_group(layer, pruner, everything))
         amount = min(int(share * len(everything)), len(everything) - 1)
         smallest = scores.argsort(stable=True)[:amount]
         kept[name] = torch.ones(edges[name].shape, dtype=torch.bool)
         kept[name].view(-1)[smallest] = False
-        cuts.append((layer, cutter, smallest.tolist()))
-    for layer, cutter, indices in cuts:
+        steps.append((layer, pruner, smallest.tolist()))
+    for layer, pruner, indices in steps:
         if indices:
-            graph.get_pruning_group(layer, cutter, indices).prune()
+            graph.get_pruning_group(layer, pruner, indices).prune()
     rule = f"keep all but the share {share:.3f} of each layer's filters, of the smallest L1 norm"
     return small, Mask(kept, rule=rule)
 

@@ -80,20 +80,20 @@ def ticket_rounds(
     layers = list(weight_layers(network))
     shares = dict.fromkeys(layers, 1 - share) | {layers[-1]: 1 - output_share}
     density = dict.fromkeys(layers, 1.0)
-    cut = network
+    sparse = network
     for number in range(10_000):
         trained = recipe.train(
-            cut,
+            sparse,
             data,
             num_epochs=num_epochs,
-            zeros=zero_entries(cut) if number else None,
+            zeros=zero_entries(sparse) if number else None,
             name=f"ticket {number}",
             seed=seed,
         )
         mask = kept_weights(trained.network)
         yield Ticket(trained, mask, mask.density)
         density = {name: value * shares[name] for name, value in density.items()}
-        cut = with_zeros(network, smallest_weights(trained.network, density))
+        sparse = with_zeros(network, smallest_weights(trained.network, density))
 
 
 def lottery_ticket(
@@ -173,9 +173,14 @@ def random_ticket(
         seed: Seed of the winning ticket. The initial weights have a seed derived from it.
     """
     network = seeded_network(make_network, substream(seed, "random ticket"))
-    cut = with_zeros(network, {name: ~keep for name, keep in mask.items()})
+    sparse = with_zeros(network, {name: ~keep for name, keep in mask.items()})
     trained = recipe.train(
-        cut, data, num_epochs=num_epochs, zeros=zero_entries(cut), name="random ticket", seed=seed
+        sparse,
+        data,
+        num_epochs=num_epochs,
+        zeros=zero_entries(sparse),
+        name="random ticket",
+        seed=seed,
     )
     stage = Stage.of(trained, "random ticket", "retraining", num_epochs)
     kept = kept_weights(trained.network)

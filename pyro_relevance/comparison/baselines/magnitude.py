@@ -67,13 +67,13 @@ def magnitude_pruning(
     history = [Stage.of(trained, "dense", "training", num_epochs)]
     for number in range(1, num_rounds + 1):
         now = _power(density, number / num_rounds)
-        cut = with_zeros(trained.network, smallest_weights(trained.network, now))
+        sparse = with_zeros(trained.network, smallest_weights(trained.network, now))
         trained = recipe.train(
-            cut,
+            sparse,
             data,
             num_epochs=num_epochs_round,
             learning_rate=retraining_rate * recipe.learning_rate,
-            zeros=zero_entries(cut),
+            zeros=zero_entries(sparse),
             name=f"round {number}",
             seed=seed,
         )
@@ -128,10 +128,10 @@ def smallest_weights(network: nn.Module, density: float | Mapping[str, float]) -
             raise ValueError(f"Expected layers out of {list(layers)}, but got {unknown}.")
         layers = {name: layers[name] for name in given}
         for name, layer in layers.items():
-            amount = _number_cut(int(layer.weight.numel()), given[name])
+            amount = _number_removed(int(layer.weight.numel()), given[name])
             prune.l1_unstructured(layer, "weight", amount=amount)
     else:
-        amount = _number_cut(
+        amount = _number_removed(
             sum(int(layer.weight.numel()) for layer in layers.values()), given["the network"]
         )
         prune.global_unstructured(
@@ -145,7 +145,7 @@ def smallest_weights(network: nn.Module, density: float | Mapping[str, float]) -
     }
 
 
-def _number_cut(number: int, density: float) -> int:
+def _number_removed(number: int, density: float) -> int:
     # The share of a power of a root is 0.2499999 in floating point where a quarter is meant.
     return number - max(1, math.floor(density * number * (1 + 1e-9)))
 

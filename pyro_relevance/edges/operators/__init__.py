@@ -1,7 +1,7 @@
 """What is known of each operator of a network: one registry, which a user extends by a decorator.
 
 Each file holds a family (pointwise, spatial, layers, normalisation, moves, products), each entry
-all that is known of an operator: which units meet in its result, how it is cut, rewritten, saved
+all that is known of an operator: which units meet in its result, how it is pruned, rewritten, saved
 and counted. The walks of ``find_edges`` and the surgery of ``prune`` look entries up by name.
 
 An operator of your own needs one decorated rule. Rules that exist may be reused: here the result
@@ -19,7 +19,7 @@ is combined element by element, so the rule is `pointwise`::
     def soft_clip_units(run, node, name):
         return pr.operators.pointwise(run, node, name)
 
-After that, `find_edges` offers the units around ``soft_clip``, and `prune` cuts them. ``saved``
+After that, `find_edges` offers the units around ``soft_clip``, and `prune` removes them. ``saved``
 lets files of pruned networks call it: register it before they are loaded. Entries last as long as
 the process; inside of ``with pr.operators.temporary():`` they last as long as the block.
 """

@@ -32,7 +32,7 @@ def pack(parameters: Mapping[str, Tensor]) -> Tensor:
 
 
 def unpack(vector: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the vector cut into tensors of the parameters' shapes."""
+    """Return the vector split into tensors of the parameters' shapes."""
     sizes = [value.numel() for value in parameters.values()]
     parts = vector.split(sizes)
     return {

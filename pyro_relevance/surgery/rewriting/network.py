@@ -58,12 +58,12 @@ def resized_network(
 def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDArray[np.bool_]:
     """Return whether each label is removed; the last entries are for labels below zero."""
     roots = coupling.roots
-    cut = np.zeros(len(roots), dtype=bool)
+    removed = np.zeros(len(roots), dtype=bool)
     for axis, flags in kept.items():
         if axis in coupling.makers:
             made = coupling.makers[axis]
-            cut[roots[made[~flags.numpy() & (made >= 0)]]] = True
-    return np.concatenate([cut[roots], [False, False]])
+            removed[roots[made[~flags.numpy() & (made >= 0)]]] = True
+    return np.concatenate([removed[roots], [False, False]])
 
 
 def _network(writer: Writer) -> GraphNetwork:
@@ -100,7 +100,7 @@ def _enter(writer: Writer, node: fx.Node) -> None:
         writer.results[node] = writer.tensor(f"constants.{node.name}", constant)
     elif node.name in exported.names:
         name = exported.names[node.name]
-        writer.results[node] = writer.tensor(name, writer.cut(name, exported.tensors[name]))
+        writer.results[node] = writer.tensor(name, writer.kept_part(name, exported.tensors[name]))
     else:
         writer.input = writer.input or node
         writer.results[node] = writer.emit("placeholder", node.name)

@@ -207,7 +207,7 @@ def _batch_norm(writer: Writer, node: fx.Node) -> Any:
         return node.args, node.kwargs, node.target
     if name not in writer.layers:
         state = module.state_dict(keep_vars=True)
-        parts = {key: writer.cut(f"{name}.{key}", value) for key, value in state.items()}
+        parts = {key: writer.kept_part(f"{name}.{key}", value) for key, value in state.items()}
         mean = parts["running_mean"]
         made = type(module)(
             len(mean), module.eps, module.momentum, module.affine, device=mean.device,

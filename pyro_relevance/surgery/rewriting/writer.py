@@ -70,7 +70,7 @@ class Writer:
         self.tensors[name] = tensor
         return self.emit("get_attr", name)
 
-    def cut(self, name: str, tensor: Tensor) -> Tensor:
+    def kept_part(self, name: str, tensor: Tensor) -> Tensor:
         """Return the kept part of a parameter or buffer."""
         small = tensor.detach().clone()
         for dim in range(tensor.ndim):

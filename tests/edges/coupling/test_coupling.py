@@ -1,4 +1,4 @@
-"""Units of any network: cut together what is tied, cut exactly, and tell why the rest stays."""
+"""Units of any network: pruned together what is tied, exactly; and tell why the rest stays."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def random_mask(edges, density):
 
 
 def check(network, edges, mask, x):
-    """Cut, and compare with what was promised."""
+    """Prune, and compare with what was promised."""
     before = copy.deepcopy(network.state_dict())
     pruned = pr.prune(network, edges, mask, example_input=x)
     tolerance = 1e-9 if x.dtype == torch.float64 else 1e-4
@@ -298,7 +298,7 @@ def test_units_and_their_weights(kind):
 
 
 def without(edges, name):
-    """Return a mask that cuts one group whole."""
+    """Return a mask that removes one group whole."""
     mask = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
     mask[name][:] = False
     return mask
@@ -442,7 +442,7 @@ def test_heads_of_attention_are_cut_whole_and_exactly(kind, dtype):
             for size in (1, 3):  # it does not know how many examples there were
                 assert pruned(x[:1].repeat(size, 1, 1)).shape == (size, 3)
     heads = attention_groups(edges)[0].name
-    assert f"cutting {heads} changes numbers in forward()" in str(edges)
+    assert f"pruning {heads} changes numbers in forward()" in str(edges)
     assert "is removed" in check(network, edges, without(edges, heads), x).receipt.notes[-1]
 
 
@@ -632,7 +632,7 @@ def test_a_gate_of_zero_is_a_removed_unit_while_training(kind, num_chains):
     mask = pr.masks.top_fraction(posterior, 0.5)
     trained = posterior.network().eval()
     pruned = check(trained, edges, dict(mask), x)
-    # Gates of zero and one in the model's own program give the outputs of the cut network.
+    # Gates of zero and one in the model's own program give the outputs of the pruned network.
     gates = {name: keep.float() for name, keep in mask.items()}
     model.network.load_state_dict(trained.state_dict())
     inside = model.eval().run(x, dict(model.network.named_parameters()), gates)

@@ -1,4 +1,4 @@
-"""Operators of a user: skipped with a reason before they are registered, cut exactly after."""
+"""Operators of a user: skipped with a reason before they are registered, pruned exactly after."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pyro_relevance.comparison.baselines import (
     configurations,
     dense,
     filter_pruning,
-    fit_and_cut,
+    fit_and_prune,
     lottery_ticket,
     magnitude_pruning,
     random_ticket,
@@ -31,7 +31,7 @@ from pyro_relevance.comparison.pace import (
 from pyro_relevance.comparison.tasks import Task
 from pyro_relevance.masks import Mask
 
-__all__ = ["CUTTING"]
+__all__ = ["PRUNING"]
 
 NUM_ROUNDS = 3
 NUM_TICKETS = 6
@@ -135,7 +135,7 @@ def _limit(task: Task) -> dict[str, int]:
     return {"num_macs": task.num_macs}
 
 
-def _seconds_of_cut(task: Task, seed: int) -> float:
+def _seconds_of_pruned(task: Task, seed: int) -> float:
     """Seconds of an epoch of a network that is pruned to the limit."""
     small, _ = prune_filters(
         seeded_network(_network(task), seed), task.data.train[0][:2], **_limit(task)
@@ -146,7 +146,7 @@ def _seconds_of_cut(task: Task, seed: int) -> float:
 def _plan_filters(task: Task, seconds: float, seed: int) -> Plan:
     return {
         "num_epochs": epochs_within(0.4 * seconds, _seconds_of_dense(task, seed)),
-        "num_epochs_after": epochs_within(0.6 * seconds, _seconds_of_cut(task, seed)),
+        "num_epochs_after": epochs_within(0.6 * seconds, _seconds_of_pruned(task, seed)),
     }
 
 
@@ -185,7 +185,7 @@ def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
             ),
         )
         of_weights = configuration.granularity == ("weight",)
-        each_after = (_seconds_of_dense if of_weights else _seconds_of_cut)(task, seed)
+        each_after = (_seconds_of_dense if of_weights else _seconds_of_pruned)(task, seed)
         return {
             "num_epochs": epochs_within(0.6 * seconds, each),
             "num_epochs_after": epochs_within(0.4 * seconds, each_after),
@@ -201,7 +201,7 @@ def _run_configuration(
         configuration = _configuration(task, name)
         of_weights = configuration.granularity == ("weight",)
         limit = {"num_parameters": task.num_parameters} if of_weights else _limit(task)
-        result = fit_and_cut(
+        result = fit_and_prune(
             _network(task),
             task.data.train,
             recipe=task.recipe,
@@ -219,7 +219,7 @@ def _by_configuration(row: str, name: str, about: str) -> Method:
     return Method("network", _plan_configuration(name), _run_configuration(row, name), about)
 
 
-CUTTING: dict[str, Method] = {
+PRUNING: dict[str, Method] = {
     "dense": _by_people("dense", _network, "built by people"),
     "small": _by_people("small", _small_network, "built by people, small"),
     "relevance-weights": _by_configuration(

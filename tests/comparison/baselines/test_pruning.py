@@ -1,4 +1,4 @@
-"""Baselines that cut a network: what is cut, what stays, what it costs."""
+"""Baselines that prune a network: what is pruned, what stays, what it costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyro_relevance.comparison.baselines import (
     configurations,
     dense,
     filter_pruning,
-    fit_and_cut,
+    fit_and_prune,
     lottery_ticket,
     magnitude_pruning,
     random_ticket,
@@ -158,7 +158,7 @@ def test_a_winning_ticket_and_its_control():
 
 @pytest.mark.exact
 @pytest.mark.parametrize("kind", ["mlp", "lenet", "resnet"])
-def test_filters_are_those_of_the_smallest_norm_and_cut_as_we_cut(kind):
+def test_filters_are_those_of_the_smallest_norm_and_pruned_as_we_prune(kind):
     network, x = {
         "mlp": (make(), torch.randn(3, 4)),
         "lenet": (pr.networks.LeNet5Caffe(), torch.randn(3, 1, 28, 28)),
@@ -178,7 +178,7 @@ def test_filters_are_those_of_the_smallest_norm_and_cut_as_we_cut(kind):
     assert bool((~next(iter(mask.values()))).any())
     own = pr.prune(network, edges, mask.completed(edges), example_input=x)
     assert torch.equal(own(x), small(x))
-    # One thousandth less is cut, and the limit is broken: it is used as far as it goes.
+    # One thousandth less is pruned, and the limit is broken: it is used as far as it goes.
     if kind == "lenet":
         assert count_cost(small, x).num_macs > 0.9 * limit
 
@@ -200,7 +200,7 @@ def test_filter_pruning_retrains():
 @pytest.mark.parametrize("name", list(configurations(-1.0)))
 def test_configurations_keep_the_limit(name):
     configuration = configurations(-1.0, units=("input", "unit"))[name]
-    result = fit_and_cut(
+    result = fit_and_prune(
         make,
         regression(),
         recipe=RECIPE,
@@ -247,7 +247,7 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="exactly one of num_parameters and num_macs"):
         prune_filters(make(), data[0])
     never = "num_epochs=0 would be refused, if it came to that"
-    for method in (filter_pruning, fit_and_cut):
+    for method in (filter_pruning, fit_and_prune):
         more = {"configuration": configurations(-1.0)["relevance of weights"]}
         with pytest.raises(ValueError, match="exactly one of num_parameters and num_macs"):
             method(
@@ -256,7 +256,7 @@ def test_what_is_refused(monkeypatch):
                 recipe=RECIPE,
                 num_epochs=never,
                 num_epochs_after=1,
-                **(more if method is fit_and_cut else {}),
+                **(more if method is fit_and_prune else {}),
             )
     with pytest.raises(ValueError, match="a limit that can be reached, but got 3"):
         prune_filters(make(), data[0], num_parameters=3)
@@ -272,7 +272,7 @@ def test_what_is_refused(monkeypatch):
 
 
 @pytest.mark.contract
-def test_a_network_with_batch_norm_can_be_cut():
+def test_a_network_with_batch_norm_can_be_pruned():
     def make_normed():
         return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
 

@@ -205,7 +205,7 @@ def test_each_channel_has_one_gate():
 
 
 @pytest.mark.exact
-def test_the_cut_network_is_really_smaller(tmp_path):
+def test_the_pruned_network_is_really_smaller(tmp_path):
     """9. pytorch/pytorch#36214, #43552, microsoft/nni#2225, #3273: masks that save nothing."""
     network, x = make(Residual), torch.randn(2, 3, 6, 6)
     edges = units(network, x)
@@ -282,7 +282,7 @@ def test_the_file_loads_in_another_process_without_pruning_again(way, tmp_path):
 
 
 @pytest.mark.statistical
-def test_the_damage_of_a_cut_is_shown_before_it():
+def test_the_damage_of_pruning_is_shown_before_it():
     """13. VainF/Torch-Pruning#347: accuracy falls silently, and fine-tuning does not bring it back.
 
     The first two of four inputs matter. The mask that removes the first one says that it removes

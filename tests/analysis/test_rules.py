@@ -51,7 +51,7 @@ def test_a_residual_stream_has_no_filter_of_its_own():
 
 
 @pytest.mark.exact
-def test_the_median_model_is_cut_to_the_limit_only_where_it_is_above():
+def test_the_median_model_is_pruned_to_the_limit_only_where_it_is_above():
     posterior = quick_fit(make_model()).posterior
     edges = posterior.edges
     whole = masked_cost(edges, Mask.all_kept(edges)).num_nonzero

@@ -92,7 +92,7 @@ class Attention(nn.Module):
     ],
     ids=lambda settings: ",".join(settings) or "plain",
 )
-def test_fit_judge_cut_report_and_store(settings, tmp_path):
+def test_fit_inspect_prune_report_and_store(settings, tmp_path):
     names = ("granularity", "weight_prior", "gate_prior", "likelihood", "relaxation", "network")
     of_model = {name: settings[name] for name in names if name in settings}
     of_fit = {name: value for name, value in settings.items() if name not in names}

@@ -225,7 +225,7 @@ SKIPPED = {
 
 @pytest.mark.contract
 @pytest.mark.parametrize("case", SKIPPED)
-def test_units_that_cannot_be_cut_exactly_are_skipped_with_a_reason(case):
+def test_units_that_cannot_be_pruned_exactly_are_skipped_with_a_reason(case):
     forward, reason = SKIPPED[case]
     network = Net(
         forward, ((4, 4), (4, 4), (4, 4)), norm=nn.LayerNorm(4), scale=nn.Parameter(torch.ones(4))

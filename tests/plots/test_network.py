@@ -118,7 +118,7 @@ def test_nodes_off_every_path_are_hollow():
     assert "outputs\n1 of 1 kept" in texts
 
 
-def test_everything_cut_leaves_every_node_hollow(idata):
+def test_everything_pruned_leaves_every_node_hollow(idata):
     figure = plots.network(idata, threshold=1.0)
     assert not any(filled(drawn(figure, f"nodes {i}")).any() for i in range(4))
     figure.draw_without_rendering()

@@ -156,7 +156,7 @@ class TestStability:
 
     @settings(deadline=None)
     @given(st.integers(0, 2**24 - 1))
-    def test_kept_and_cut_are_symmetric(self, bits):
+    def test_kept_and_pruned_are_symmetric(self, bits):
         masks = rows(*(f"{bits:024b}"[i * 8 :][:8] for i in range(3)))
         index = diagnostics.stability(masks).index
         if 0 < sum(mask.num_kept for mask in masks) < 24:

@@ -356,7 +356,7 @@ def test_sizes_that_cannot_be_written_anew_are_refused():
 
 
 @pytest.mark.contract
-def test_a_cut_that_is_not_exact_is_refused():
+def test_pruning_that_is_not_exact_is_refused():
     # Wrong edges: the units of layer 0 pass through a layer that mixes them.
     network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1), nn.Linear(1, 1))
     good = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1), nn.Linear(1, 1))

@@ -277,7 +277,7 @@ def check(network, edges, mask, x):
 @pytest.mark.exact
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_tied_channels_are_cut_together_and_exactly(kind, dtype):
+def test_tied_channels_are_pruned_together_and_exactly(kind, dtype):
     network, x = make(kind, dtype), torch.randn(2, 3, 6, 6, dtype=dtype)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     found = {group.name: group.num_edges for group in edges}
@@ -305,7 +305,7 @@ def without(edges, name):
 
 
 @pytest.mark.exact
-def test_a_layer_that_is_cut_whole_is_removed_with_its_branch():
+def test_a_layer_that_is_pruned_whole_is_removed_with_its_branch():
     network, x = make(Residual), torch.randn(2, 3, 6, 6)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     pruned = check(network, edges, without(edges, "block1.0.units"), x)
@@ -321,7 +321,7 @@ def test_a_layer_that_is_cut_whole_is_removed_with_its_branch():
 
 
 @pytest.mark.exact
-def test_a_layer_that_is_cut_whole_keeps_one_unit_if_so_chosen():
+def test_a_layer_that_is_pruned_whole_keeps_one_unit_if_so_chosen():
     network, x = make(Residual), torch.randn(2, 3, 6, 6)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     mask = without(edges, "block1.0.units")
@@ -428,7 +428,7 @@ def attention_groups(edges):
 @pytest.mark.exact
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", [Normed, Written, Einsum, Causal, Masked])
-def test_heads_of_attention_are_cut_whole_and_exactly(kind, dtype):
+def test_heads_of_attention_are_pruned_whole_and_exactly(kind, dtype):
     network, x = kind().to(dtype).eval(), torch.randn(2, 6, 5, dtype=dtype)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     assert [group.num_edges for group in attention_groups(edges)] == [4]
@@ -460,7 +460,7 @@ def test_a_network_without_some_heads_is_saved_and_exported(tmp_path):
 
 
 @pytest.mark.exact
-def test_what_cannot_be_cut_has_a_reason():
+def test_what_cannot_be_pruned_has_a_reason():
     network, x = Normed().eval(), torch.randn(2, 4, 5)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     assert edges.names == ("attention.units", "up.units")

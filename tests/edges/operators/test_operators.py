@@ -115,7 +115,7 @@ def test_an_unknown_operator_is_skipped_with_a_reason():
 
 @pytest.mark.exact
 @pytest.mark.parametrize("example", [None, torch.randn(5, 3)], ids=["layerwise", "coupled"])
-def test_units_around_a_registered_activation_are_cut_and_saved(registry, tmp_path, example):
+def test_units_around_a_registered_activation_are_pruned_and_saved(registry, tmp_path, example):
     register_soft_clip(registry)
     network, x = perceptron(SoftClip()), torch.randn(5, 3)
     assert pr.find_edges(network, example_input=example).names == ("0.units",)
@@ -132,7 +132,7 @@ def test_units_around_a_registered_activation_are_cut_and_saved(registry, tmp_pa
 
 
 @pytest.mark.exact
-def test_parameters_of_an_operator_are_cut_with_its_channels(registry, tmp_path):
+def test_parameters_of_an_operator_are_pruned_with_its_channels(registry, tmp_path):
     registry.operator("relevance_tests::scale_channels")(registry.channels)
     network, x = convolutions(), torch.randn(4, 3, 6, 6)
     masked, small = cut(network, x, "0.units", [True, False, True, True, False, True])

@@ -122,8 +122,9 @@ def test_derived_network_is_the_hard_gated_one(name, seed, tmp_path):
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("finer", [("unit",), ("unit", "weight")])
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    ("name", "finer"), [("mlp", ("unit",)), *((name, ("unit", "weight")) for name in SPACES)]
+)
 def test_operations_units_and_weights_are_pruned_together_exactly(name, finer):
     network, x = make_case(name)
     edges = find_edges(network, granularity=("operation", *finer), example_input=x)

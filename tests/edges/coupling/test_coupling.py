@@ -274,15 +274,19 @@ def check(network, edges, mask, x):
     return pruned
 
 
+# Most of the time is torch.export's: each type has its own masks.
+DENSITIES = {torch.float32: (0.3, 1.0), torch.float64: (0.0, 0.7)}
+
+
 @pytest.mark.exact
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", DENSITIES)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_tied_channels_are_pruned_together_and_exactly(kind, dtype):
     network, x = make(kind, dtype), torch.randn(2, 3, 6, 6, dtype=dtype)
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     found = {group.name: group.num_edges for group in edges}
     assert {name: found.get(name) for name in NETWORKS[kind]} == NETWORKS[kind]
-    for density in (0.0, 0.3, 0.7, 1.0):
+    for density in DENSITIES[dtype]:
         pruned = check(network, edges, random_mask(edges, density), x)
         if density in (0.3, 0.7):
             assert pruned.receipt.after.num_parameters < pruned.receipt.before.num_parameters
@@ -426,7 +430,7 @@ def attention_groups(edges):
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", DENSITIES)
 @pytest.mark.parametrize("kind", [Normed, Written, Einsum, Causal, Masked])
 def test_heads_of_attention_are_pruned_whole_and_exactly(kind, dtype):
     network, x = kind().to(dtype).eval(), torch.randn(2, 6, 5, dtype=dtype)
@@ -436,7 +440,7 @@ def test_heads_of_attention_are_pruned_whole_and_exactly(kind, dtype):
     assert pr.Edges.from_json(edges.to_json()) == edges
     everything = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
     assert masked_cost(edges, everything).num_macs == count_cost(network, x).num_macs
-    for density in (0.0, 0.3, 0.7, 1.0):
+    for density in DENSITIES[dtype]:
         pruned = check(network, edges, random_mask(edges, density), x)
         with torch.no_grad():
             for size in (1, 3):  # it does not know how many examples there were
@@ -776,8 +780,8 @@ def test_transformers_of_torchvision(make_network, size):
     heads = attention_groups(edges)
     assert len(heads) in (2, 4)
     assert all(group.num_edges in (2, 3, 4, 6) for group in heads)
-    check(network, edges, random_mask(edges, 0.6), x)
-    check(network, edges, without(edges, heads[0].name), x)
+    first = heads[0].name
+    check(network, edges, {**random_mask(edges, 0.6), first: without(edges, first)[first]}, x)
 
 
 @pytest.mark.contract

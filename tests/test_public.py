@@ -71,8 +71,7 @@ print(json.dumps(missing))
 # library, forks for each of them.
 FIRST = """
 import os, sys
-# What others wrote is imported once; matplotlib's pyplot starts no threads on the way.
-import arviz, matplotlib.pyplot, pandas, pyro, scipy.sparse, scipy.stats, torch, torchvision
+import pyro, torch
 sys.dont_write_bytecode, sys.pycache_prefix = False, sys.argv[1]
 assert "pyro_relevance" not in sys.modules
 for name in sys.argv[2:]:

@@ -95,10 +95,10 @@ def test_grouped_convolutions_stay_divisible(kind):
     width = grouped.in_channels // grouped.groups
     for _ in range(4):
         pruned = check(network, edges, random_mask(edges, 0.5), x)
-        cut = pruned.network.get_submodule(name)
-        assert cut.groups < grouped.groups
-        assert cut.in_channels == width * cut.groups
-        assert cut.out_channels % cut.groups == 0
+        narrow = pruned.network.get_submodule(name)
+        assert narrow.groups < grouped.groups
+        assert narrow.in_channels == width * narrow.groups
+        assert narrow.out_channels % narrow.groups == 0
 
 
 class SingleChannel(nn.Module):

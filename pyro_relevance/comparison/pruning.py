@@ -85,8 +85,11 @@ def _density(task: Task) -> float:
     return math.floor(task.num_parameters - others) / weights
 
 
-def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
-    result = magnitude_pruning(
+def _to_the_limit(
+    method: Callable[..., BaselineResult], task: Task, plan: Plan, seed: int
+) -> BaselineResult:
+    """Run a method that removes weights down to the limit on parameters."""
+    return method(
         _network(task),
         task.data.train,
         recipe=task.recipe,
@@ -94,7 +97,10 @@ def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
         seed=seed,
         **plan,
     )
-    return {"magnitude": result}
+
+
+def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    return {"magnitude": _to_the_limit(magnitude_pruning, task, plan, seed)}
 
 
 def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
@@ -106,14 +112,7 @@ def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
 
 
 def _run_tickets(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
-    winner = lottery_ticket(
-        _network(task),
-        task.data.train,
-        recipe=task.recipe,
-        density=_density(task),
-        seed=seed,
-        **plan,
-    )
+    winner = _to_the_limit(lottery_ticket, task, plan, seed)
     assert isinstance(winner.choice, Mask)
     control = random_ticket(
         _network(task),

@@ -60,8 +60,7 @@ def largest_difference(masked: nn.Module, small: nn.Module, arguments: tuple[Ten
     if not largest <= tolerance:
         raise SurgeryError(
             f"Expected the pruned network to equal the masked one to {tolerance:g} in {dtype}, but "
-            "they differ by "
-            f"{largest:.2e}. Please report the network; pruning it is not exact."
+            f"they differ by {largest:.2e}. Please report the network; pruning it is not exact."
         )
     return largest
 

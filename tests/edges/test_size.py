@@ -143,8 +143,10 @@ def test_matrices_that_multiply_nothing_and_buffers():
     # Four entries of four bytes and an integer of eight are no parameters and lie in the file.
     assert cost == Cost(num, num, 12 + 4, 4 * num + 4 * 4 + 8) == count_cost(network, x)
     # Without the second input: four weights less, and two of three numbers of columns in its place.
-    cut = masked_cost(edges, {"inputs": torch.tensor([True, False, True])})
-    assert cut == Cost(num - 4, num - 4, 8 + 4, 4 * (num - 4) + 4 * 4 + 8 + packed_size(1, 2, 4))
+    smaller = masked_cost(edges, {"inputs": torch.tensor([True, False, True])})
+    assert smaller == Cost(
+        num - 4, num - 4, 8 + 4, 4 * (num - 4) + 4 * 4 + 8 + packed_size(1, 2, 4)
+    )
 
 
 class Attention(nn.Module):

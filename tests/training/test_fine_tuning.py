@@ -13,7 +13,7 @@ from pyro_relevance.training.fine_tuning import fine_tune
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
 
-def cut(granularity, **settings):
+def make_pruned(granularity, **settings):
     network = make_network(**settings)
     model = make_model(network, granularity=granularity)
     posterior = quick_fit(model, num_epochs=20).posterior
@@ -33,7 +33,7 @@ def tune(pruned, **settings):
 @pytest.mark.parametrize("granularity", ["unit", "weight"])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_it_gets_better_and_zeros_stay(granularity, batch_norm):
-    pruned = cut(granularity, batch_norm=batch_norm)
+    pruned = make_pruned(granularity, batch_norm=batch_norm)
     before = copy.deepcopy(pruned.state_dict())
     tuned = tune(pruned)
     assert same(before, pruned.state_dict())
@@ -78,7 +78,7 @@ def test_a_list_of_operations_is_trained_too(tmp_path):
 
 @pytest.mark.contract
 def test_it_can_be_resumed_and_repeated(tmp_path):
-    pruned = cut("unit")
+    pruned = make_pruned("unit")
 
     def interrupt(state):
         if state.step == 20:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 
 import pytest
@@ -61,50 +62,43 @@ def test_the_smallest_weights_go():
     magnitudes = torch.cat([p.detach().abs().view(-1) for p in network.parameters() if p.ndim > 1])
     bound = magnitudes.sort(descending=True).values[29]
     before = copy.deepcopy(network.state_dict())
-    cut = with_zeros(network, smallest_weights(network, 30 / len(magnitudes)))
-    assert list(cut.state_dict()) == list(before)
+    sparse = with_zeros(network, smallest_weights(network, 30 / len(magnitudes)))
+    assert list(sparse.state_dict()) == list(before)
     assert same(before, network.state_dict())
-    for old, new in zip(network.parameters(), cut.parameters(), strict=True):
+    for old, new in zip(network.parameters(), sparse.parameters(), strict=True):
         kept = (old.abs() >= bound) if old.ndim > 1 else torch.ones_like(old, dtype=torch.bool)
         assert torch.equal(new, old * kept)
-    assert kept_weights(cut).num_kept == 30
+    assert kept_weights(sparse).num_kept == 30
 
 
 @pytest.mark.exact
 def test_each_layer_can_have_its_own_density():
     network = make()
-    cut = with_zeros(network, smallest_weights(network, {"hidden1": 0.25, "output": 0.5}))
-    kept = {name: int(keep.sum()) for name, keep in kept_weights(cut).items()}
+    sparse = with_zeros(network, smallest_weights(network, {"hidden1": 0.25, "output": 0.5}))
+    kept = {name: int(keep.sum()) for name, keep in kept_weights(sparse).items()}
     assert kept == {"hidden1.weight": 10, "hidden2.weight": 60, "output.weight": 3}
 
 
 @pytest.mark.exact
 def test_magnitude_pruning_goes_down_in_rounds_and_retrains():
-    sizes = []
-    for num_rounds in (1, 2):
-        result = magnitude_pruning(
-            make,
-            regression(),
-            recipe=RECIPE,
-            density=0.25,
-            num_epochs=20,
-            num_epochs_round=10,
-            num_rounds=num_rounds,
-        )
-        sizes.append(result.choice.num_kept)
-        kinds = [stage.kind for stage in result.history]
-        assert kinds == ["training", *["search"] * (num_rounds - 1), "retraining"]
-    assert sizes == [26, 26]  # a quarter of 106 weights
-    assert result.cost.num_nonzero == 26 + 17
-    untrained = magnitude_pruning(
+    run = functools.partial(
+        magnitude_pruning,
         make,
         regression(),
         recipe=RECIPE,
         density=0.25,
         num_epochs=20,
         num_epochs_round=10,
-        retraining_rate=1e-9,
     )
+    sizes = []
+    for num_rounds in (1, 2):
+        result = run(num_rounds=num_rounds)
+        sizes.append(result.choice.num_kept)
+        kinds = [stage.kind for stage in result.history]
+        assert kinds == ["training", *["search"] * (num_rounds - 1), "retraining"]
+    assert sizes == [26, 26]  # a quarter of 106 weights
+    assert result.cost.num_nonzero == 26 + 17
+    untrained = run(retraining_rate=1e-9)
     assert error(result.network, regression()) < error(untrained.network, regression())
 
 
@@ -189,11 +183,11 @@ def test_filter_pruning_retrains():
         make, regression(), recipe=RECIPE, num_epochs=10, num_epochs_after=20, num_parameters=60
     )
     assert result.cost.num_parameters <= 60
-    cut = filter_pruning(
+    unretrained = filter_pruning(
         make, regression(), recipe=RECIPE, num_epochs=10, num_epochs_after=0, num_parameters=60
     )
-    assert error(result.network, regression()) < error(cut.network, regression())
-    assert result.choice == cut.choice
+    assert error(result.network, regression()) < error(unretrained.network, regression())
+    assert result.choice == unretrained.choice
 
 
 @pytest.mark.contract

@@ -100,7 +100,7 @@ def register_soft_clip(registry):
         return registry.pointwise(run, node, name)
 
 
-def cut(network, x, name, keep):
+def masked_and_pruned(network, x, name, keep):
     edges = pr.find_edges(network, example_input=x, granularity="unit")
     mask = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
     mask[name] = torch.tensor(keep)
@@ -120,7 +120,7 @@ def test_units_around_a_registered_activation_are_pruned_and_saved(registry, tmp
     network, x = perceptron(SoftClip()), torch.randn(5, 3)
     assert pr.find_edges(network, example_input=example).names == ("0.units",)
     keep = [True, False, True, True, False, True]
-    masked, small = cut(network, x, "0.units", keep)
+    masked, small = masked_and_pruned(network, x, "0.units", keep)
     assert small.network[0].out_features == 4
     torch.testing.assert_close(small(x), masked(x))
     small.save(tmp_path / "small.safetensors")
@@ -135,7 +135,7 @@ def test_units_around_a_registered_activation_are_pruned_and_saved(registry, tmp
 def test_parameters_of_an_operator_are_pruned_with_its_channels(registry, tmp_path):
     registry.operator("relevance_tests::scale_channels")(registry.channels)
     network, x = convolutions(), torch.randn(4, 3, 6, 6)
-    masked, small = cut(network, x, "0.units", [True, False, True, True, False, True])
+    masked, small = masked_and_pruned(network, x, "0.units", [True, False, True, True, False, True])
     assert small.network[1].scale.shape == (4,)
     assert small.network[2].in_channels == 4
     torch.testing.assert_close(small(x), masked(x))

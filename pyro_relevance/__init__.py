@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from pyro_relevance.posterior import (
         Posterior,
         diagnostics,
+        holdout,
         load_posterior,
         relevance,
         save_posterior,
     )
     from pyro_relevance.posterior import arviz as report
     from pyro_relevance.posterior.arviz import rule_path, to_arviz
+    from pyro_relevance.posterior.holdout import holdout_test
     from pyro_relevance.search import SearchSettings, collapse, search_structure, shared_weights
     from pyro_relevance.search import queries as query_search
     from pyro_relevance.surgery import (
@@ -85,6 +87,7 @@ _HOMES = {
     "save_posterior": "posterior",
     "load_posterior": "posterior",
     "to_arviz": "posterior.arviz",
+    "holdout_test": "posterior.holdout",
     "rule_path": "posterior.arviz",
     "Mask": "masks",
     "apply_mask": "surgery",
@@ -118,6 +121,7 @@ _MODULES = {
     "callbacks": "training.callbacks",
     "relevance": "posterior.relevance",
     "diagnostics": "posterior.diagnostics",
+    "holdout": "posterior.holdout",
     "report": "posterior.arviz",
     "masks": "masks",
     "plots": "plots",
@@ -164,6 +168,8 @@ __all__ = [
     "fit",
     "graphs",
     "guides",
+    "holdout",
+    "holdout_test",
     "images",
     "likelihoods",
     "load_posterior",

@@ -70,7 +70,7 @@ def test_the_quickstart_finds_what_it_says(
         float((1 - p[0])[mask[name]].sum())
         for name, p in made["posterior"].inclusion_probability().items()
     )
-    assert f"accepted risk: {expected:.3g} of the kept edges" in printed
+    assert f"risk, if the posterior is right: {expected:.3g} of the kept edges" in printed
     # Parameters, MACs, bytes, latency before and after, max |difference|.
     for text in (
         "parameters",

@@ -61,7 +61,7 @@ class Mask(Mapping[str, Tensor]):
         keep what the expert named
           inputs  2 / 3 kept
           all     2 / 3 kept (density 0.667)
-        accepted risk: not stated (no inclusion probabilities)
+        risk, if the posterior is right: not stated (no inclusion probabilities)
     """
 
     __slots__ = ("_kept", "_probability", "_risk", "_rule")
@@ -248,7 +248,7 @@ class Mask(Mapping[str, Tensor]):
                 lines[i] += "" if name in self._probability else " (not a candidate)"
         lines[-1] += f" (density {self.density:.3f})"
         risk = self._risk if self._risk is not None else "not stated (no inclusion probabilities)"
-        return "\n".join([self._rule, *lines, f"accepted risk: {risk}"])
+        return "\n".join([self._rule, *lines, f"risk, if the posterior is right: {risk}"])
 
 
 def assemble(

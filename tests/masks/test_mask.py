@@ -188,11 +188,11 @@ class TestMask:
             "  inputs    2 /  3 kept\n"
             "  0.units  10 / 10 kept (not a candidate)\n"
             "  all      12 / 13 kept (density 0.923)\n"
-            "accepted risk: 0.25 of the kept edges are expected to be irrelevant (12.5%), 0.25 of "
-            "the pruned edges relevant (25.0%)"
+            "risk, if the posterior is right: 0.25 of the kept edges are expected to be "
+            "irrelevant (12.5%), 0.25 of the pruned edges relevant (25.0%)"
         )
         assert str(one_group(True)).endswith(
-            "accepted risk: not stated (no inclusion probabilities)"
+            "risk, if the posterior is right: not stated (no inclusion probabilities)"
         )
         assert str(Risk(33_512.4, 0.25, 0.0, 0.0)).startswith("33,512 of the kept edges")
         assert repr(one_group(True, False)) == (

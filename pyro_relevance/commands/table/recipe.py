@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_relevance import masks
 from pyro_relevance.data.networks import MLP
@@ -213,11 +213,15 @@ class HeldOut:
         y: ``(num_rows,)`` targets of the held-out rows.
         sampled: ``(num_samples, num_rows, num_outputs)`` outputs of posterior draws.
         pruned: ``(1, num_rows, num_outputs)`` outputs of the pruned networks.
+        networks: The network of each fold: pruned, or dense where the recipe has no gates.
+        folds: Numbers of the rows of the training set that each network was not trained on.
     """
 
     y: Tensor
     sampled: Tensor
     pruned: Tensor
+    networks: tuple[nn.Module, ...]
+    folds: tuple[NDArray[np.int64], ...]
 
     def noise(self, start: Likelihood, *, pruned: bool) -> Likelihood:
         """Return the noise model of new rows, fitted on these."""
@@ -291,12 +295,17 @@ def _collect(
     held = []
     number = iter(chains)
     for x, y in sets:
-        sampled, pruned = [], []
+        sampled, pruned, networks = [], [], []
         for fold in folds:
             chain = posterior.chain(next(number))
-            draws = evaluate(chain, x[fold], None, num_samples=50 if recipe.gated else 1)
-            sampled.append(draws)
-            pruned.append(evaluate(chain, x[fold], rule(chain)) if recipe.gated else draws)
+            sampled.append(evaluate(chain, x[fold], None, num_samples=50 if recipe.gated else 1))
+            network = chain.network()
+            if recipe.gated:
+                network = apply_mask(network, chain.edges, rule(chain))
+            networks.append(network)
+            with torch.no_grad():
+                pruned.append(network(x[fold]).unsqueeze(0))
         rows = np.concatenate(folds)
-        held.append(HeldOut(y[rows], torch.cat(sampled, dim=1), torch.cat(pruned, dim=1)))
+        outputs = torch.cat(sampled, dim=1), torch.cat(pruned, dim=1)
+        held.append(HeldOut(y[rows], *outputs, tuple(networks), tuple(folds)))
     return held

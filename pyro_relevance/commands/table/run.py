@@ -34,6 +34,7 @@ from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.noise import predictive_log_likelihood
 from pyro_relevance.posterior.evaluation import error_rate
+from pyro_relevance.posterior.holdout import HoldoutTest, holdout_test
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.posterior.relevance import expected_size
 from pyro_relevance.surgery.pruning import PrunedNetwork, apply_mask, prune
@@ -41,6 +42,9 @@ from pyro_relevance.training.callbacks import ProgressBar
 from pyro_relevance.training.svi import Checkpoint, Fit
 
 __all__ = ["Score", "TableRun", "TableSettings", "run_table"]
+
+MOST_TESTED_ROWS = 20_000
+"""Held-out rows on which inputs are tested; more would cost time and find effects of no size."""
 
 NOISE = likelihoods.StudentT(4.0, noise_scale=0.2)
 """Noise of new rows, fitted on held-out ones: Student-t, because tables have outliers."""
@@ -56,7 +60,7 @@ class TableSettings:
             deviation), chosen by cross-validation; not used for classes.
         rule: ``"median"`` keeps what is more likely relevant than not, ``"fdr"`` the largest set
             with a mean posterior probability of irrelevance of at most ``rate``.
-        rate: Rate of ``"fdr"``.
+        rate: False discovery rate of the holdout test of the inputs, and of ``"fdr"``.
         num_chains: Independent fits.
         num_folds: Folds of the cross-validation.
         test_fraction: Share of the rows that is used once, to test.
@@ -122,6 +126,7 @@ class TableRun:
         mask: The edges that were kept.
         pruned: The small network.
         noise: Noise of new rows around the small network's predictions (standardised target).
+        tested: The holdout test of the inputs, on the networks of the cross-validation.
         scores: ``"dense"``, ``"posterior mean"`` and ``"pruned"``.
         train: Encoded training rows.
         test: Encoded test rows.
@@ -137,6 +142,7 @@ class TableRun:
     mask: Mask
     pruned: PrunedNetwork
     noise: Likelihood
+    tested: HoldoutTest
     scores: Mapping[str, Score]
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
@@ -198,6 +204,7 @@ def run_table(
         mask=mask,
         pruned=pruned,
         noise=held.noise(job.noise, pruned=True),
+        tested=job.test_inputs(held),
         scores=job.scores(recipe, held, posterior, mask),
         train=job.training,
         test=job.test,
@@ -283,6 +290,21 @@ class _Job:
         held = self.cross_validate(recipes, "cross-validation")
         best = int(np.argmax([candidate.score(self.noise) for candidate in held]))
         return recipes[best], held[best]
+
+    def test_inputs(self, held: HeldOut) -> HoldoutTest:
+        """Return which columns of the table are relevant, by the networks of the folds."""
+        columns: dict[str, list[int]] = {name: [] for name in self.encoder.input_labels}
+        for column, gate in enumerate(self.encoder.input_index):
+            columns[self.encoder.input_labels[gate]].append(column)
+        most = max(1, MOST_TESTED_ROWS // len(held.folds))
+        return holdout_test(
+            held.networks,
+            self.training,
+            [fold[:most] for fold in held.folds],
+            groups=columns,
+            rate=self.settings.rate,
+            seed=self.settings.seed,
+        )
 
     def scores(
         self, recipe: TableRecipe, held: HeldOut, posterior: Posterior, mask: Mask

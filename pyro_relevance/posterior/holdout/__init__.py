@@ -2,13 +2,13 @@
 
 The posterior says what a network uses; this test says what the target depends on. ``redraws`` draws
 columns anew given the others, ``carried`` finds inputs that carry each other, ``monte_carlo`` ranks
-the loss of the data among redraws, ``holdout_test`` decides at a false discovery rate.
+the loss of the data among redraws, ``randomisation`` decides at a false discovery rate.
 """
 
 from __future__ import annotations
 
 from pyro_relevance.posterior.holdout.carried import carried_together
-from pyro_relevance.posterior.holdout.holdout_test import holdout_test
+from pyro_relevance.posterior.holdout.randomisation import holdout_test
 from pyro_relevance.posterior.holdout.redraws import boosted_redraw, ridge_redraw
 from pyro_relevance.posterior.holdout.result import GroupTest, HoldoutTest, SetTest, Verdict
 

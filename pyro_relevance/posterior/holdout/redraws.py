@@ -311,7 +311,7 @@ def _precisions(z: Floats, folds: Rows) -> list[Floats]:
 
     One penalty serves all columns: the one with the smallest held-out residuals.
     """
-    penalties = 10.0 ** np.arange(-6.0, 0.5)
+    penalties = 10.0 ** np.arange(-6.0, 2.5)
     spectra, scores = [], np.zeros(len(penalties))
     for fold in range(folds.max() + 1):
         train = z[folds != fold]

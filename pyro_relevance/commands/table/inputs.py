@@ -1,0 +1,102 @@
+"""The first table of a report: which inputs are relevant, and beside it what the network uses.
+
+Three different statements stand in one row: the holdout test (does the target depend on the column,
+given the others?), what the pruned network reads, and the posterior's inclusion probability (does
+this network use it?). Where they disagree, a sentence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_relevance.commands.table.columns import aligned
+from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, Verdict
+
+__all__ = ["disagreements", "input_lines", "relevant_line"]
+
+
+def relevant_line(tested: HoldoutTest) -> str:
+    """Return the answer in one sentence."""
+    found = [", ".join(tested.relevant)] if tested.relevant else []
+    found += [f"{' or '.join(names)} (cannot be told apart)" for names in tested.inseparable]
+    answer = "; ".join(found) if found else "none could be shown"
+    return f"Relevant inputs at a false discovery rate of {tested.rate:g}: {answer}."
+
+
+def input_lines(
+    tested: HoldoutTest,
+    probability: NDArray[np.floating],
+    read: NDArray[np.bool_],
+    *,
+    scale: float = 1.0,
+) -> list[str]:
+    """Return one line per input, the strongest evidence first, under a header.
+
+    Args:
+        tested: The holdout test, its groups in the order of the inputs.
+        probability: ``(num_chains, num_inputs)`` inclusion probabilities.
+        read: ``(num_inputs,)`` whether the pruned network reads the input.
+        scale: Units of the target in one unit of the loss's root.
+    """
+    squared = tested.loss == "squared"
+    header = (
+        "input",
+        "rise of RMSE" if squared else "rise of log loss",
+        "+- SE",
+        "p",
+        f"at FDR {tested.rate:g}",
+        "network",
+        "inclusion",
+        "over chains",
+    )
+    rows = []
+    for place in _order(tested.groups):
+        group, p = tested.groups[place], probability[:, place]
+        rows.append(
+            (
+                group.name,
+                f"{group.root_rise * scale:.3g}",
+                f"{group.root_standard_error * scale:.2g}",
+                f"{group.p_value:.2g}",
+                str(group.verdict),
+                "reads it" if read[place] else "-",
+                f"{p.mean():.2f}",
+                f"{p.min():.2f} .. {p.max():.2f}",
+            )
+        )
+    return aligned(header, rows)
+
+
+def disagreements(tested: HoldoutTest, read: NDArray[np.bool_]) -> list[str]:
+    """Return sentences on inputs where the test and the pruned network disagree."""
+    unread = [
+        group.name
+        for group, own in zip(tested.groups, read, strict=True)
+        if group.verdict is Verdict.RELEVANT and not own
+    ]
+    unshown = [
+        group.name
+        for group, own in zip(tested.groups, read, strict=True)
+        if group.verdict is Verdict.NOT_SHOWN and own
+    ]
+    lines = []
+    if unread:
+        lines.append(
+            f"Relevant by the test, but not read by the pruned network: {', '.join(unread)}."
+        )
+    if unshown:
+        lines.append(
+            "Read by the pruned network, but not shown to be relevant (it may be noise that it "
+            f"fitted): {', '.join(unshown)}."
+        )
+    return lines
+
+
+def _order(groups: Sequence[GroupTest]) -> list[int]:
+    """Return the numbers of the groups, small p-values first, then large rises."""
+    return sorted(
+        range(len(groups)), key=lambda place: (groups[place].p_value, -groups[place].loss_rise)
+    )

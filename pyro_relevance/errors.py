@@ -7,9 +7,11 @@ would want to catch one failure apart from all others.
 from __future__ import annotations
 
 __all__ = [
+    "ApproximationWarning",
     "ArchitectureError",
     "CheckpointError",
     "CollapseWarning",
+    "ConvergenceWarning",
     "DataError",
     "DivergenceError",
     "EdgeError",
@@ -61,3 +63,11 @@ class DivergenceError(RuntimeError):
 
 class CollapseWarning(UserWarning):
     """A posterior over operations has an end point that is known to be bad."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit failed: there is nothing to report from it. ``diagnose`` says why and what to do."""
+
+
+class ApproximationWarning(UserWarning):
+    """A number is asked of a posterior that is known not to give it."""

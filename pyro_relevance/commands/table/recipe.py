@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -248,10 +248,11 @@ def held_out(
 ) -> list[list[HeldOut]]:
     """Cross-validate recipes inside each of several training sets.
 
-    All recipes, sets and folds are chains of one vectorised run.
+    All sets and folds are chains of one vectorised run, and so are recipes that differ in prior
+    log-odds and noise scale alone.
 
     Args:
-        recipes: The candidates; they may differ in prior log-odds and in noise scale.
+        recipes: The candidates.
         make: Makes the model from a recipe and the number of training rows.
         sets: Training sets of the same size.
         num_folds: Folds in each set; a remainder of rows is trained on in every fold.
@@ -267,20 +268,29 @@ def held_out(
     """
     folds, rest = cross_validation_folds(len(sets[0][0]), num_folds, seed=seed)
     data = [(x[r], y[r]) for x, y in sets for r in rest]
-    models = [make(recipe, len(rest[0])) for recipe in recipes for _ in data]
-    posterior = train(
-        recipes[0],
-        models,
-        data * len(recipes),
-        num_chains=len(models),
-        seed=seed,
-        callbacks=callbacks,
-    ).posterior
-    held = []
+    held: dict[int, list[HeldOut]] = {}
+    for together in _runs(recipes):
+        models = [make(recipes[i], len(rest[0])) for i in together for _ in data]
+        posterior = train(
+            recipes[together[0]],
+            models,
+            data * len(together),
+            num_chains=len(models),
+            seed=seed,
+            callbacks=callbacks,
+        ).posterior
+        for place, i in enumerate(together):
+            chains = range(place * len(data), (place + 1) * len(data))
+            held[i] = _collect(recipes[i], posterior, chains, sets, folds, rule)
+    return [held[i] for i in range(len(recipes))]
+
+
+def _runs(recipes: Sequence[TableRecipe]) -> list[list[int]]:
+    """Return numbers of recipes that can be chains of one run, in order."""
+    runs: dict[TableRecipe, list[int]] = {}
     for i, recipe in enumerate(recipes):
-        chains = range(i * len(data), (i + 1) * len(data))
-        held.append(_collect(recipe, posterior, chains, sets, folds, rule))
-    return held
+        runs.setdefault(replace(recipe, prior_log_odds=0.0, noise_scale=1.0), []).append(i)
+    return list(runs.values())
 
 
 def _collect(

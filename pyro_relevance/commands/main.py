@@ -52,7 +52,11 @@ with the results and the network of each run.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 done, 2 wrong input, 130 interrupted."""
+    """Run a command and return its exit status.
+
+    0 done, 2 wrong input, 3 done, but the fit failed and there is nothing to report from it, 130
+    interrupted.
+    """
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -344,7 +348,7 @@ def _table(given: argparse.Namespace) -> int:
         paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
     print(table_report(run))
     print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
-    return 0
+    return 3 if run.diagnosis.failed else 0
 
 
 def _device(name: str) -> Any:

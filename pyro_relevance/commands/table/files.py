@@ -103,6 +103,7 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
             label: [round(float(p), 6) for p in probability[:, gate]]
             for gate, label in enumerate(run.encoder.input_labels)
         },
+        diagnosis=str(run.diagnosis),
         holdout_test=run.tested.to_dict(),
         inputs_left=[
             label

@@ -89,6 +89,14 @@ class TableRecipe:
     gate_learning_rate: float = 2e-2
     gated: bool = True
 
+    def widened(self, factor: float) -> TableRecipe:
+        """Return the recipe with the prior scales of hidden and output weights multiplied."""
+        return replace(
+            self,
+            weight_scale=self.weight_scale * factor,
+            output_scale=self.output_scale * factor,
+        )
+
     def schedules(self) -> schedules.Schedules:
         """Return the course of the temperature, the KL weight and the learning rate."""
         return schedules.Schedules(

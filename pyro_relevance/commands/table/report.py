@@ -18,6 +18,8 @@ def table_report(run: TableRun) -> str:
         f"{len(run.test[0])} to test on, {table.task}.",
         *(f"Note: {note}." if not note.endswith(".") else f"Note: {note}" for note in _notes(run)),
         "",
+        *str(run.diagnosis).splitlines(),
+        "",
         relevant_line(run.tested),
         "",
         *input_lines(

@@ -9,23 +9,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_relevance import masks
 from pyro_relevance.commands.table.recipe import (
     HeldOut,
-    Rule,
     TableRecipe,
     evaluate,
     held_out,
     make_model,
     train,
 )
+from pyro_relevance.commands.table.settings import TableSettings
+from pyro_relevance.commands.table.verdict import fold_findings, run_diagnosis
 from pyro_relevance.data.tables import Encoder, Table, encode, split_rows
 from pyro_relevance.edges.size import masked_cost
 from pyro_relevance.masks import Mask
@@ -33,6 +33,7 @@ from pyro_relevance.model import likelihoods
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.noise import predictive_log_likelihood
+from pyro_relevance.posterior.diagnosis import Diagnosis, Severity
 from pyro_relevance.posterior.evaluation import error_rate
 from pyro_relevance.posterior.holdout import HoldoutTest, holdout_test
 from pyro_relevance.posterior.posterior import Posterior
@@ -48,53 +49,6 @@ MOST_TESTED_ROWS = 20_000
 
 NOISE = likelihoods.StudentT(4.0, noise_scale=0.2)
 """Noise of new rows, fitted on held-out ones: Student-t, because tables have outliers."""
-
-
-@dataclass(frozen=True)
-class TableSettings:
-    """Settings of the main job.
-
-    Args:
-        recipe: Settings of each fit.
-        noise_scales: Candidates for the training noise (fractions of the target's standard
-            deviation), chosen by cross-validation; not used for classes.
-        rule: ``"median"`` keeps what is more likely relevant than not, ``"fdr"`` the largest set
-            with a mean posterior probability of irrelevance of at most ``rate``.
-        rate: False discovery rate of the holdout test of the inputs, and of ``"fdr"``.
-        num_chains: Independent fits.
-        num_folds: Folds of the cross-validation.
-        test_fraction: Share of the rows that is used once, to test.
-        seed: Seed of everything.
-
-    Raises:
-        ValueError: If a setting is out of range.
-    """
-
-    recipe: TableRecipe = TableRecipe(num_steps=6000, gate_learning_rate=3e-2)
-    noise_scales: tuple[float, ...] = (0.1, 0.2)
-    rule: Literal["median", "fdr"] = "median"
-    rate: float = 0.1
-    num_chains: int = 8
-    num_folds: int = 5
-    test_fraction: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check what the parts do not check themselves."""
-        if self.rule not in ("median", "fdr"):
-            raise ValueError(f"Expected rule to be 'median' or 'fdr', but got {self.rule!r}.")
-        if not 0.0 < self.rate < 1.0:
-            raise ValueError(f"Expected rate in (0, 1), but got {self.rate}.")
-        if self.num_chains < 1:
-            raise ValueError(f"Expected num_chains >= 1, but got {self.num_chains}.")
-        if not self.noise_scales:
-            raise ValueError("Expected at least one candidate in noise_scales, but got none.")
-
-    def decide(self) -> Rule:
-        """Return the rule as a function of the posterior of one chain."""
-        if self.rule == "median":
-            return masks.median_probability
-        return lambda posterior: masks.false_discovery_rate(posterior, self.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +81,7 @@ class TableRun:
         pruned: The small network.
         noise: Noise of new rows around the small network's predictions (standardised target).
         tested: The holdout test of the inputs, on the networks of the cross-validation.
+        diagnosis: Whether the fit worked.
         scores: ``"dense"``, ``"posterior mean"`` and ``"pruned"``.
         train: Encoded training rows.
         test: Encoded test rows.
@@ -143,6 +98,7 @@ class TableRun:
     pruned: PrunedNetwork
     noise: Likelihood
     tested: HoldoutTest
+    diagnosis: Diagnosis
     scores: Mapping[str, Score]
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
@@ -194,6 +150,7 @@ def run_table(
     posterior = fit.posterior.chain(chain)
     mask = settings.decide()(posterior)
     pruned = prune(posterior.network(), posterior.edges, mask, example_input=job.test[0])
+    dense, dense_held = job.choose_dense(recipe)
     return TableRun(
         table=table,
         encoder=job.encoder,
@@ -205,7 +162,8 @@ def run_table(
         pruned=pruned,
         noise=held.noise(job.noise, pruned=True),
         tested=job.test_inputs(held),
-        scores=job.scores(recipe, held, posterior, mask),
+        diagnosis=run_diagnosis(fit, mask, held, dense_held),
+        scores=job.scores(dense, dense_held, held, posterior, mask),
         train=job.training,
         test=job.test,
         seconds=time.perf_counter() - started,
@@ -283,13 +241,36 @@ class _Job:
         return [of_recipe[0] for of_recipe in found]
 
     def choose(self) -> tuple[TableRecipe, HeldOut]:
-        """Return the recipe with the best held-out log likelihood of the pruned network."""
-        recipes = [self.settings.recipe]
-        if self.encoder.task == "regression":
-            recipes = [replace(recipes[0], noise_scale=s) for s in self.settings.noise_scales]
+        """Return the recipe with the best held-out log likelihood of the pruned network.
+
+        Where its networks are no better than a constant, rarer and longer fits are tried too.
+        """
+        recipes = self.settings.candidates(self.encoder.task)
         held = self.cross_validate(recipes, "cross-validation")
-        best = int(np.argmax([candidate.score(self.noise) for candidate in held]))
+        best = self._best(held)
+        if any(f.severity is Severity.FAILED for f in fold_findings(held[best])):
+            chosen = recipes[best]
+            again = [
+                replace(chosen, prior_log_odds=chosen.prior_log_odds - 3.0),
+                replace(chosen, num_steps=2 * chosen.num_steps),
+            ]
+            recipes += again
+            held += self.cross_validate(again, "cross-validation, other settings")
+            best = self._best(held)
         return recipes[best], held[best]
+
+    def choose_dense(self, recipe: TableRecipe) -> tuple[TableRecipe, HeldOut]:
+        """Return the dense recipe with the best held-out log likelihood, and its predictions."""
+        recipes = [replace(recipe, gated=False)]
+        if self.encoder.task == "classification":
+            dense = replace(self.settings.recipe, num_steps=recipe.num_steps, gated=False)
+            recipes = [dense.widened(factor) for factor in self.settings.weight_scales]
+        held = self.cross_validate(recipes, "dense, held out")
+        best = self._best(held)
+        return recipes[best], held[best]
+
+    def _best(self, held: Sequence[HeldOut]) -> int:
+        return int(np.argmax([candidate.score(self.noise) for candidate in held]))
 
     def test_inputs(self, held: HeldOut) -> HoldoutTest:
         """Return which columns of the table are relevant, by the networks of the folds."""
@@ -307,11 +288,14 @@ class _Job:
         )
 
     def scores(
-        self, recipe: TableRecipe, held: HeldOut, posterior: Posterior, mask: Mask
+        self,
+        dense: TableRecipe,
+        dense_held: HeldOut,
+        held: HeldOut,
+        posterior: Posterior,
+        mask: Mask,
     ) -> dict[str, Score]:
         """Test the dense network, trained the same way, the posterior mean and the pruned one."""
-        dense = replace(recipe, gated=False)
-        (dense_held,) = self.cross_validate([dense], "dense, held out")
         network = self.train(dense, 1, "dense network").posterior
         probability = {name: p[0] for name, p in posterior.inclusion_probability().items()}
         expected = float(expected_size(probability, posterior.edges).num_parameters)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from pyro_relevance.posterior import arviz as report
     from pyro_relevance.posterior.arviz import rule_path, to_arviz
+    from pyro_relevance.posterior.diagnosis import diagnose
     from pyro_relevance.posterior.holdout import holdout_test
     from pyro_relevance.search import SearchSettings, collapse, search_structure, shared_weights
     from pyro_relevance.search import queries as query_search
@@ -88,6 +89,7 @@ _HOMES = {
     "load_posterior": "posterior",
     "to_arviz": "posterior.arviz",
     "holdout_test": "posterior.holdout",
+    "diagnose": "posterior.diagnosis",
     "rule_path": "posterior.arviz",
     "Mask": "masks",
     "apply_mask": "surgery",
@@ -158,6 +160,7 @@ __all__ = [
     "comparison",
     "datasets",
     "derive",
+    "diagnose",
     "diagnostics",
     "distributions",
     "errors",

@@ -36,10 +36,7 @@ def table_report(run: TableRun) -> str:
         "",
         *_score_lines(run),
         "",
-        f"Chain {run.chain} (highest ELBO of {run.fit.posterior.num_chains}) was pruned.",
-        *str(run.mask).splitlines()[-1:],
-        "",
-        *str(run.pruned.receipt).splitlines(),
+        *_size_lines(run),
         "",
         f"{run.seconds:.0f} s in all, seed {settings.seed}.",
     ]
@@ -78,6 +75,18 @@ def _layer_lines(run: TableRun) -> list[str]:
             kept = f"{int(run.mask[name].sum())} of {group.num_edges} kept"
         rows.append((name, f"{means.mean():.2f}", spread, kept))
     return aligned(("edges of", "inclusion", "over chains", f"chain {run.chain}"), rows)
+
+
+def _size_lines(run: TableRun) -> list[str]:
+    """Return what was pruned and what it saves; nothing of it is a result where the fit failed."""
+    if run.diagnosis.failed:
+        return ["Sizes and speed of the pruned network are left out: the fit failed."]
+    return [
+        f"Chain {run.chain} (highest ELBO of {run.fit.posterior.num_chains}) was pruned.",
+        *str(run.mask).splitlines()[-1:],
+        "",
+        *str(run.pruned.receipt).splitlines(),
+    ]
 
 
 def _score_lines(run: TableRun) -> list[str]:

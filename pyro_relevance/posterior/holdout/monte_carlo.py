@@ -32,7 +32,7 @@ class MonteCarlo:
         self.num_redraws = num_redraws
         self.stop_after = stop_after
         self.num_drawn = 0
-        self._as_good = 0
+        self.num_hits = 0
         self._stopped_at: int | None = None
 
     @property
@@ -50,10 +50,10 @@ class MonteCarlo:
         # Rounding differs between batches of different size: what is equal to it is a tie.
         slack = 1e-6 * abs(self.observed)
         hits = np.flatnonzero(np.asarray(losses) <= self.observed + slack)
-        if self._stopped_at is None and self._as_good + len(hits) >= self.stop_after:
-            last = hits[self.stop_after - self._as_good - 1]
+        if self._stopped_at is None and self.num_hits + len(hits) >= self.stop_after:
+            last = hits[self.stop_after - self.num_hits - 1]
             self._stopped_at = self.num_drawn + int(last) + 1
-        self._as_good += len(hits)
+        self.num_hits += len(hits)
         self.num_drawn += len(np.asarray(losses))
 
     @property
@@ -61,7 +61,7 @@ class MonteCarlo:
         """The p-value: ``h / l`` where the h-th hit was redraw l, else ``(1 + hits) / (1 + B)``."""
         if self._stopped_at is not None:
             return self.stop_after / self._stopped_at
-        return (1 + self._as_good) / (1 + self.num_drawn)
+        return (1 + self.num_hits) / (1 + self.num_drawn)
 
 
 def monte_carlo(

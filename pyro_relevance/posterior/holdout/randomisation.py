@@ -1,9 +1,23 @@
-"""The holdout randomisation test: is a network worse without what only this input says?"""
+"""The holdout randomisation test: is a network worse without what only this input says?
+
+For a group j of inputs the statistic is the mean loss of held-out rows. Under the null hypothesis
+``y independent of x_j given the other inputs`` it has the same distribution when x_j is drawn anew
+given the others, and the p-value is its rank among redraws. That holds for any network and any loss
+if the redraws are right: a poor network costs power, not validity. Inputs that carry each other are
+tested together first: sets by Benjamini-Hochberg at the rate, then the members of rejected sets at
+``rate * share of sets rejected``, so that a pair of copies ends as "cannot be told apart" instead
+of being lost. Networks of several folds have seen each other's rows; see ``overlap``.
+
+References:
+    Tansey, Veitch, Zhang, Rabadan and Blei, The holdout randomization test for feature selection in
+    black box models, JCGS 2022; Candes, Fan, Janson and Lv, Panning for gold, JRSS B 2018;
+    Benjamini and Bogomolov, Selective inference on multiple families of hypotheses, JRSS B 2014.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +33,7 @@ from pyro_relevance.posterior.holdout.monte_carlo import (
     benjamini_hochberg,
     num_redraws_for,
 )
+from pyro_relevance.posterior.holdout.overlap import corrected, null_spread, z_score
 from pyro_relevance.posterior.holdout.redraws import (
     Conditional,
     Redraw,
@@ -50,13 +65,8 @@ def holdout_test(
 ) -> HoldoutTest:
     """Test which groups of inputs are relevant, on rows that the networks were not trained on.
 
-    For a group j the statistic is the mean loss of the held-out rows; under the null hypothesis
-    ``y independent of x_j given the other inputs`` it has the same distribution when x_j is drawn
-    anew given the others. The p-value is its rank among redraws. It holds for any network and any
-    loss if the redraws are right; a poor network costs power, not validity. Inputs that carry each
-    other are tested together first: sets by Benjamini-Hochberg at `rate`, then the members of sets
-    that are rejected at ``rate * share of sets rejected`` (Benjamini and Bogomolov), so that a pair
-    of copies ends as "cannot be told apart" instead of being lost.
+    A group is relevant if the loss of held-out rows rises when it is drawn anew given all others.
+    For the test itself see the module `holdout.randomisation`.
 
     Args:
         networks: One network, posterior or function for each fold of `held_out`, or a single one.
@@ -83,65 +93,54 @@ def holdout_test(
         ValueError: If rows, groups, rate or folds do not fit each other.
         TypeError: If a network cannot be called.
 
-    References:
-        Tansey, Veitch, Zhang, Rabadan and Blei, The holdout randomization test for feature
-        selection in black box models, JCGS 2022; Candes, Fan, Janson and Lv, Panning for gold,
-        JRSS B 2018 (conditional randomisation); Benjamini and Bogomolov, Selective inference on
-        multiple families of hypotheses, JRSS B 2014.
     """
     x, y = data
     folds = _checked_folds(networks, x, y, held_out)
     named = _checked_groups(groups, x)
-    if not 0.0 < rate < 1.0:
-        raise ValueError(f"Expected rate in (0, 1), but got {rate}.")
-    if not 0.0 < correlation <= 1.0:
-        raise ValueError(f"Expected correlation in (0, 1], but got {correlation}.")
-    if num_redraws is not None and num_redraws < 1:
-        raise ValueError(f"Expected num_redraws >= 1, but got {num_redraws}.")
+    _check_numbers(rate, correlation, num_redraws)
     flat = x.reshape(len(x), -1).double().cpu().numpy()
-    per_row = loss_for(loss, y, folds[0][0])
-    limit = num_redraws or num_redraws_for(len(named), rate)
     tester = _Tester(
         [(predictor(network, num_samples, seed), rows) for network, rows in folds],
-        x,
-        y,
-        per_row,
+        (x, y),
+        loss_for(loss, y, folds[0][0]),
         _redraws(redraw, flat, seed),
-        limit,
+        num_redraws or num_redraws_for(len(named), rate),
         seed,
     )
-    columns = list(named.values())
-    sets = carried_together(flat, columns, correlation=correlation)
-    return _decide(tester, tuple(named), columns, sets, rate)
+    sets = carried_together(flat, list(named.values()), correlation=correlation)
+    return _decide(tester, named, sets, rate)
 
 
 def _decide(
     tester: _Tester,
-    names: tuple[str, ...],
-    columns: list[NDArray[np.int64]],
+    groups: Mapping[str, NDArray[np.int64]],
     sets: Sequence[tuple[int, ...]],
     rate: float,
 ) -> HoldoutTest:
     """Test groups and sets, and say which are relevant."""
-    tested = [tester.test(group, number) for number, group in enumerate(columns)]
-    p_sets = []
+    names, columns = tuple(groups), list(groups.values())
+    alone = [tester.test(group, number) for number, group in enumerate(columns)]
+    together = []
     for number, members in enumerate(sets):
         if len(members) == 1:
-            p_sets.append(tested[members[0]].p_value)
+            together.append(alone[members[0]])
         else:
-            together = np.concatenate([columns[member] for member in members])
-            p_sets.append(tester.test(together, len(columns) + number).p_value)
+            joined = np.concatenate([columns[member] for member in members])
+            together.append(tester.test(joined, len(columns) + number))
+    spread = null_spread([found.z for found in alone]) if len(tester.folds) > 1 else 1.0
+    tested = [found.corrected(spread) for found in alone]
+    p_sets = [found.corrected(spread).p_value for found in together]
     rejected = benjamini_hochberg(p_sets, rate)
     verdicts = [Verdict.NOT_SHOWN] * len(names)
     for members, relevant in zip(sets, rejected, strict=True):
         if not relevant:
             continue
         within = rate * rejected.mean()
-        alone = benjamini_hochberg([tested[member].p_value for member in members], within)
-        for member, own in zip(members, alone, strict=True):
-            if len(members) == 1 or own:
+        own = benjamini_hochberg([tested[member].p_value for member in members], within)
+        for member, by_itself in zip(members, own, strict=True):
+            if len(members) == 1 or by_itself:
                 verdicts[member] = Verdict.RELEVANT
-            elif not alone.any():
+            elif not own.any():
                 verdicts[member] = Verdict.INSEPARABLE
     return HoldoutTest(
         groups=tuple(
@@ -170,6 +169,14 @@ class _Tested:
     p_value: float
     num_redraws: int
     explained: float
+    z: float
+
+    def corrected(self, spread: float) -> _Tested:
+        """Return the test with the p-value of a wider null distribution, where it is wider."""
+        if spread == 1.0 or self.z <= 0:
+            return self
+        p = corrected([self.z], spread, [1 / (1 + self.num_redraws)])
+        return replace(self, p_value=float(p[0]))
 
     def numbers(self) -> tuple[float, float, float, float, float, int, float]:
         """Return them in the order of `GroupTest`."""
@@ -190,15 +197,14 @@ class _Tester:
     def __init__(
         self,
         folds: list[tuple[Predictor, NDArray[np.int64]]],
-        x: Tensor,
-        y: Tensor,
+        data: tuple[Tensor, Tensor],
         loss: Loss,
         redraw: Redraw,
         num_redraws: int,
         seed: int,
     ) -> None:
         self.folds = folds
-        self.x, self.y = x, y
+        self.x, self.y = data
         self.loss = loss
         self.redraw = redraw
         self.num_redraws = num_redraws
@@ -218,9 +224,11 @@ class _Tester:
         observed = np.concatenate(self.observed)
         test = MonteCarlo(float(observed.mean()), self.num_redraws)
         summed = np.zeros(self.num_rows)
+        means: list[NDArray[np.float64]] = []
         while not test.finished:
             by_draw, by_row = self._redrawn(conditional, columns, test.next_block, generator)
             test.add(by_draw)
+            means.append(by_draw)
             summed += by_row
         redrawn = summed / test.num_drawn
         difference = redrawn - observed
@@ -231,8 +239,9 @@ class _Tester:
             tiny = np.finfo(np.float64).tiny
             slope = redrawn / (2 * after + tiny) - observed / (2 * before + tiny)
             root, root_error = float(after - before), _standard_error(slope)
+        z = z_score(test.p_value, test.num_hits, test.observed, np.concatenate(means))
         return _Tested(
-            rise, error, root, root_error, test.p_value, test.num_drawn, conditional.explained
+            rise, error, root, root_error, test.p_value, test.num_drawn, conditional.explained, z
         )
 
     def _redrawn(
@@ -291,6 +300,15 @@ def _redraws(redraw: str | Redraw, x: NDArray[np.float64], seed: int) -> Redraw:
             f"{redraw!r}."
         )
     return redraw
+
+
+def _check_numbers(rate: float, correlation: float, num_redraws: int | None) -> None:
+    if not 0.0 < rate < 1.0:
+        raise ValueError(f"Expected rate in (0, 1), but got {rate}.")
+    if not 0.0 < correlation <= 1.0:
+        raise ValueError(f"Expected correlation in (0, 1], but got {correlation}.")
+    if num_redraws is not None and num_redraws < 1:
+        raise ValueError(f"Expected num_redraws >= 1, but got {num_redraws}.")
 
 
 def _checked_folds(

@@ -11,6 +11,27 @@ import torch
 import pyro_relevance as pr
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import Score
+from pyro_relevance.posterior.diagnosis import Diagnosis, Finding, Severity
+from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, SetTest, Verdict
+
+GOOD = Diagnosis((), ("this", "that"))
+FAILED = Diagnosis((Finding(Severity.FAILED, "It did not.", "Try again."),), ("this",))
+
+
+def inputs_test(**changes: Any) -> HoldoutTest:
+    """A test of the two inputs: the second is relevant, the first was not shown to be."""
+    fields: dict[str, Any] = {
+        "groups": (
+            GroupTest("age", 0.1, 0.2, 0.0123, 0.1, 0.25, 40, 0.0, Verdict.NOT_SHOWN),
+            GroupTest("size", 2.0, 0.5, 1.0, 0.25, 0.002, 499, 0.5, Verdict.RELEVANT),
+        ),
+        "sets": (SetTest(("age",), 0.25, False), SetTest(("size",), 0.002, True)),
+        "rate": 0.1,
+        "loss": "squared",
+        "num_rows": 5,
+        "max_redraws": 499,
+    }
+    return HoldoutTest(**(fields | changes))
 
 
 def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
@@ -20,7 +41,7 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
     mask = pr.Mask({"inputs": torch.tensor([True, False])})
     run = SimpleNamespace(
         table=SimpleNamespace(target_name="y", path="t.csv", task="regression", notes=()),
-        encoder=SimpleNamespace(notes=(), input_labels=("age", "size")),
+        encoder=SimpleNamespace(notes=(), input_labels=("age", "size"), target_scale=2.0),
         settings=SimpleNamespace(seed=0),
         train=(torch.zeros(5, 2), torch.zeros(5)),
         test=(torch.zeros(2, 2), torch.zeros(2)),
@@ -32,7 +53,9 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
         ),
         posterior=SimpleNamespace(edges=edges),
         mask=mask,
-        inputs_read=lambda: mask["inputs"],
+        inputs_read=lambda: mask["inputs"].numpy(),
+        tested=inputs_test(),
+        diagnosis=GOOD,
         scores={},
         chain=0,
         pruned=pr.prune(network, edges, mask, example_input=torch.randn(4, 2)),
@@ -42,16 +65,22 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
 
 
 @pytest.mark.exact
-def test_intervals_hold_89_percent_of_the_chains() -> None:
-    # Evenly spread chains, in any order: 5.5 % of them lie below 0.2 + 0.4 * 0.055 = 0.222.
-    spread = torch.linspace(0, 1, 201)[torch.randperm(201)]
-    text = table_report(run_with(torch.stack([0.2 + 0.4 * spread, 0.5 * spread], 1)))
+def test_ranges_are_those_over_chains() -> None:
+    text = table_report(run_with(torch.tensor([[0.2, 0.0], [0.6, 0.5], [0.4, 0.25]])))
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
-    assert rows["age"] == ["0.40", "0.22", "..", "0.58", "kept"]
-    assert rows["size"][:4] == ["0.25", "0.03", "..", "0.47"]
-    # The mean over both inputs of each chain: 0.1 + 0.45 u.
-    assert rows["inputs"] == ["0.33", "0.12", "..", "0.53", "1", "of", "2", "kept"]
-    assert "201 chains with their 89 % interval" in text
+    assert rows["age"][-4:] == ["0.40", "0.20", "..", "0.60"]
+    assert rows["size"][-4:] == ["0.25", "0.00", "..", "0.50"]
+    # The mean over both inputs of each chain: 0.1, 0.55, 0.325.
+    assert rows["inputs"] == ["0.33", "0.10", "..", "0.55", "1", "of", "2", "read"]
+
+
+@pytest.mark.contract
+def test_a_fit_that_failed_is_not_praised() -> None:
+    text = table_report(run_with(torch.rand(2, 2), diagnosis=FAILED))
+    assert "The fit failed: do not use its relevances.\nFAILED: It did not. Try again." in text
+    assert "ratio" not in text
+    assert "was pruned" not in text
+    assert "left out: the fit failed" in text
 
 
 @pytest.mark.exact
@@ -62,7 +91,7 @@ def test_the_whole_report_of_a_regression() -> None:
         table=SimpleNamespace(
             target_name="y", path="t.csv", task="regression", notes=("Two rows left out.", "a")
         ),
-        encoder=SimpleNamespace(notes=("a", "b"), input_labels=("age", "size")),
+        encoder=SimpleNamespace(notes=("a", "b"), input_labels=("age", "size"), target_scale=2.0),
         settings=SimpleNamespace(seed=7),
         scores={
             "dense": Score(1.23456, -0.5, 13.0),
@@ -78,20 +107,34 @@ def test_the_whole_report_of_a_regression() -> None:
         "Note: a.",
         "Note: b.",
         "",
-        "input  inclusion      interval",
-        "size        0.80  0.80 .. 0.80  removed",
-        "age         0.20  0.10 .. 0.37     kept",
+        "No fault was found.",
+        "Checked: this, that.",
         "",
-        "edges of  inclusion      interval",
-        "inputs         0.50  0.45 .. 0.58  1 of 2 kept",
+        "Relevant inputs at a false discovery rate of 0.1: size.",
+        "",
+        "input  rise of RMSE  +- SE      p  at FDR 0.1   network  inclusion   over chains",
+        "size              2    0.5  0.002    relevant         -       0.80  0.80 .. 0.80",
+        "age          0.0246    0.2   0.25   not shown  reads it       0.20  0.10 .. 0.40",
+        "",
+        "Relevant by the test, but not read by the pruned network: size.",
+        "Read by the pruned network, but not shown to be relevant (it may be noise that it "
+        "fitted): age.",
+        "rise: of the held-out RMSE (in y) when the column is drawn anew given the others, over 5 "
+        "rows; p: rank of the data among redraws (holdout randomisation test). 'not shown' is not "
+        "'irrelevant'.",
+        "network: what the pruned network (chain 2) reads; inclusion: posterior probability that "
+        "the network uses the input, mean and range over chains. It describes the fit; it is not a "
+        "tested statement about the data.",
+        "",
+        "edges of  inclusion   over chains      chain 2",
+        "inputs         0.50  0.45 .. 0.60  1 of 2 read",
         "",
         "network          parameters  test RMSE  test log likelihood",
         "dense                    13      1.235               -0.500",
         "posterior mean  10 expected        0.5              -12.250",
         "pruned                   10         20                0.125",
         "",
-        "Inclusion probabilities are means over 3 chains with their 89 % interval; chain 2 "
-        "(highest ELBO) was pruned.",
+        "Chain 2 (highest ELBO of 3) was pruned.",
         str(run.mask).splitlines()[-1],
         "",
         *str(run.pruned.receipt).splitlines(),
@@ -107,7 +150,7 @@ def test_the_whole_report_of_a_regression() -> None:
 def test_the_error_is_named_by_the_task(task: str, error: str) -> None:
     table = SimpleNamespace(target_name="y", path="t.csv", task=task, notes=())
     text = table_report(run_with(torch.rand(2, 2), table=table))
-    (header,) = (line for line in text.splitlines() if line.startswith("network"))
+    (header,) = (line for line in text.splitlines() if line.startswith("network  "))
     assert header == f"network  parameters  {error}  test log likelihood"
 
 
@@ -127,11 +170,11 @@ def test_groups_of_weights_are_averaged_over_all_their_edges() -> None:
         ),
         posterior=SimpleNamespace(edges=edges),
         mask=mask,
-        inputs_read=lambda: mask["inputs"],
+        inputs_read=lambda: mask["inputs"].numpy(),
     )
     rows = {line.split()[0]: line.split()[1:] for line in table_report(run).splitlines() if line}
-    assert rows["inputs"] == ["0.75", "0.75", "..", "0.75", "1", "of", "2", "kept"]
+    assert rows["inputs"] == ["0.75", "0.75", "..", "0.75", "1", "of", "2", "read"]
     assert rows["0.weight"] == ["0.70", "0.70", "..", "0.70", "4", "of", "6", "kept"]
     assert rows["2.weight"] == ["0.10", "0.10", "..", "0.10", "0", "of", "3", "kept"]
-    assert rows["age"][-1] == "kept"
-    assert rows["size"][-1] == "removed"
+    assert rows["age"][-7:-4] == ["shown", "reads", "it"]
+    assert rows["size"][-5] == "-"

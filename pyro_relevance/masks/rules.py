@@ -12,9 +12,11 @@ decides, not its product with the gates of the unit around it. The risk counts e
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 
+from pyro_relevance.errors import ApproximationWarning
 from pyro_relevance.masks.mask import Mask
 from pyro_relevance.masks.source import Groups, Ranking, Source
 
@@ -82,6 +84,9 @@ def false_discovery_rate(source: Source, rate: float, *, groups: Groups = None) 
     Raises:
         ValueError: Where `rate` or a score is not in [0, 1], or a posterior has several chains.
 
+    Warns:
+        ApproximationWarning: If the weights of the posterior are point estimates.
+
     Example:
         >>> mask = false_discovery_rate({"inputs": torch.tensor([0.5, 1.0, 0.25, 0.75])}, rate=0.25)
         >>> mask["inputs"].tolist(), mask.risk.false_discovery_rate
@@ -96,6 +101,14 @@ def false_discovery_rate(source: Source, rate: float, *, groups: Groups = None) 
     if not 0 <= rate <= 1:
         raise ValueError(f"Expected a rate in [0, 1], but got {rate}. Write 0.05 for five percent.")
     ranking = Ranking.read(source, groups, as_probability=True)
+    if getattr(source, "weights_are_points", False):
+        warnings.warn(
+            f"The weights are point estimates: nothing penalises an edge that fits noise, and a "
+            f"false discovery rate of {rate:g} is not kept. Test inputs with holdout_test, or use "
+            "Gaussian weights and a learned noise scale.",
+            ApproximationWarning,
+            stacklevel=2,
+        )
     irrelevant = torch.cumsum(1 - ranking.scores[ranking.order], dim=0)
     # The cumulative mean of an ascending sequence ascends, so the admissible k are the first ones.
     sizes = torch.arange(1, ranking.num_edges + 1, dtype=torch.float64)

@@ -81,6 +81,15 @@ class Posterior:
         return chain_likelihood(self.model, self._chain_state(0))
 
     @property
+    def weights_are_points(self) -> bool:
+        """Whether no parameter of the network is latent; such gates pay nothing for fitting noise.
+
+        Their inclusion probabilities rank edges, but rates computed from them are not kept.
+        """
+        network = self.model.network
+        return not self.model.weight_prior.latent_parameters(dict(network.named_parameters()))
+
+    @property
     def num_chains(self) -> int:
         """Number of chains."""
         return int(next(iter(self.state.values())).shape[0])

@@ -583,3 +583,25 @@ def test_prior_draws():
     hierarchical = make_model(gate_prior=priors.HierarchicalPrior(2.0, 1.0))
     draws = quick_fit(hierarchical, num_epochs=1).posterior.sample_prior(1000)
     assert_mean(draws.inclusion_probability["inputs"][0], torch.full((4,), 2 / 3))
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("points", [True, False])
+def test_a_rate_from_point_weights_warns(points: bool) -> None:
+    network = torch.nn.Linear(3, 1)
+    model = pr.RelevanceModel(
+        network,
+        pr.find_edges(network, granularity="input"),
+        likelihood=pr.likelihoods.Gaussian(),
+        num_data=20,
+        gate_prior=pr.priors.IndependentPrior(0.0),
+        weight_prior=pr.priors.PointWeights() if points else pr.priors.GaussianWeights(),
+    )
+    x = torch.randn(20, 3)
+    posterior = pr.fit(model, (x, x[:, 0]), num_epochs=1).posterior
+    assert posterior.weights_are_points is points
+    if points:
+        with pytest.warns(pr.errors.ApproximationWarning, match="a false discovery rate of 0.1 is"):
+            pr.masks.false_discovery_rate(posterior, 0.1)
+    else:
+        pr.masks.false_discovery_rate(posterior, 0.1)

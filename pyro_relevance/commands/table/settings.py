@@ -7,6 +7,8 @@ from typing import Literal
 
 from pyro_relevance import masks
 from pyro_relevance.commands.table.recipe import Rule, TableRecipe
+from pyro_relevance.masks import Mask
+from pyro_relevance.posterior.posterior import Posterior
 
 __all__ = ["TableSettings"]
 
@@ -73,4 +75,10 @@ class TableSettings:
         """Return the rule as a function of the posterior of one chain."""
         if self.rule == "median":
             return masks.median_probability
-        return lambda posterior: masks.false_discovery_rate(posterior, self.rate)
+
+        def decide(posterior: Posterior) -> Mask:
+            # Probabilities without their posterior: the report says what they are worth.
+            probability = {name: p[0] for name, p in posterior.inclusion_probability().items()}
+            return masks.false_discovery_rate(probability, self.rate)
+
+        return decide

@@ -8,9 +8,10 @@ the loss of the data among redraws, ``randomisation`` decides at a false discove
 from __future__ import annotations
 
 from pyro_relevance.posterior.holdout.carried import carried_together
+from pyro_relevance.posterior.holdout.decision import Verdict
 from pyro_relevance.posterior.holdout.randomisation import holdout_test
 from pyro_relevance.posterior.holdout.redraws import boosted_redraw, ridge_redraw
-from pyro_relevance.posterior.holdout.result import GroupTest, HoldoutTest, SetTest, Verdict
+from pyro_relevance.posterior.holdout.result import GroupTest, HoldoutTest, SetTest
 
 __all__ = [
     "holdout_test",

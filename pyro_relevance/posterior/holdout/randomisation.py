@@ -26,13 +26,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from pyro_relevance.posterior.holdout.carried import carried_together
+from pyro_relevance.posterior.holdout.decision import decide
 from pyro_relevance.posterior.holdout.losses import Loss, Predictor, loss_for, predictor
 from pyro_relevance.posterior.holdout.losses import squared_error as squared
-from pyro_relevance.posterior.holdout.monte_carlo import (
-    MonteCarlo,
-    benjamini_hochberg,
-    num_redraws_for,
-)
+from pyro_relevance.posterior.holdout.monte_carlo import MonteCarlo, num_redraws_for
 from pyro_relevance.posterior.holdout.overlap import corrected, null_spread, z_score
 from pyro_relevance.posterior.holdout.redraws import (
     Conditional,
@@ -40,7 +37,7 @@ from pyro_relevance.posterior.holdout.redraws import (
     boosted_redraw,
     ridge_redraw,
 )
-from pyro_relevance.posterior.holdout.result import GroupTest, HoldoutTest, SetTest, Verdict
+from pyro_relevance.posterior.holdout.result import GroupTest, HoldoutTest, SetTest
 from pyro_relevance.posterior.posterior import Posterior
 
 __all__ = ["holdout_test"]
@@ -130,18 +127,7 @@ def _decide(
     spread = null_spread([found.z for found in alone]) if len(tester.folds) > 1 else 1.0
     tested = [found.corrected(spread) for found in alone]
     p_sets = [found.corrected(spread).p_value for found in together]
-    rejected = benjamini_hochberg(p_sets, rate)
-    verdicts = [Verdict.NOT_SHOWN] * len(names)
-    for members, relevant in zip(sets, rejected, strict=True):
-        if not relevant:
-            continue
-        within = rate * rejected.mean()
-        own = benjamini_hochberg([tested[member].p_value for member in members], within)
-        for member, by_itself in zip(members, own, strict=True):
-            if len(members) == 1 or by_itself:
-                verdicts[member] = Verdict.RELEVANT
-            elif not own.any():
-                verdicts[member] = Verdict.INSEPARABLE
+    verdicts, rejected = decide([found.p_value for found in tested], sets, p_sets, rate)
     return HoldoutTest(
         groups=tuple(
             GroupTest(name, *found.numbers(), verdict)

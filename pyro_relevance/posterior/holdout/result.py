@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from pyro_relevance.posterior.holdout.decision import Verdict, decide
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GroupTest", "HoldoutTest", "SetTest", "Verdict"]
-
-
-class Verdict(StrEnum):
-    """What is said of a group of inputs."""
-
-    RELEVANT = "relevant"
-    """Rejected by itself: it says of the target what no other input says."""
-    INSEPARABLE = "cannot be told apart"
-    """Its set is relevant, but none of the members by itself, given the others."""
-    NOT_SHOWN = "not shown"
-    """No evidence on these rows; that is not evidence of irrelevance."""
+__all__ = ["GroupTest", "HoldoutTest", "SetTest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +85,28 @@ class HoldoutTest:
             if group.name == name:
                 return group
         raise KeyError(f"Expected one of {[g.name for g in self.groups]}, but got {name!r}.")
+
+    def at_rate(self, rate: float) -> HoldoutTest:
+        """Return the verdicts of the same p-values at another false discovery rate.
+
+        Args:
+            rate: The rate. Far below the first one, the redraws may be too few for it.
+
+        Raises:
+            ValueError: If the rate is not in (0, 1).
+        """
+        if not 0.0 < rate < 1.0:
+            raise ValueError(f"Expected rate in (0, 1), but got {rate}.")
+        place = {group.name: i for i, group in enumerate(self.groups)}
+        verdicts, relevant = decide(
+            [group.p_value for group in self.groups],
+            [[place[name] for name in tested.members] for tested in self.sets],
+            [tested.p_value for tested in self.sets],
+            rate,
+        )
+        groups = [replace(g, verdict=v) for g, v in zip(self.groups, verdicts, strict=True)]
+        sets = [replace(s, relevant=bool(r)) for s, r in zip(self.sets, relevant, strict=True)]
+        return replace(self, groups=tuple(groups), sets=tuple(sets), rate=rate)
 
     @property
     def relevant(self) -> tuple[str, ...]:

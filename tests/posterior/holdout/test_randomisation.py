@@ -161,6 +161,17 @@ def test_the_same_seed_gives_the_same_result() -> None:
     assert first.to_dict()["groups"] != pr.holdout_test(truth, data, seed=6).to_dict()["groups"]
 
 
+@pytest.mark.exact
+def test_another_rate_changes_the_verdicts_alone() -> None:
+    first = pr.holdout_test(truth, linear(40, noise=2.0), rate=0.05, num_redraws=400)
+    for rate in (0.001, 0.05, 0.1, 0.9):
+        other = pr.holdout_test(truth, linear(40, noise=2.0), rate=rate, num_redraws=400)
+        assert first.at_rate(rate) == other
+    assert len(first.at_rate(0.001).relevant) < len(first.at_rate(0.9).relevant)
+    with pytest.raises(ValueError, match=r"Expected rate in \(0, 1\), but got 0"):
+        first.at_rate(0)
+
+
 @pytest.mark.contract
 def test_every_redraw_can_be_the_users_own() -> None:
     class Swap:

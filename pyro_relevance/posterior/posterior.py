@@ -26,10 +26,19 @@ from pyro_relevance.posterior.evaluation import (
     checked_mask,
     quiet,
 )
-from pyro_relevance.posterior.guide_draws import DrawModule, collect, draw_chain, mean_network
+from pyro_relevance.posterior.guide_draws import (
+    ChainDraws,
+    DrawModule,
+    collect,
+    draw_chain,
+    mean_network,
+)
 from pyro_relevance.posterior.history import History
 
 __all__ = ["Posterior"]
+
+_SURE = 40.0
+"""Relaxed log-odds of a gate that is on for sure."""
 
 
 class Posterior:
@@ -162,17 +171,50 @@ class Posterior:
         draws = self.sample(1 if exact else 1000)
         return {name: p.mean(1) for name, p in draws.operation_probability.items()}
 
-    def sample(self, num_samples: int = 100, *, seed: int = 0) -> Draws:
+    def sample(
+        self,
+        num_samples: int = 100,
+        *,
+        seed: int = 0,
+        given: Mapping[str, Tensor] | None = None,
+    ) -> Draws:
         """Draw gates and weights from the posterior.
 
         Args:
             num_samples: Draws in each chain.
             seed: Seed of the draws.
+            given: Group -> ``(*group.shape)``, true = on. The gates of every draw are these, and
+                the weights are drawn given them: q(w | gates). ``None`` draws the gates too.
+
+        Raises:
+            ValueError: If ``num_samples`` is not positive, or ``given`` does not fit the edges.
+        """
+        return collect(self._chains(num_samples, seed, given=self._gate_site(given)), self.edges)
+
+    def sample_sites(self, num_samples: int = 100, *, seed: int = 0) -> dict[str, Tensor]:
+        """Draw the latent sites of the Pyro model, as the guide samples them.
+
+        They are those of `sample` with the same seed, before gates become hard and weights become
+        the network's parameters: ``gate`` (real-valued, the relaxed gate on the logit scale),
+        ``operation``, and the sites of the priors, such as ``weights``, ``weight_scale`` and
+        ``inclusion_logit``. Point estimates are no sites.
+
+        Args:
+            num_samples: Draws in each chain.
+            seed: Seed of the draws.
+
+        Returns:
+            Site -> ``(num_chains, num_samples, *shape)``.
 
         Raises:
             ValueError: If ``num_samples`` is not positive.
         """
-        return self._draws(num_samples, seed, from_prior=False)
+        chains = self._chains(num_samples, seed, with_latents=True)
+        names = [name for name in chains[0].sites if name.startswith("latent ")]
+        return {
+            name.removeprefix("latent "): torch.stack([chain.sites[name] for chain in chains])
+            for name in names
+        }
 
     def sample_prior(self, num_samples: int = 100, *, seed: int = 0) -> Draws:
         """Draw gates from the prior (one chain); the weights are the network's own.
@@ -184,7 +226,8 @@ class Posterior:
         Raises:
             ValueError: If ``num_samples`` is not positive.
         """
-        return self.chain(0)._draws(num_samples, seed, from_prior=True)
+        chain = self.chain(0)
+        return collect(chain._chains(num_samples, seed, from_prior=True), self.edges)
 
     def predict(
         self,
@@ -294,15 +337,38 @@ class Posterior:
     def _seeded(self, seed: int, chain: int, use: str = "draws") -> AbstractContextManager[None]:
         return seeded(substream(seed, use, self.first_chain + chain), self.device)
 
-    def _draws(self, num_samples: int, seed: int, *, from_prior: bool) -> Draws:
+    def _chains(
+        self,
+        num_samples: int,
+        seed: int,
+        *,
+        from_prior: bool = False,
+        given: Mapping[str, Tensor] | None = None,
+        with_latents: bool = False,
+    ) -> list[ChainDraws]:
         chains = []
         with quiet(self.model):
             for i in range(self.num_chains):
                 with self._seeded(seed, i):
-                    chains.append(
-                        draw_chain(self._module, self._chain_state(i), num_samples, from_prior)
+                    drawn = draw_chain(
+                        self._module,
+                        self._chain_state(i),
+                        num_samples,
+                        from_prior,
+                        given=given,
+                        with_latents=with_latents,
                     )
-        return collect(chains, self.edges)
+                chains.append(drawn)
+        return chains
+
+    def _gate_site(self, given: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the value of the site ``gate`` whose hard gates are those given."""
+        if given is None or not self.model.has_gates:
+            return {}
+        like = next(iter(self.state.values()))
+        gates = self.edges.join(checked_mask(self.edges, given, like))
+        # Far on its side of every relaxation's threshold, where its own gate is 0 or 1 as well.
+        return {"gate": (2.0 * gates - 1.0) * _SURE}
 
     def _outputs(
         self, x: Tensor, num_samples: int, seed: int, mask: Mapping[str, Tensor] | None

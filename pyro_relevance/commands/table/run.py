@@ -161,6 +161,7 @@ def run_table(
     table: Table,
     settings: TableSettings,
     *,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     progress: bool = True,
     checkpoint: Path | None = None,
 ) -> TableRun:
@@ -169,6 +170,8 @@ def run_table(
     Args:
         table: The table.
         settings: The settings.
+        rows: Numbers of the training and of the test rows; ``None`` for a random split by the
+            settings' ``test_fraction`` and ``seed``.
         progress: Whether progress bars are shown.
         checkpoint: Where the fit writes its state and resumes from.
 
@@ -176,7 +179,7 @@ def run_table(
         DataError: If the table cannot be encoded.
     """
     started = time.perf_counter()
-    job = _Job.of(table, settings, progress=progress)
+    job = _Job.of(table, settings, rows, progress=progress)
     recipe, held = job.choose()
     fit = job.train(
         recipe,
@@ -216,10 +219,17 @@ class _Job:
     progress: bool
 
     @classmethod
-    def of(cls, table: Table, settings: TableSettings, *, progress: bool) -> _Job:
+    def of(
+        cls,
+        table: Table,
+        settings: TableSettings,
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+        *,
+        progress: bool,
+    ) -> _Job:
         """Split and encode a table; statistics come from the training rows alone."""
         labels = table.target.to_numpy() if table.task == "classification" else None
-        train_rows, test_rows = split_rows(
+        train_rows, test_rows = rows or split_rows(
             table.num_rows, test_fraction=settings.test_fraction, seed=settings.seed, labels=labels
         )
         encoder = encode(table, train_rows)

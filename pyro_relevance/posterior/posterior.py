@@ -16,7 +16,7 @@ from pyro_relevance._random import seeded, substream
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import NotFittedError
 from pyro_relevance.model.guides.protocol import answers
-from pyro_relevance.model.likelihoods import Likelihood
+from pyro_relevance.model.likelihoods import Likelihood, moved
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.draws import Draws, Prediction
 from pyro_relevance.posterior.evaluation import (
@@ -236,6 +236,7 @@ class Posterior:
         num_samples: int = 100,
         seed: int = 0,
         mask: Mapping[str, Tensor] | None = None,
+        likelihood: Likelihood | None = None,
     ) -> Prediction:
         """Predict with every draw of gates and weights.
 
@@ -244,6 +245,8 @@ class Posterior:
             num_samples: Draws in each chain.
             seed: Seed of the draws and of the sampled targets.
             mask: Kept edges (True = kept); the others are removed in every draw.
+            likelihood: Distribution of new targets, such as `fit_noise` made on held-out rows;
+                ``None`` for that of each chain, as it was trained.
 
         Raises:
             ValueError: If ``num_samples`` is not positive, or the mask does not fit the edges.
@@ -252,11 +255,11 @@ class Posterior:
         means, samples = [], []
         with torch.no_grad():
             for i in range(self.num_chains):
-                likelihood = chain_likelihood(self.model, self._chain_state(i))
+                law = self._law(i, likelihood)
                 # A stream of its own: the noise of the targets is independent of the weights'.
                 with self._seeded(seed, i, "targets"):
-                    means.append(torch.stack([likelihood.mean(output) for output in outputs[i]]))
-                    drawn = [likelihood(output).sample() for output in outputs[i]]
+                    means.append(torch.stack([law.mean(output) for output in outputs[i]]))
+                    drawn = [law(output).sample() for output in outputs[i]]
                     samples.append(torch.stack(drawn))
         return Prediction(outputs, torch.stack(means), torch.stack(samples))
 
@@ -268,6 +271,7 @@ class Posterior:
         num_samples: int = 100,
         seed: int = 0,
         mask: Mapping[str, Tensor] | None = None,
+        likelihood: Likelihood | None = None,
     ) -> Tensor:
         """Return the log likelihood of each example under each draw, with hard gates.
 
@@ -277,6 +281,7 @@ class Posterior:
             num_samples: Draws in each chain.
             seed: Seed of the draws.
             mask: As for `predict`.
+            likelihood: As for `predict`.
 
         Returns:
             ``(num_chains, num_samples, num_data)`` in nats, on the scale of the targets given.
@@ -295,8 +300,8 @@ class Posterior:
         values = []
         with torch.no_grad():
             for i in range(self.num_chains):
-                likelihood = chain_likelihood(self.model, self._chain_state(i))
-                values.append(torch.stack([likelihood(o).log_prob(y) for o in outputs[i]]))
+                law = self._law(i, likelihood)
+                values.append(torch.stack([law(o).log_prob(y) for o in outputs[i]]))
         return torch.stack(values)
 
     def elbo(self, x: Tensor, y: Tensor, *, num_samples: int = 16, seed: int = 0) -> Tensor:
@@ -333,6 +338,12 @@ class Posterior:
 
     def _chain_state(self, index: int) -> dict[str, Tensor]:
         return {name: tensor[index] for name, tensor in self.state.items()}
+
+    def _law(self, chain: int, likelihood: Likelihood | None) -> Likelihood:
+        """Return the likelihood given, or that of a chain."""
+        if likelihood is None:
+            return chain_likelihood(self.model, self._chain_state(chain))
+        return moved(likelihood, self.device)
 
     def _seeded(self, seed: int, chain: int, use: str = "draws") -> AbstractContextManager[None]:
         return seeded(substream(seed, use, self.first_chain + chain), self.device)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ __all__ = [
     "evaluate",
     "held_out",
     "make_model",
+    "mixture",
     "train",
 ]
 
@@ -210,11 +211,13 @@ class HeldOut:
     """Cross-validated predictions for the rows of one training set.
 
     Args:
-        y: ``(num_rows,)`` targets of the held-out rows.
+        rows: ``(num_rows,)`` numbers of the held-out rows in the training set.
+        y: ``(num_rows,)`` their targets.
         sampled: ``(num_samples, num_rows, num_outputs)`` outputs of posterior draws.
         pruned: ``(1, num_rows, num_outputs)`` outputs of the pruned networks.
     """
 
+    rows: NDArray[np.int64]
     y: Tensor
     sampled: Tensor
     pruned: Tensor
@@ -230,6 +233,19 @@ class HeldOut:
             return float(
                 predictive_log_likelihood(self.noise(start, pruned=pruned), outputs, self.y).mean()
             )
+
+
+def mixture(held: Sequence[HeldOut]) -> HeldOut:
+    """Return the held-out predictions of all candidates together, as draws of one posterior.
+
+    The posterior of several chains is a mixture of fits, and predicts better than one of them. The
+    candidates are fits of the same rows as well: noise that is fitted to one network's residuals
+    would be too wide around the mixture.
+
+    Args:
+        held: What `held_out` returned of one training set, one for each candidate.
+    """
+    return replace(held[0], sampled=torch.cat([candidate.sampled for candidate in held]))
 
 
 def held_out(
@@ -294,9 +310,9 @@ def _collect(
         sampled, pruned = [], []
         for fold in folds:
             chain = posterior.chain(next(number))
-            draws = evaluate(chain, x[fold], None, num_samples=50 if recipe.gated else 1)
+            draws = evaluate(chain, x[fold], None, num_samples=100 if recipe.gated else 1)
             sampled.append(draws)
             pruned.append(evaluate(chain, x[fold], rule(chain)) if recipe.gated else draws)
         rows = np.concatenate(folds)
-        held.append(HeldOut(y[rows], torch.cat(sampled, dim=1), torch.cat(pruned, dim=1)))
+        held.append(HeldOut(rows, y[rows], torch.cat(sampled, dim=1), torch.cat(pruned, dim=1)))
     return held

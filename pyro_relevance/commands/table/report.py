@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from pyro_relevance.commands.table.run import TableRun
+from pyro_relevance.commands.table.run import NUM_DRAWS, TableRun
+from pyro_relevance.posterior import intervals, relevance
 
 __all__ = ["table_report"]
 
-INTERVAL = (0.055, 0.945)
-"""Ends of the 89 % interval over chains."""
+INTERVAL = 0.89
+"""Share of the posterior's draws inside an interval."""
 
 
 def table_report(run: TableRun) -> str:
     """Return the report of a run, several lines of plain text."""
     table, settings = run.table, run.settings
-    num_chains = run.fit.posterior.num_chains
     lines = [
         f"Relevance for {table.target_name} in {table.path}: {len(run.train[0])} rows to train on, "
         f"{len(run.test[0])} to test on, {table.task}.",
@@ -30,8 +30,7 @@ def table_report(run: TableRun) -> str:
         "",
         *_score_lines(run),
         "",
-        f"Inclusion probabilities are means over {num_chains} chains with their 89 % interval; "
-        f"chain {run.chain} (highest ELBO) was pruned.",
+        *_legend(run),
         *str(run.mask).splitlines()[-1:],
         "",
         *str(run.pruned.receipt).splitlines(),
@@ -45,16 +44,41 @@ def _notes(run: TableRun) -> list[str]:
     return list(dict.fromkeys([*run.table.notes, *run.encoder.notes]))
 
 
+def _legend(run: TableRun) -> list[str]:
+    """Return what the columns are: of all chains, or of the one that was pruned."""
+    num_chains = run.fit.posterior.num_chains
+    return [
+        f"Inclusion is the mean over the draws of {num_chains} chains; its range over chains tells "
+        "how far the fits agree and is no interval of the posterior.",
+        f"The effect is the norm of the gated weights that read the input, with its {INTERVAL:.0%} "
+        "interval over all draws of all chains; the posterior mean is that of all chains too.",
+        f"Chain {run.chain} (highest ELBO) was pruned: the columns under its name are its own.",
+    ]
+
+
 def _input_lines(run: TableRun) -> list[str]:
     """Return one line per input, most relevant first."""
-    probability = run.fit.posterior.inclusion_probability()["inputs"].numpy()
+    posterior, edges = run.fit.posterior, run.posterior.edges
+    chains = posterior.inclusion_probability()
+    inclusion = relevance.over_chains({"inputs": chains["inputs"]})["inputs"]
+    draws = posterior.sample(NUM_DRAWS)
+    effect = intervals.effect_interval(draws, edges, probability=INTERVAL)["inputs"]
     read = run.inputs_read()
-    order = np.argsort(-probability.mean(0), kind="stable")
     rows = []
-    for gate in order:
-        kept = "kept" if read[gate] else "removed"
-        rows.append((run.encoder.input_labels[gate], *_interval(probability[:, gate]), kept))
-    return _columns(("input", "inclusion", "interval", ""), rows)
+    for gate in np.argsort(-inclusion.mean.numpy(), kind="stable"):
+        rows.append(
+            (
+                run.encoder.input_labels[gate],
+                f"{inclusion.mean[gate]:.2f}",
+                _span(inclusion.lowest[gate], inclusion.highest[gate]),
+                f"{effect.mean[gate]:.2f}",
+                _span(effect.lower[gate], effect.upper[gate]),
+                f"{chains['inputs'][run.chain, gate]:.2f}",
+                "kept" if read[gate] else "removed",
+            )
+        )
+    header = ("input", "inclusion", "range over chains", "effect", f"{INTERVAL:.0%} interval")
+    return _columns((*header, f"chain {run.chain}", "pruned"), rows)
 
 
 def _layer_lines(run: TableRun) -> list[str]:
@@ -63,9 +87,12 @@ def _layer_lines(run: TableRun) -> list[str]:
     for name, p in run.fit.posterior.inclusion_probability().items():
         group = run.posterior.edges[name]
         kept = int(run.mask[name].sum())
-        means = p.flatten(1).mean(1).numpy()
-        rows.append((name, *_interval(means), f"{kept} of {group.num_edges} kept"))
-    return _columns(("edges of", "inclusion", "interval", ""), rows)
+        means = p.flatten(1).mean(1)
+        own = f"{means[run.chain]:.2f}"
+        kept_of = f"{kept} of {group.num_edges} kept"
+        rows.append((name, f"{means.mean():.2f}", _span(means.amin(), means.amax()), own, kept_of))
+    header = ("edges of", "inclusion", "range over chains", f"chain {run.chain}", "pruned")
+    return _columns(header, rows)
 
 
 def _score_lines(run: TableRun) -> list[str]:
@@ -80,9 +107,8 @@ def _score_lines(run: TableRun) -> list[str]:
     return _columns(("network", "parameters", error, "test log likelihood"), rows)
 
 
-def _interval(values: NDArray[np.floating]) -> tuple[str, str]:
-    low, high = np.quantile(values, INTERVAL)
-    return f"{values.mean():.2f}", f"{low:.2f} .. {high:.2f}"
+def _span(low: Tensor, high: Tensor) -> str:
+    return f"{low:.2f} .. {high:.2f}"
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -24,6 +24,7 @@ from pyro_relevance.commands.table.recipe import (
     evaluate,
     held_out,
     make_model,
+    mixture,
     train,
 )
 from pyro_relevance.data.tables import Encoder, Table, encode, split_rows
@@ -40,7 +41,10 @@ from pyro_relevance.surgery.pruning import PrunedNetwork, apply_mask, prune
 from pyro_relevance.training.callbacks import ProgressBar
 from pyro_relevance.training.svi import Checkpoint, Fit
 
-__all__ = ["Score", "TableRun", "TableSettings", "run_table"]
+__all__ = ["NUM_DRAWS", "Score", "TableRun", "TableSettings", "run_table"]
+
+NUM_DRAWS = 200
+"""Draws of each chain, with seed 0, in the report and in the ArviZ file: the same ones."""
 
 NOISE = likelihoods.StudentT(4.0, noise_scale=0.2)
 """Noise of new rows, fitted on held-out ones: Student-t, because tables have outliers."""
@@ -122,6 +126,10 @@ class TableRun:
         mask: The edges that were kept.
         pruned: The small network.
         noise: Noise of new rows around the small network's predictions (standardised target).
+        predictive: Noise of new rows around the predictions of the posterior, all chains together
+            (standardised target).
+        held: Held-out predictions for training rows of all candidates, as draws of a posterior,
+            and of the chosen one's pruned networks.
         scores: ``"dense"``, ``"posterior mean"`` and ``"pruned"``.
         train: Encoded training rows.
         test: Encoded test rows.
@@ -137,6 +145,8 @@ class TableRun:
     mask: Mask
     pruned: PrunedNetwork
     noise: Likelihood
+    predictive: Likelihood
+    held: HeldOut
     scores: Mapping[str, Score]
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
@@ -180,7 +190,8 @@ def run_table(
     """
     started = time.perf_counter()
     job = _Job.of(table, settings, rows, progress=progress)
-    recipe, held = job.choose()
+    recipe, held, both = job.choose()
+    predictive = both.noise(job.noise, pruned=False)
     fit = job.train(
         recipe,
         settings.num_chains,
@@ -201,7 +212,9 @@ def run_table(
         mask=mask,
         pruned=pruned,
         noise=held.noise(job.noise, pruned=True),
-        scores=job.scores(recipe, held, posterior, mask),
+        predictive=predictive,
+        held=replace(held, sampled=both.sampled),
+        scores=job.scores(recipe, held, fit.posterior, chain, mask, predictive),
         train=job.training,
         test=job.test,
         seconds=time.perf_counter() - started,
@@ -285,24 +298,36 @@ class _Job:
         )
         return [of_recipe[0] for of_recipe in found]
 
-    def choose(self) -> tuple[TableRecipe, HeldOut]:
-        """Return the recipe with the best held-out log likelihood of the pruned network."""
+    def choose(self) -> tuple[TableRecipe, HeldOut, HeldOut]:
+        """Return the recipe with the best held-out log likelihood of the pruned network.
+
+        Beside it, its held-out predictions and those of all candidates together.
+        """
         recipes = [self.settings.recipe]
         if self.encoder.task == "regression":
             recipes = [replace(recipes[0], noise_scale=s) for s in self.settings.noise_scales]
         held = self.cross_validate(recipes, "cross-validation")
         best = int(np.argmax([candidate.score(self.noise) for candidate in held]))
-        return recipes[best], held[best]
+        return recipes[best], held[best], mixture(held)
 
     def scores(
-        self, recipe: TableRecipe, held: HeldOut, posterior: Posterior, mask: Mask
+        self,
+        recipe: TableRecipe,
+        held: HeldOut,
+        chains: Posterior,
+        chain: int,
+        mask: Mask,
+        predictive: Likelihood,
     ) -> dict[str, Score]:
-        """Test the dense network, trained the same way, the posterior mean and the pruned one."""
+        """Test the dense network, trained the same way, the posterior mean and the pruned one.
+
+        The posterior is the mixture of all chains; one of them is pruned.
+        """
+        posterior = chains.chain(chain)
         dense = replace(recipe, gated=False)
         (dense_held,) = self.cross_validate([dense], "dense, held out")
         network = self.train(dense, 1, "dense network").posterior
-        probability = {name: p[0] for name, p in posterior.inclusion_probability().items()}
-        expected = float(expected_size(probability, posterior.edges).num_parameters)
+        expected = expected_size(chains.inclusion_probability(), chains.edges).num_parameters
         size = sum(p.numel() for p in network.model.network.parameters())
         left = masked_cost(posterior.edges, mask).num_nonzero
         x, y = self.test
@@ -317,9 +342,9 @@ class _Job:
                 size,
             ),
             "posterior mean": score(
-                evaluate(posterior, x, None, num_samples=200),
-                held.noise(self.noise, pruned=False),
-                expected,
+                chains.predict(x, num_samples=NUM_DRAWS).outputs.flatten(0, 1),
+                predictive,
+                float(expected.mean()),
             ),
             "pruned": score(
                 evaluate(posterior, x, mask), held.noise(self.noise, pruned=True), left

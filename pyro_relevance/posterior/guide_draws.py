@@ -20,7 +20,14 @@ from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.relaxations import one_hot
 from pyro_relevance.posterior.draws import Draws
 
-__all__ = ["ChainDraws", "DrawModule", "collect", "draw_chain", "mean_network"]
+__all__ = [
+    "ChainDraws",
+    "DrawModule",
+    "collect",
+    "draw_chain",
+    "inclusion_log_odds",
+    "mean_network",
+]
 
 
 class ChainDraws(NamedTuple):
@@ -199,6 +206,25 @@ def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
     return Draws(gates, inclusion, weights, operations, operation_probability)
 
 
+def inclusion_log_odds(
+    model: RelevanceModel, guide: nn.Module, state: Mapping[str, Tensor]
+) -> Tensor:
+    """Return the log-odds of each hard gate in one chain, ``(num_edges,)`` in nats.
+
+    Unlike the logarithm of a probability's odds they are exact where the probability rounds to one.
+
+    Args:
+        model: The model; `quiet` is in force.
+        guide: A guide with independent gates.
+        state: Parameters and buffers of the chain, by the names of an ELBO module.
+    """
+    module = _LogOdds(DrawModule(model, guide))
+    tensors = {f"module.{name}": t for name, t in _own(module.module, state).items()}
+    with torch.no_grad():
+        found: Tensor = functional_call(module, tensors, ())
+    return found
+
+
 def mean_network(
     module: DrawModule, state: Mapping[str, Tensor], num_samples: int = 500
 ) -> nn.Module:
@@ -237,6 +263,22 @@ def _mean_parameters(
 def _own(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
     return {name: value for name, value in state.items() if name in own}
+
+
+class _LogOdds(nn.Module):
+    """The log-odds of a guide's gates under the names of an ELBO module."""
+
+    def __init__(self, module: DrawModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self) -> Tensor:
+        model = self.module.model
+        with CollectMessenger() as collected:
+            self.module.guide()
+        base: Any = collected.sites["gate"]["fn"]
+        base = getattr(base, "base_dist", base)
+        return model.relaxation.inclusion_log_odds(base.logits, model.temperature)
 
 
 class _Means(nn.Module):

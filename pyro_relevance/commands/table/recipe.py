@@ -34,6 +34,7 @@ from pyro_relevance.model import likelihoods, priors
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.noise import fit_noise, predictive_log_likelihood
+from pyro_relevance.posterior.before_pruning import Fold
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.surgery.pruning import apply_mask
 from pyro_relevance.training import schedules
@@ -215,12 +216,14 @@ class HeldOut:
         y: ``(num_rows,)`` their targets.
         sampled: ``(num_samples, num_rows, num_outputs)`` outputs of posterior draws.
         pruned: ``(1, num_rows, num_outputs)`` outputs of the pruned networks.
+        folds: Outputs of the pruned network of each fold for all rows of the training set.
     """
 
     rows: NDArray[np.int64]
     y: Tensor
     sampled: Tensor
     pruned: Tensor
+    folds: tuple[Fold, ...] = ()
 
     def noise(self, start: Likelihood, *, pruned: bool) -> Likelihood:
         """Return the noise model of new rows, fitted on these."""
@@ -307,12 +310,18 @@ def _collect(
     held = []
     number = iter(chains)
     for x, y in sets:
-        sampled, pruned = [], []
+        sampled, pruned, whole = [], [], []
         for fold in folds:
             chain = posterior.chain(next(number))
             draws = evaluate(chain, x[fold], None, num_samples=100 if recipe.gated else 1)
             sampled.append(draws)
-            pruned.append(evaluate(chain, x[fold], rule(chain)) if recipe.gated else draws)
+            outputs = evaluate(chain, x, rule(chain) if recipe.gated else None, num_samples=1)
+            whole.append(Fold(outputs, torch.as_tensor(fold)))
+            pruned.append(outputs[:, fold])
         rows = np.concatenate(folds)
-        held.append(HeldOut(rows, y[rows], torch.cat(sampled, dim=1), torch.cat(pruned, dim=1)))
+        held.append(
+            HeldOut(
+                rows, y[rows], torch.cat(sampled, dim=1), torch.cat(pruned, dim=1), tuple(whole)
+            )
+        )
     return held

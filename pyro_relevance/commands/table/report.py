@@ -30,6 +30,7 @@ def table_report(run: TableRun) -> str:
         "",
         *_score_lines(run),
         "",
+        _expected_line(run),
         *_legend(run),
         *str(run.mask).splitlines()[-1:],
         "",
@@ -105,6 +106,22 @@ def _score_lines(run: TableRun) -> list[str]:
             size = f"{size} expected"
         rows.append((name, size, f"{score.error:.4g}", f"{score.log_likelihood:.3f}"))
     return _columns(("network", "parameters", error, "test log likelihood"), rows)
+
+
+def _expected_line(run: TableRun) -> str:
+    """Return what the cross-validation promised of the pruned network, before the test."""
+    loss, error = run.expected.loss, run.expected.error
+    encoder, share = run.encoder, f"{run.expected.loss.probability:.0%}"
+    name = "an error" if run.table.task == "classification" else "an RMSE"
+    ends = [f"{float(end) * encoder.target_scale:.3g}" for end in (error.lower, error.upper)]
+    # A density in the target's unit; the smallest loss is the largest likelihood.
+    shift = float(np.log(encoder.target_scale))
+    densities = [f"{-float(end) - shift:.3g}" for end in (loss.upper, loss.lower)]
+    return (
+        f"Before the test, cross-validation promised the pruned network {name} of "
+        f"{ends[0]} .. {ends[1]} and a log likelihood of {densities[0]} .. {densities[1]} "
+        f"({share} predictive intervals for {len(run.test[0])} rows)."
+    )
 
 
 def _span(low: Tensor, high: Tensor) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from pyro_relevance.posterior import (
         Posterior,
+        before_pruning,
         diagnostics,
         intervals,
         load_posterior,
@@ -121,6 +122,7 @@ _MODULES = {
     "callbacks": "training.callbacks",
     "relevance": "posterior.relevance",
     "intervals": "posterior.intervals",
+    "before_pruning": "posterior.before_pruning",
     "diagnostics": "posterior.diagnostics",
     "report": "posterior.arviz",
     "masks": "masks",
@@ -153,6 +155,7 @@ __all__ = [
     "apply_mask",
     "augmentation",
     "baselines",
+    "before_pruning",
     "callbacks",
     "collapse",
     "comparison",

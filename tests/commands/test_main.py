@@ -108,6 +108,10 @@ def test_the_file_for_arviz_and_the_report_say_the_same(folder: Path) -> None:
     noise = float(idata["point_estimates"]["noise_scale"][0])
     standardised = record["predictive_noise"]["noise_scale"]
     assert noise == pytest.approx(standardised * record["target"]["scale"], rel=1e-5)
+    assert (
+        "Before the test, cross-validation promised the pruned network an RMSE of"
+        in (out / "report.txt").read_text()
+    )
     # Training rows are those that cross-validation held out, each once.
     assert idata["observed_data"].sizes["obs"] == 54
     assert idata["log_likelihood"]["y"].sizes == {"chain": 2, "draw": 100, "obs": 54}

@@ -223,14 +223,7 @@ def run_table(
         noise=noise,
         predictive=predictive,
         held=replace(held, sampled=both.sampled),
-        expected=cross_validated_loss_interval(
-            held.folds,
-            evaluate(posterior, job.training[0], mask),
-            job.training[1],
-            noise,
-            num_rows=len(job.test[0]),
-            seed=settings.seed,
-        ),
+        expected=job.expected(held, posterior, mask, noise),
         scores=job.scores(recipe, held, fit.posterior, chain, mask, predictive),
         train=job.training,
         test=job.test,
@@ -326,6 +319,20 @@ class _Job:
         held = self.cross_validate(recipes, "cross-validation")
         best = int(np.argmax([candidate.score(self.noise) for candidate in held]))
         return recipes[best], held[best], mixture(held)
+
+    def expected(
+        self, held: HeldOut, posterior: Posterior, mask: Mask, noise: Likelihood
+    ) -> LossInterval:
+        """Return what the cross-validation promises of the pruned network on new rows."""
+        x, y = self.training
+        return cross_validated_loss_interval(
+            held.folds,
+            evaluate(posterior, x, mask),
+            y,
+            noise,
+            num_rows=len(self.test[0]),
+            seed=self.settings.seed,
+        )
 
     def scores(
         self,

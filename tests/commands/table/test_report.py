@@ -12,6 +12,7 @@ import torch
 import pyro_relevance as pr
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import Score
+from pyro_relevance.posterior.intervals import Interval, LossInterval
 
 
 def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
@@ -30,7 +31,11 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
     )
     run = SimpleNamespace(
         table=SimpleNamespace(target_name="y", path="t.csv", task="regression", notes=()),
-        encoder=SimpleNamespace(notes=(), input_labels=("age", "size")),
+        encoder=SimpleNamespace(notes=(), input_labels=("age", "size"), target_scale=10.0),
+        expected=LossInterval(
+            Interval(torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(2.0), 0.9),
+            Interval(torch.tensor(0.5), torch.tensor(0.25), torch.tensor(0.75), 0.9),
+        ),
         settings=SimpleNamespace(seed=0),
         train=(torch.zeros(5, 2), torch.zeros(5)),
         test=(torch.zeros(2, 2), torch.zeros(2)),
@@ -84,7 +89,7 @@ def test_the_whole_report_of_a_regression() -> None:
         table=SimpleNamespace(
             target_name="y", path="t.csv", task="regression", notes=("Two rows left out.", "a")
         ),
-        encoder=SimpleNamespace(notes=("a", "b"), input_labels=("age", "size")),
+        encoder=SimpleNamespace(notes=("a", "b"), input_labels=("age", "size"), target_scale=10.0),
         settings=SimpleNamespace(seed=7),
         scores={
             "dense": Score(1.23456, -0.5, 13.0),
@@ -112,6 +117,8 @@ def test_the_whole_report_of_a_regression() -> None:
         "posterior mean  10 expected        0.5              -12.250",
         "pruned                   10         20                0.125",
         "",
+        "Before the test, cross-validation promised the pruned network an RMSE of 2.5 .. 7.5 and a "
+        "log likelihood of -4.3 .. -1.3 (90% predictive intervals for 2 rows).",
         "Inclusion is the mean over the draws of 3 chains; its range over chains tells how far the "
         "fits agree and is no interval of the posterior.",
         "The effect is the norm of the gated weights that read the input, with its 89% interval "

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from analysis.figure_files import FIGURES
 from pyro_relevance import datasets, plots
+from pyro_relevance.commands.table.files import arviz_of
 from pyro_relevance.commands.table.report import table_report
-from pyro_relevance.commands.table.run import TableSettings, run_table
-from pyro_relevance.posterior.arviz import convert as report
+from pyro_relevance.commands.table.run import run_table
+from pyro_relevance.commands.table.settings import TableSettings
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     run = run_table(datasets.boston(), TableSettings())
     print(table_report(run))
     FIGURES.mkdir(exist_ok=True)
-    idata = report.to_arviz(run.fit.posterior, data=run.test)
+    idata = arviz_of(run)
     kept = {name: mask.numpy() for name, mask in run.mask.items()}
     figure = plots.network(idata, mask=kept, chain=run.chain)
     _, png = plots.save(figure, FIGURES / "boston_network")

@@ -41,8 +41,8 @@ from analysis.command import Command
 from analysis.families import FAMILIES, KnownData
 from analysis.parts import Parts
 from analysis.records import row, write_record
+from pyro_relevance.commands.table.job import NOISE
 from pyro_relevance.commands.table.recipe import TableRecipe, held_out, make_model
-from pyro_relevance.commands.table.run import NOISE
 from pyro_relevance.commands.table.settings import TableSettings
 from pyro_relevance.data.splits import cross_validation_folds
 from pyro_relevance.model import likelihoods

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.edges.find import Edges, find_edges
+from pyro_relevance.model import likelihoods
 
 FEATURES = (
     "CRIM",
@@ -56,6 +57,34 @@ class FakePosterior:
     def sample_prior(self, num_samples: int = 100, *, seed: int = 0) -> SimpleNamespace:
         half = {name: torch.full_like(p, 0.5) for name, p in self.probability.items()}
         return self._draws(num_samples, seed, {name: p[:1] for name, p in half.items()})
+
+    @property
+    def model(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            network=self.network,
+            gate_prior=None,
+            weight_prior=None,
+            relaxation=None,
+            likelihood=likelihoods.Gaussian(1.0),
+        )
+
+    @property
+    def guide(self) -> nn.Module:
+        return nn.Identity()
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return {"model.prior_log_odds": torch.zeros(self.num_chains, self.edges.num_edges)}
+
+    def chain(self, index: int) -> SimpleNamespace:
+        law = likelihoods.Categorical() if self.classes else likelihoods.Gaussian(1.0)
+        return SimpleNamespace(likelihood=law)
+
+    def sample_sites(self, num_samples: int = 100, *, seed: int = 0) -> dict[str, Tensor]:
+        gates = self._draws(num_samples, seed, self.probability).gates
+        joined = torch.cat([gates[group.name].flatten(2) for group in self.edges.groups], -1)
+        generator = torch.Generator().manual_seed(seed)
+        return {"gate": (2 * joined - 1) * (0.1 + torch.rand(joined.shape, generator=generator))}
 
     def predict(self, x, *, num_samples=100, seed=0, mask=None) -> SimpleNamespace:
         outputs = self._outputs(x, num_samples, seed, mask)

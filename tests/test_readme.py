@@ -136,7 +136,7 @@ print(json.dumps({
     "best": best.operations,
     "difference": small.receipt.max_difference,
     "gates": [name for name, _ in small.named_buffers() if "gate" in name],
-    "dims": idata["posterior"]["graph_operation_probability"].dims,
+    "dims": idata["relevance"]["graph_operation_probability"].dims,
 }))
 """
 

@@ -306,7 +306,8 @@ def _table(given: argparse.Namespace) -> int:
 
     from pyro_relevance.commands.table.files import CHECKPOINT, write_run
     from pyro_relevance.commands.table.report import table_report
-    from pyro_relevance.commands.table.run import TableSettings, run_table
+    from pyro_relevance.commands.table.run import run_table
+    from pyro_relevance.commands.table.settings import TableSettings
     from pyro_relevance.data import datasets, tables
 
     if given.file is None:

@@ -139,7 +139,9 @@ class RelevanceModel(nn.Module):
                     module.skip_zeros = operation_relaxation.skips_zeros
         parameters = dict(self.network.named_parameters())
         weight_prior.latents(parameters)  # checks the prior's settings against the network
-        for name in weight_prior.latent_parameters(parameters):
+        latent = weight_prior.latent_parameters(parameters)
+        self.weights_are_points = not latent
+        for name in latent:
             parameters[name].requires_grad_(False)
 
     prior_log_odds: Tensor

@@ -83,7 +83,7 @@ _Edges = dict[tuple[str, str], Array]
 def _read(idata: Any, structure: str | None, chain: int) -> tuple[_Edges, list[str], list[str]]:
     """Return the edges of a structure, its nodes in order, and the names of all operations."""
     suffix = "_operation_probability"
-    posterior = select(idata, "posterior")
+    posterior = select(idata, "relevance")
     known = [str(n).removesuffix(suffix) for n in posterior.data_vars if str(n).endswith(suffix)]
     if not known:
         raise ValueError(

@@ -64,7 +64,7 @@ def network(
         raise ValueError(
             f"Expected max_units >= 1, but got {max_units}. Pass how many nodes to draw per layer."
         )
-    graph = graph_of(one_chain(select(idata, "posterior"), chain), mask, threshold)
+    graph = graph_of(one_chain(select(idata, "relevance"), chain), mask, threshold)
     labels = graph.labels if input_labels is None else tuple(input_labels)
     if labels and len(labels) != len(graph.alive[0]):
         raise ValueError(

@@ -76,7 +76,7 @@ def relevance(
         Barbieri and Berger, Optimal predictive model selection, Annals of Statistics 2004 (the
         median probability model: threshold 1/2).
     """
-    dataset = select(idata, "posterior")
+    dataset = select(idata, "relevance")
     described = group_named(dataset, group)
     stem = described["variable"]
     first = _variable(dataset, f"{stem}_{var_name}", coords)

@@ -20,7 +20,14 @@ from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.relaxations import one_hot
 from pyro_relevance.posterior.draws import Draws
 
-__all__ = ["ChainDraws", "DrawModule", "collect", "draw_chain", "mean_network"]
+__all__ = [
+    "ChainDraws",
+    "DrawModule",
+    "collect",
+    "draw_chain",
+    "inclusion_log_odds",
+    "mean_network",
+]
 
 
 class ChainDraws(NamedTuple):
@@ -29,7 +36,8 @@ class ChainDraws(NamedTuple):
     Args:
         sites: ``gate``, ``gate_probability`` (``(num_samples, num_edges)``), ``operation`` and
             ``operation_probability`` (``(num_samples, num_groups, num_operations)``): hard gates
-            and their probabilities, as far as model and guide have them.
+            and their probabilities, as far as model and guide have them. Where they were asked
+            for, ``"latent <site>"`` too: the model's latent sites as the guide sampled them.
         parameters: Parameter -> ``(num_samples or 1, *shape)``.
     """
 
@@ -64,7 +72,12 @@ class DrawModule(nn.Module):
         self.guide = guide
 
     def forward(
-        self, *, from_prior: bool = False, site_means: Mapping[str, Tensor] | None = None
+        self,
+        *,
+        from_prior: bool = False,
+        site_means: Mapping[str, Tensor] | None = None,
+        given: Mapping[str, Tensor] | None = None,
+        with_latents: bool = False,
     ) -> Any:
         """Return ``(sites, parameters)`` of one draw, as in `ChainDraws`.
 
@@ -72,6 +85,8 @@ class DrawModule(nn.Module):
             from_prior: Draw the gates from the prior instead of the guide (the weights are not
                 drawn then).
             site_means: Values to use for the latent sites of the weights instead of a draw.
+            given: Values of sites that the guide is conditioned on, such as ``gate``.
+            with_latents: Return the latent sites too.
         """
         model = self.model
         parameters: dict[str, Tensor] = dict(model.network.named_parameters())
@@ -79,9 +94,12 @@ class DrawModule(nn.Module):
             if from_prior:
                 _draw_prior(model)
             else:
-                self.guide()
+                # The guide draws the rest given these values, in its own order of sampling.
+                with _ReplayMessenger(given or {}):
+                    self.guide()
         values = {name: site["value"] for name, site in collected.sites.items()}
-        sites: dict[str, Tensor] = {}
+        known = ("gate", "operation", *(latent.name for latent in model.latents()))
+        sites = {f"latent {n}": values[n] for n in known if with_latents and n in values}
         if model.has_gates:
             sites["gate"] = model.relaxation.hard(values["gate"])
             probability = _gate_probability(model, collected.sites["gate"]["fn"])
@@ -117,7 +135,13 @@ def _gate_probability(model: RelevanceModel, distribution: Any) -> Tensor | None
 
 
 def draw_chain(
-    module: DrawModule, state: Mapping[str, Tensor], num_samples: int, from_prior: bool
+    module: DrawModule,
+    state: Mapping[str, Tensor],
+    num_samples: int,
+    from_prior: bool = False,
+    *,
+    given: Mapping[str, Tensor] | None = None,
+    with_latents: bool = False,
 ) -> ChainDraws:
     """Draw from one chain, in one call under ``vmap`` where the guide allows it.
 
@@ -126,6 +150,8 @@ def draw_chain(
         state: Parameters and buffers of the chain, by the names of an ELBO module.
         num_samples: Number of draws.
         from_prior: Draw the gates from the prior.
+        given: Site -> value, ``(*shape)``: the guide is conditioned on it in every draw.
+        with_latents: Keep the latent sites too.
 
     Raises:
         ValueError: If ``num_samples`` is not positive.
@@ -134,9 +160,10 @@ def draw_chain(
         raise ValueError(f"Expected num_samples to be a positive integer, but got {num_samples!r}.")
     tensors = _own(module, state)
     point = {n: state[f"model.network.{n}"] for n, _ in module.model.network.named_parameters()}
+    options = {"from_prior": from_prior, "given": given, "with_latents": with_latents}
 
     def draw(_: Tensor) -> Any:
-        sites, parameters = functional_call(module, tensors, (), {"from_prior": from_prior})
+        sites, parameters = functional_call(module, tensors, (), options)
         return sites, {name: t for name, t in parameters.items() if t is not point[name]}
 
     with torch.no_grad():
@@ -179,6 +206,25 @@ def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:
     return Draws(gates, inclusion, weights, operations, operation_probability)
 
 
+def inclusion_log_odds(
+    model: RelevanceModel, guide: nn.Module, state: Mapping[str, Tensor]
+) -> Tensor:
+    """Return the log-odds of each hard gate in one chain, ``(num_edges,)`` in nats.
+
+    Unlike the logarithm of a probability's odds they are exact where the probability rounds to one.
+
+    Args:
+        model: The model; `quiet` is in force.
+        guide: A guide with independent gates.
+        state: Parameters and buffers of the chain, by the names of an ELBO module.
+    """
+    module = _LogOdds(DrawModule(model, guide))
+    tensors = {f"module.{name}": t for name, t in _own(module.module, state).items()}
+    with torch.no_grad():
+        found: Tensor = functional_call(module, tensors, ())
+    return found
+
+
 def mean_network(
     module: DrawModule, state: Mapping[str, Tensor], num_samples: int = 500
 ) -> nn.Module:
@@ -204,7 +250,7 @@ def _mean_parameters(
     module: DrawModule, state: Mapping[str, Tensor], num_samples: int
 ) -> dict[str, Tensor]:
     if answers(module.guide).latent_means() is None:
-        drawn = draw_chain(module, state, num_samples, False).parameters
+        drawn = draw_chain(module, state, num_samples).parameters
         return {name: tensor.mean(0) for name, tensor in drawn.items()}
     tensors = _own(module, state)
     with torch.no_grad():
@@ -217,6 +263,22 @@ def _mean_parameters(
 def _own(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
     return {name: value for name, value in state.items() if name in own}
+
+
+class _LogOdds(nn.Module):
+    """The log-odds of a guide's gates under the names of an ELBO module."""
+
+    def __init__(self, module: DrawModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self) -> Tensor:
+        model = self.module.model
+        with CollectMessenger() as collected:
+            self.module.guide()
+        base: Any = collected.sites["gate"]["fn"]
+        base = getattr(base, "base_dist", base)
+        return model.relaxation.inclusion_log_odds(base.logits, model.temperature)
 
 
 class _Means(nn.Module):

@@ -16,7 +16,7 @@ from pyro_relevance._random import seeded, substream
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import NotFittedError
 from pyro_relevance.model.guides.protocol import answers
-from pyro_relevance.model.likelihoods import Likelihood
+from pyro_relevance.model.likelihoods import Likelihood, moved
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.draws import Draws, Prediction
 from pyro_relevance.posterior.evaluation import (
@@ -26,10 +26,18 @@ from pyro_relevance.posterior.evaluation import (
     checked_mask,
     quiet,
 )
-from pyro_relevance.posterior.guide_draws import DrawModule, collect, draw_chain, mean_network
+from pyro_relevance.posterior.guide_draws import (
+    ChainDraws,
+    DrawModule,
+    collect,
+    draw_chain,
+    mean_network,
+)
 from pyro_relevance.posterior.history import History
 
 __all__ = ["Posterior"]
+
+_SURE = 40.0  # relaxed log-odds of a gate that is on for sure
 
 
 class Posterior:
@@ -82,12 +90,8 @@ class Posterior:
 
     @property
     def weights_are_points(self) -> bool:
-        """Whether no parameter of the network is latent; such gates pay nothing for fitting noise.
-
-        Their inclusion probabilities rank edges, but rates computed from them are not kept.
-        """
-        network = self.model.network
-        return not self.model.weight_prior.latent_parameters(dict(network.named_parameters()))
+        """Whether no weight is latent: gates then pay nothing for fitting noise."""
+        return self.model.weights_are_points
 
     @property
     def num_chains(self) -> int:
@@ -171,17 +175,48 @@ class Posterior:
         draws = self.sample(1 if exact else 1000)
         return {name: p.mean(1) for name, p in draws.operation_probability.items()}
 
-    def sample(self, num_samples: int = 100, *, seed: int = 0) -> Draws:
+    def sample(
+        self,
+        num_samples: int = 100,
+        *,
+        seed: int = 0,
+        given: Mapping[str, Tensor] | None = None,
+    ) -> Draws:
         """Draw gates and weights from the posterior.
 
         Args:
             num_samples: Draws in each chain.
             seed: Seed of the draws.
+            given: Group -> ``(*group.shape)``, true = on. The gates of every draw are these, and
+                the weights are drawn given them: q(w | gates). ``None`` draws the gates too.
+
+        Raises:
+            ValueError: If ``num_samples`` is not positive, or ``given`` does not fit the edges.
+        """
+        return collect(self._chains(num_samples, seed, given=self._gate_site(given)), self.edges)
+
+    def sample_sites(self, num_samples: int = 100, *, seed: int = 0) -> dict[str, Tensor]:
+        """Draw the latent sites of the Pyro model, as the guide samples them.
+
+        Those of `sample` with the same seed before gates become hard: ``gate`` (relaxed, on the
+        logit scale), ``operation``, and sites of priors. Point estimates are no sites.
+
+        Args:
+            num_samples: Draws in each chain.
+            seed: Seed of the draws.
+
+        Returns:
+            Site -> ``(num_chains, num_samples, *shape)``.
 
         Raises:
             ValueError: If ``num_samples`` is not positive.
         """
-        return self._draws(num_samples, seed, from_prior=False)
+        chains = self._chains(num_samples, seed, with_latents=True)
+        return {
+            name.removeprefix("latent "): torch.stack([chain.sites[name] for chain in chains])
+            for name in chains[0].sites
+            if name.startswith("latent ")
+        }
 
     def sample_prior(self, num_samples: int = 100, *, seed: int = 0) -> Draws:
         """Draw gates from the prior (one chain); the weights are the network's own.
@@ -193,7 +228,8 @@ class Posterior:
         Raises:
             ValueError: If ``num_samples`` is not positive.
         """
-        return self.chain(0)._draws(num_samples, seed, from_prior=True)
+        chain = self.chain(0)
+        return collect(chain._chains(num_samples, seed, from_prior=True), self.edges)
 
     def predict(
         self,
@@ -202,6 +238,7 @@ class Posterior:
         num_samples: int = 100,
         seed: int = 0,
         mask: Mapping[str, Tensor] | None = None,
+        likelihood: Likelihood | None = None,
     ) -> Prediction:
         """Predict with every draw of gates and weights.
 
@@ -210,6 +247,8 @@ class Posterior:
             num_samples: Draws in each chain.
             seed: Seed of the draws and of the sampled targets.
             mask: Kept edges (True = kept); the others are removed in every draw.
+            likelihood: Distribution of new targets, such as `fit_noise` made on held-out rows;
+                ``None`` for that of each chain, as it was trained.
 
         Raises:
             ValueError: If ``num_samples`` is not positive, or the mask does not fit the edges.
@@ -218,11 +257,11 @@ class Posterior:
         means, samples = [], []
         with torch.no_grad():
             for i in range(self.num_chains):
-                likelihood = chain_likelihood(self.model, self._chain_state(i))
+                law = self._law(i, likelihood)
                 # A stream of its own: the noise of the targets is independent of the weights'.
                 with self._seeded(seed, i, "targets"):
-                    means.append(torch.stack([likelihood.mean(output) for output in outputs[i]]))
-                    drawn = [likelihood(output).sample() for output in outputs[i]]
+                    means.append(torch.stack([law.mean(output) for output in outputs[i]]))
+                    drawn = [law(output).sample() for output in outputs[i]]
                     samples.append(torch.stack(drawn))
         return Prediction(outputs, torch.stack(means), torch.stack(samples))
 
@@ -234,6 +273,7 @@ class Posterior:
         num_samples: int = 100,
         seed: int = 0,
         mask: Mapping[str, Tensor] | None = None,
+        likelihood: Likelihood | None = None,
     ) -> Tensor:
         """Return the log likelihood of each example under each draw, with hard gates.
 
@@ -243,6 +283,7 @@ class Posterior:
             num_samples: Draws in each chain.
             seed: Seed of the draws.
             mask: As for `predict`.
+            likelihood: As for `predict`.
 
         Returns:
             ``(num_chains, num_samples, num_data)`` in nats, on the scale of the targets given.
@@ -261,8 +302,8 @@ class Posterior:
         values = []
         with torch.no_grad():
             for i in range(self.num_chains):
-                likelihood = chain_likelihood(self.model, self._chain_state(i))
-                values.append(torch.stack([likelihood(o).log_prob(y) for o in outputs[i]]))
+                law = self._law(i, likelihood)
+                values.append(torch.stack([law(o).log_prob(y) for o in outputs[i]]))
         return torch.stack(values)
 
     def elbo(self, x: Tensor, y: Tensor, *, num_samples: int = 16, seed: int = 0) -> Tensor:
@@ -300,18 +341,47 @@ class Posterior:
     def _chain_state(self, index: int) -> dict[str, Tensor]:
         return {name: tensor[index] for name, tensor in self.state.items()}
 
+    def _law(self, chain: int, likelihood: Likelihood | None) -> Likelihood:
+        """Return the likelihood given, or that of a chain."""
+        if likelihood is None:
+            return chain_likelihood(self.model, self._chain_state(chain))
+        return moved(likelihood, self.device)
+
     def _seeded(self, seed: int, chain: int, use: str = "draws") -> AbstractContextManager[None]:
         return seeded(substream(seed, use, self.first_chain + chain), self.device)
 
-    def _draws(self, num_samples: int, seed: int, *, from_prior: bool) -> Draws:
+    def _chains(
+        self,
+        num_samples: int,
+        seed: int,
+        *,
+        from_prior: bool = False,
+        given: Mapping[str, Tensor] | None = None,
+        with_latents: bool = False,
+    ) -> list[ChainDraws]:
         chains = []
         with quiet(self.model):
             for i in range(self.num_chains):
                 with self._seeded(seed, i):
-                    chains.append(
-                        draw_chain(self._module, self._chain_state(i), num_samples, from_prior)
+                    drawn = draw_chain(
+                        self._module,
+                        self._chain_state(i),
+                        num_samples,
+                        from_prior,
+                        given=given,
+                        with_latents=with_latents,
                     )
-        return collect(chains, self.edges)
+                chains.append(drawn)
+        return chains
+
+    def _gate_site(self, given: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the value of the site ``gate`` whose hard gates are those given."""
+        if given is None or not self.model.has_gates:
+            return {}
+        like = next(iter(self.state.values()))
+        gates = self.edges.join(checked_mask(self.edges, given, like))
+        # Far on its side of every relaxation's threshold, where its own gate is 0 or 1 as well.
+        return {"gate": (2.0 * gates - 1.0) * _SURE}
 
     def _outputs(
         self, x: Tensor, num_samples: int, seed: int, mask: Mapping[str, Tensor] | None

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from pyro_relevance.edges.find import Edges
 
 __all__ = [
+    "ChainRange",
     "DrawsLike",
     "ExpectedSize",
     "effect",
     "expected_size",
     "inclusion_probability",
     "of_chain",
+    "over_chains",
     "pooled",
     "signal_to_noise",
 ]
@@ -47,6 +49,21 @@ class DrawsLike(Protocol):
     @property
     def weights(self) -> Mapping[str, Tensor]:
         """Parameter name -> ``(chain, draw or 1, *shape)`` weights before gating."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainRange:
+    """A score over independent fits: how far they agree, which is no posterior uncertainty.
+
+    Args:
+        mean: ``(*group.shape)`` mean over chains.
+        lowest: ``(*group.shape)`` smallest of the chains.
+        highest: ``(*group.shape)`` largest of the chains.
+    """
+
+    mean: Tensor
+    lowest: Tensor
+    highest: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,24 +116,35 @@ def pooled(
         TypeError: Where `groups` is one text instead of a sequence of names.
         ValueError: Where a group is unknown, or is not made of inputs and there are several chains.
     """
-    if isinstance(groups, str):
-        raise TypeError(
-            f"Expected groups as a sequence of names, but got the text {groups!r}. Write "
-            f"({groups!r},)."
-        )
-    scores = source if isinstance(source, Mapping) else source.inclusion_probability()
-    unknown = [name for name in groups if name not in scores]
-    if unknown:
-        raise ValueError(f"Expected groups out of {list(scores)}, but got {unknown}.")
-    if not isinstance(source, Mapping) and source.num_chains > 1:
-        hidden = [name for name in groups if source.edges[name].granularity != "input"]
-        if hidden:
-            raise ValueError(
-                f"Expected groups of granularity 'input', but got {hidden}. Units and weights of "
-                "different chains are not the same units and weights: look at one chain, "
-                "posterior.chain(i)."
-            )
-    return {name: scores[name].mean(dim=0) for name in groups}
+    return {name: score.mean(dim=0) for name, score in _comparable(source, groups).items()}
+
+
+def over_chains(
+    source: PosteriorLike | Mapping[str, Tensor], groups: Sequence[str] = ("inputs",)
+) -> dict[str, ChainRange]:
+    """Mean and range over chains, for groups whose edges mean the same in each chain: the inputs.
+
+        p_e = (1/C) sum_c p_{c,e},   min over c of p_{c,e},   max over c of p_{c,e}
+
+    A gate is 0 or 1, and its probability is one number: it has no interval over draws. What differs
+    between chains is where the fits ended. Intervals over draws, of quantities that vary over
+    draws, are in :mod:`pyro_relevance.intervals`.
+
+    Args:
+        source: A posterior, or group name -> ``(chain, *group.shape)`` scores.
+        groups: Names of the groups.
+
+    Returns:
+        Group name -> mean and range, for `groups` only.
+
+    Raises:
+        TypeError: Where `groups` is one text instead of a sequence of names.
+        ValueError: Where a group is unknown, or is not made of inputs and there are several chains.
+    """
+    return {
+        name: ChainRange(score.mean(dim=0), score.amin(dim=0), score.amax(dim=0))
+        for name, score in _comparable(source, groups).items()
+    }
 
 
 def of_chain(scores: Mapping[str, Tensor], chain: int) -> dict[str, Tensor]:
@@ -270,6 +298,30 @@ def expected_size(
                 number = number * chance
         kept_parameters += number
     return ExpectedSize(kept_edges.reshape(leading), kept_parameters.reshape(leading))
+
+
+def _comparable(
+    source: PosteriorLike | Mapping[str, Tensor], groups: Sequence[str]
+) -> dict[str, Tensor]:
+    """The scores of groups whose edges mean the same in each chain."""
+    if isinstance(groups, str):
+        raise TypeError(
+            f"Expected groups as a sequence of names, but got the text {groups!r}. Write "
+            f"({groups!r},)."
+        )
+    scores = source if isinstance(source, Mapping) else source.inclusion_probability()
+    unknown = [name for name in groups if name not in scores]
+    if unknown:
+        raise ValueError(f"Expected groups out of {list(scores)}, but got {unknown}.")
+    if not isinstance(source, Mapping) and source.num_chains > 1:
+        hidden = [name for name in groups if source.edges[name].granularity != "input"]
+        if hidden:
+            raise ValueError(
+                f"Expected groups of granularity 'input', but got {hidden}. Units and weights of "
+                "different chains are not the same units and weights: look at one chain, "
+                "posterior.chain(i)."
+            )
+    return {name: scores[name] for name in groups}
 
 
 def _of_operations(probability: Mapping[str, Tensor], edges: Edges) -> dict[str, Tensor]:

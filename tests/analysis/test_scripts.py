@@ -26,6 +26,12 @@ ROOT = Path(__file__).parents[2]
             "synthetic_truth",
             {"lasso", "boosting, best 10", "relevance, false discovery rate 0.1"},
         ),
+        ("analysis.run_coverage", "coverage", {"table job"}),
+        (
+            "analysis.run_prior_odds",
+            "prior_odds",
+            {"linear, exact, correlation 0.9", "table recipe, inputs", "table recipe, weights"},
+        ),
         (
             "analysis.bench_latency",
             "latency",
@@ -95,6 +101,26 @@ def test_the_structure_experiment_goes_on_and_respects_the_budget(tmp_path: Path
     states[0].unlink()
     again = json.loads(run_structure.run(settings, tmp_path, command="again").read_text())
     assert again["rows"] == first["rows"]
+
+
+@pytest.mark.contract
+def test_the_coverage_experiment_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    """A split that is there stays; one that is missing, or of other settings, is made anew."""
+    from analysis import run_coverage
+
+    settings = run_coverage.smoke(run_coverage.Settings())
+    first = json.loads(run_coverage.run(settings, tmp_path, command="first").read_text())
+    parts = [tmp_path / ".coverage" / f"{split}.json" for split in range(2)]
+    before = [part.stat().st_mtime_ns for part in parts]
+    parts[1].unlink()
+    again = json.loads(run_coverage.run(settings, tmp_path, command="again").read_text())
+    assert parts[0].stat().st_mtime_ns == before[0]
+    metrics = [record["rows"][0]["metrics"] for record in (first, again)]
+    for name in set(metrics[0]) - {"seconds"}:
+        assert metrics[0][name]["values"] == metrics[1][name]["values"], name
+    other = dataclasses.replace(settings, table=dataclasses.replace(settings.table, seed=5))
+    run_coverage.run(other, tmp_path, command="other")
+    assert parts[0].stat().st_mtime_ns != before[0]
 
 
 @pytest.mark.contract

@@ -77,11 +77,45 @@ def test_regression_from_a_file_to_a_run_folder(folder: Path) -> None:
         assert expected in text
     assert {path.name for path in out.iterdir()} == FILES
     idata = report.load(out / "posterior.nc")
-    names = idata.posterior["inputs_inclusion_probability"].coords["inputs_edge"].values.tolist()
+    names = idata.relevance["inputs_inclusion_probability"].coords["inputs_edge"].values.tolist()
     assert names == ["size", "colour", "weight"]
     record = json.loads((out / "record.json").read_text())
     assert [row["method"] for row in record["rows"]] == ["dense", "posterior mean", "pruned"]
     assert set(record["inclusion_probability"]) == {"size", "colour", "weight"}
+
+
+@pytest.mark.exact
+def test_the_file_for_arviz_and_the_report_say_the_same(folder: Path) -> None:
+    """One likelihood: the report's numbers can be computed from posterior.nc alone."""
+    out = folder / "out"
+    idata = report.load(out / "posterior.nc")
+    record = json.loads((out / "record.json").read_text())
+    rows = {row["method"]: row["metrics"] for row in record["rows"]}["posterior mean"]
+    predictions, new = idata["predictions"], idata["predictions_constant_data"]
+    truth = new["y"].to_numpy()
+    density = np.exp(predictions["log_likelihood"].to_numpy()).mean((0, 1))
+    stated = rows["test_log_likelihood"]["values"][0]
+    assert np.log(density).mean() == pytest.approx(stated, abs=1e-5)
+    mean = predictions["y_mean"].to_numpy().mean((0, 1))
+    rmse = np.sqrt(((mean - truth) ** 2).mean())
+    assert rmse == pytest.approx(rows["rmse"]["values"][0], rel=1e-4)
+    # Targets, inputs and noise are in the units of the table, not of the network.
+    table = tables.read_table(folder / "things.csv", target="y")
+    _, test_rows = tables.split_rows(table.num_rows, seed=3)
+    np.testing.assert_allclose(truth, table.target.to_numpy()[test_rows], rtol=1e-4, atol=1e-4)
+    sizes = table.features["size"].to_numpy()[test_rows]
+    np.testing.assert_allclose(new["x"].sel(feature="size"), sizes, rtol=1e-3, atol=1e-3)
+    noise = float(idata["point_estimates"]["noise_scale"][0])
+    standardised = record["predictive_noise"]["noise_scale"]
+    assert noise == pytest.approx(standardised * record["target"]["scale"], rel=1e-5)
+    assert (
+        "Before the test, cross-validation promised the pruned network an RMSE of"
+        in (out / "report.txt").read_text()
+    )
+    # Training rows are those that cross-validation held out, each once.
+    assert idata["observed_data"].sizes["obs"] == 54
+    assert idata["log_likelihood"]["y"].sizes == {"chain": 2, "draw": 100, "obs": 54}
+    assert idata["posterior"]["gate"].sizes["chain"] == 2
 
 
 @pytest.mark.exact

@@ -201,7 +201,7 @@ def test_own_axes(idata):
 def test_correlated_draws_are_multiplied_draw_by_draw():
     posterior = fake_posterior((2, 2, 1), ("input", "unit"), num_chains=1)
     idata = idata_of(posterior, 2)
-    dataset = idata["posterior"]
+    dataset = idata["relevance"]
     # input 0 is on in the first draw, unit 0 in the second: never both
     dataset["inputs_inclusion_probability"][:] = [[[1.0, 1.0], [0.0, 1.0]]]
     dataset["layer_0_units_inclusion_probability"][:] = [[[0.0, 1.0], [1.0, 1.0]]]
@@ -230,7 +230,7 @@ def test_wrong_arguments_say_what_was_expected(idata, options, message):
 
 
 def test_other_networks_are_refused(idata):
-    dataset = report.to_arviz(fake_posterior(), num_samples=2)["posterior"]
+    dataset = report.to_arviz(fake_posterior(), num_samples=2)["relevance"]
     for layers in ("[]", '[{"tensor": "0.weight", "shape": [6, 1, 5, 5]}]'):
         dataset.attrs["pyro_relevance_layers"] = layers
         with pytest.raises(ValueError, match="Expected a feed-forward network of linear layers"):
@@ -241,7 +241,7 @@ def test_other_networks_are_refused(idata):
 
 
 def test_posterior_without_gates_is_refused():
-    dataset = report.to_arviz(fake_posterior(), num_samples=2)["posterior"]
+    dataset = report.to_arviz(fake_posterior(), num_samples=2)["relevance"]
     names = [name for name in dataset.data_vars if "probability" in name]
     bare = (dataset.to_dataset() if hasattr(dataset, "to_dataset") else dataset).drop_vars(names)
     with pytest.raises(ValueError, match=r"Expected a posterior of gates"):
@@ -260,5 +260,5 @@ class _Holder(dict):
     """The least that plots need of an ArviZ object: groups by name."""
 
     def __init__(self, dataset):
-        super().__init__(posterior=dataset)
+        super().__init__(relevance=dataset)
         self.children = self

@@ -21,7 +21,7 @@ def idata():
 
 @pytest.fixture
 def probability(idata):
-    return idata["posterior"]["inputs_inclusion_probability"].to_numpy()
+    return idata["relevance"]["inputs_inclusion_probability"].to_numpy()
 
 
 def labelled(ax, label):
@@ -76,7 +76,7 @@ def test_effect_stands_beside(idata, probability):
     assert len(figure.axes) == 2
     assert "Effect" in figure.axes[1].get_xlabel()
     order = np.argsort(-probability.mean((0, 1)), kind="stable")
-    effect = idata["posterior"]["inputs_effect"].to_numpy().mean((0, 1))
+    effect = idata["relevance"]["inputs_effect"].to_numpy().mean((0, 1))
     drawn = labelled(figure.axes[1], "mean (").get_offsets()
     np.testing.assert_allclose(drawn[:, 0], effect[order], rtol=1e-5)
 
@@ -89,7 +89,7 @@ def test_effect_alone_has_no_threshold(idata):
 
 def test_gates_may_stand_for_probabilities(idata):
     ax = plots.relevance(idata, var_name="gate", sort=False).axes[0]
-    gate = idata["posterior"]["inputs_gate"].to_numpy().mean((0, 1))
+    gate = idata["relevance"]["inputs_gate"].to_numpy().mean((0, 1))
     np.testing.assert_allclose(labelled(ax, "mean (").get_offsets()[:, 0], gate)
 
 
@@ -104,7 +104,7 @@ def test_hidden_units_need_one_chain(idata):
         plots.relevance(idata, group="0.units")
     ax = plots.relevance(idata, group="0.units", coords={"chain": 1}, sort=False).axes[0]
     drawn = labelled(ax, "mean (").get_offsets()[:, 0]
-    units = idata["posterior"]["layer_0_units_inclusion_probability"].to_numpy()
+    units = idata["relevance"]["layer_0_units_inclusion_probability"].to_numpy()
     np.testing.assert_allclose(drawn, units[1].mean(0), rtol=1e-5)
     assert all(not artist.get_label().startswith("mean of") for artist in ax.collections)
 

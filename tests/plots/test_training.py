@@ -48,7 +48,7 @@ def test_without_history_the_error_names_the_group():
     posterior.history = None
     idata = report.to_arviz(posterior, num_samples=2)
     with pytest.raises(
-        ValueError, match=r"group 'sample_stats', but got groups \['posterior', 'prior'"
+        ValueError, match=r"group 'sample_stats', but got groups \['point_estimates', 'posterior', "
     ):
         plots.training(idata)
     idata["sample_stats"] = idata["posterior"]

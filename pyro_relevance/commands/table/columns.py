@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import SupportsFloat
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "span"]
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -22,3 +23,8 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def span(low: SupportsFloat, high: SupportsFloat) -> str:
+    """Return two numbers as the ends of a range."""
+    return f"{float(low):.2f} .. {float(high):.2f}"

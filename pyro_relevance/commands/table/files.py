@@ -9,14 +9,18 @@ from typing import Any
 
 from pyro_relevance import masks, plots
 from pyro_relevance._files import replacing
+from pyro_relevance.commands.table.job import NUM_DRAWS
+from pyro_relevance.commands.table.recipe import NUM_HELD_OUT
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import TableRun
 from pyro_relevance.comparison.records import make_record, row, write_json
+from pyro_relevance.data.tables.columns import NumericColumn
 from pyro_relevance.model import likelihoods
+from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.posterior.arviz import convert as report
 from pyro_relevance.posterior.files import save_posterior
 
-__all__ = ["CHECKPOINT", "write_run"]
+__all__ = ["CHECKPOINT", "arviz_of", "write_run"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file from which an interrupted run goes on."""
@@ -38,7 +42,7 @@ def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
         The paths of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    idata = report.to_arviz(run.fit.posterior, data=run.test, num_samples=200)
+    idata = arviz_of(run)
     paths = [folder / name for name in ("posterior.nc", "network.safetensors", "fit.safetensors")]
     report.save(idata, paths[0])
     run.pruned.save(paths[1])
@@ -53,6 +57,45 @@ def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
     for name, figure in _figures(run, idata).items():
         paths.extend(plots.save(figure, folder / name))
     return paths
+
+
+def arviz_of(run: TableRun) -> report.ArvizData:
+    """Return the posterior of a run for ArviZ, under the likelihood that the report states.
+
+    Training rows are scored and replicated by the networks of the cross-validation that did not see
+    them, with one chain for each candidate; test rows are predictions. Everything is in the unit of
+    the target.
+
+    Args:
+        run: The run.
+    """
+    encoder = run.encoder
+    sampled = run.held.sampled
+    return report.to_arviz(
+        run.fit.posterior,
+        data=run.train,
+        num_samples=NUM_DRAWS,
+        likelihood=run.predictive,
+        target=report.TargetUnits(encoder.target_mean, encoder.target_scale),
+        features=_features(run),
+        held_out=report.HeldOutDraws(
+            run.held.rows, sampled.reshape(-1, NUM_HELD_OUT, *sampled.shape[1:])
+        ),
+        predictions=run.test,
+    )
+
+
+def _features(run: TableRun) -> report.Features:
+    """Return names and scales of the inputs; zeros and ones of categories are not scaled."""
+    mean, scale = [], []
+    for column in run.encoder.columns:
+        for label in column.labels:
+            moments = (0.0, 1.0)
+            if isinstance(column, NumericColumn) and label == column.name:
+                moments = (column.mean, column.scale)
+            mean.append(moments[0])
+            scale.append(moments[1])
+    return report.Features(run.encoder.column_labels, mean, scale)
 
 
 def _figures(run: TableRun, idata: Any) -> dict[str, Any]:
@@ -96,7 +139,8 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
         table=str(run.table.path),
         notes=[*run.table.notes, *run.encoder.notes],
         target={"mean": run.encoder.target_mean, "scale": run.encoder.target_scale},
-        noise=_noise(run),
+        noise=_noise(run.noise),
+        predictive_noise=_noise(run.predictive),
         chain=run.chain,
         held_out_rule=run.mask.rule,
         inclusion_probability={
@@ -114,10 +158,10 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
     )
 
 
-def _noise(run: TableRun) -> dict[str, Any]:
-    """Return the noise of new rows around the small network, on the standardised target."""
-    noise: Any = run.noise
-    described = likelihoods.describe(run.noise)
+def _noise(law: Likelihood) -> dict[str, Any]:
+    """Return fitted noise of new rows, on the standardised target."""
+    noise: Any = law
+    described = likelihoods.describe(law)
     if isinstance(noise, likelihoods.StudentT):
         described |= {
             "noise_scale": math.exp(float(noise.log_scale.detach())),

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pyro_relevance.commands.table.columns import aligned
+from pyro_relevance.commands.table.columns import aligned, span
 from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, Verdict
+from pyro_relevance.posterior.intervals import Interval
+from pyro_relevance.posterior.relevance import over_chains
 
-__all__ = ["disagreements", "input_lines", "relevant_line"]
+__all__ = ["disagreements", "input_lines", "posterior_lines", "relevant_line"]
 
 
 def relevant_line(tested: HoldoutTest) -> str:
@@ -50,7 +53,6 @@ def input_lines(
         f"at FDR {tested.rate:g}",
         "network",
         "inclusion",
-        "over chains",
     )
     rows = []
     for place in _order(tested.groups):
@@ -64,10 +66,36 @@ def input_lines(
                 str(group.verdict),
                 "reads it" if read[place] else "-",
                 f"{p.mean():.2f}",
-                f"{p.min():.2f} .. {p.max():.2f}",
             )
         )
     return aligned(header, rows)
+
+
+def posterior_lines(
+    labels: Sequence[str], probability: Tensor, effect: Interval, *, chain: int
+) -> list[str]:
+    """Return one line per input on the posterior, the most probable first, under a header.
+
+    Args:
+        labels: Names of the inputs.
+        probability: ``(num_chains, num_inputs)`` inclusion probabilities.
+        effect: Interval of each input's effect over draws and chains.
+        chain: Number of the chain that was pruned.
+    """
+    inclusion = over_chains({"inputs": probability})["inputs"]
+    rows = [
+        (
+            labels[gate],
+            f"{inclusion.mean[gate]:.2f}",
+            span(inclusion.lowest[gate], inclusion.highest[gate]),
+            f"{probability[chain, gate]:.2f}",
+            f"{effect.mean[gate]:.2f}",
+            span(effect.lower[gate], effect.upper[gate]),
+        )
+        for gate in np.argsort(-inclusion.mean.numpy(), kind="stable")
+    ]
+    header = ("posterior of", "inclusion", "over chains", f"chain {chain}", "effect")
+    return aligned((*header, f"{effect.probability:.0%} interval"), rows)
 
 
 def disagreements(tested: HoldoutTest, read: NDArray[np.bool_]) -> list[str]:

@@ -34,6 +34,7 @@ from pyro_relevance.model import likelihoods, priors
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.noise import fit_noise, predictive_log_likelihood
+from pyro_relevance.posterior.before_pruning import Fold
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.surgery.pruning import apply_mask
 from pyro_relevance.training import schedules
@@ -41,14 +42,19 @@ from pyro_relevance.training.callbacks import Callback
 from pyro_relevance.training.svi import Checkpoint, Fit, fit
 
 __all__ = [
+    "NUM_HELD_OUT",
     "HeldOut",
     "TableRecipe",
     "Rule",
     "evaluate",
     "held_out",
     "make_model",
+    "mixture",
     "train",
 ]
+
+NUM_HELD_OUT = 100
+"""Draws of each fold's posterior for its held-out rows."""
 
 Rule = Callable[[Posterior], Mask]
 """From the posterior of one chain to what is kept."""
@@ -218,18 +224,20 @@ class HeldOut:
     """Cross-validated predictions for the rows of one training set.
 
     Args:
-        y: ``(num_rows,)`` targets of the held-out rows.
+        rows: ``(num_rows,)`` numbers of the held-out rows in the training set.
+        y: ``(num_rows,)`` their targets.
         sampled: ``(num_samples, num_rows, num_outputs)`` outputs of posterior draws.
         pruned: ``(1, num_rows, num_outputs)`` outputs of the pruned networks.
         networks: The network of each fold: pruned, or dense where the recipe has no gates.
-        folds: Numbers of the rows of the training set that each network was not trained on.
+        folds: Outputs of each of them for all rows of the training set, and which were held out.
     """
 
+    rows: NDArray[np.int64]
     y: Tensor
     sampled: Tensor
     pruned: Tensor
     networks: tuple[nn.Module, ...]
-    folds: tuple[NDArray[np.int64], ...]
+    folds: tuple[Fold, ...]
 
     def noise(self, start: Likelihood, *, pruned: bool) -> Likelihood:
         """Return the noise model of new rows, fitted on these."""
@@ -242,6 +250,19 @@ class HeldOut:
             return float(
                 predictive_log_likelihood(self.noise(start, pruned=pruned), outputs, self.y).mean()
             )
+
+
+def mixture(held: Sequence[HeldOut]) -> HeldOut:
+    """Return the held-out predictions of several candidates, as draws of one posterior.
+
+    The posterior of several chains is a mixture of fits, and predicts better than one of them. The
+    candidates are fits of the same rows as well: noise that is fitted to one network's residuals
+    would be too wide around the mixture.
+
+    Args:
+        held: What `held_out` returned of one training set, one for each candidate.
+    """
+    return replace(held[0], sampled=torch.cat([candidate.sampled for candidate in held]))
 
 
 def held_out(
@@ -313,17 +334,20 @@ def _collect(
     held = []
     number = iter(chains)
     for x, y in sets:
-        sampled, pruned, networks = [], [], []
+        sampled, networks, whole = [], [], []
         for fold in folds:
             chain = posterior.chain(next(number))
-            sampled.append(evaluate(chain, x[fold], None, num_samples=50 if recipe.gated else 1))
+            sampled.append(
+                evaluate(chain, x[fold], None, num_samples=NUM_HELD_OUT if recipe.gated else 1)
+            )
             network = chain.network()
             if recipe.gated:
                 network = apply_mask(network, chain.edges, rule(chain))
             networks.append(network)
             with torch.no_grad():
-                pruned.append(network(x[fold]).unsqueeze(0))
+                whole.append(Fold(network(x).unsqueeze(0), torch.as_tensor(fold)))
         rows = np.concatenate(folds)
-        outputs = torch.cat(sampled, dim=1), torch.cat(pruned, dim=1)
-        held.append(HeldOut(y[rows], *outputs, tuple(networks), tuple(folds)))
+        pruned = torch.cat([fold.outputs[:, fold.held_out] for fold in whole], dim=1)
+        drawn = torch.cat(sampled, dim=1)
+        held.append(HeldOut(rows, y[rows], drawn, pruned, tuple(networks), tuple(whole)))
     return held

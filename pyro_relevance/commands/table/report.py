@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from pyro_relevance.commands.table.columns import aligned
-from pyro_relevance.commands.table.inputs import disagreements, input_lines, relevant_line
+import numpy as np
+
+from pyro_relevance.commands.table.columns import aligned, span
+from pyro_relevance.commands.table.inputs import (
+    disagreements,
+    input_lines,
+    posterior_lines,
+    relevant_line,
+)
+from pyro_relevance.commands.table.job import NUM_DRAWS
 from pyro_relevance.commands.table.run import TableRun
+from pyro_relevance.posterior import intervals
 
 __all__ = ["table_report"]
+
+INTERVAL = 0.89
+"""Share of the posterior's draws inside an interval."""
 
 
 def table_report(run: TableRun) -> str:
@@ -32,10 +44,13 @@ def table_report(run: TableRun) -> str:
         *disagreements(run.tested, read),
         *_explanation(run),
         "",
+        *_posterior_lines(run),
+        "",
         *_layer_lines(run),
         "",
         *_score_lines(run),
         "",
+        _expected_line(run),
         *_size_lines(run),
         "",
         f"{run.seconds:.0f} s in all, seed {settings.seed}.",
@@ -56,8 +71,26 @@ def _explanation(run: TableRun) -> list[str]:
         f"{run.tested.num_rows} rows; p: rank of the data among redraws (holdout randomisation "
         "test). 'not shown' is not 'irrelevant'.",
         f"network: what the pruned network (chain {run.chain}) reads; inclusion: posterior "
-        "probability that the network uses the input, mean and range over chains. It describes "
-        "the fit; it is not a tested statement about the data.",
+        f"probability that the network uses the input, mean over {run.fit.posterior.num_chains} "
+        "chains. It describes the fit; it is not a tested statement about the data.",
+    ]
+
+
+def _posterior_lines(run: TableRun) -> list[str]:
+    """Return what the posterior says of each input, of all chains and of the pruned one."""
+    draws = run.fit.posterior.sample(NUM_DRAWS)
+    effect = intervals.effect_interval(draws, run.posterior.edges, probability=INTERVAL)["inputs"]
+    return [
+        *posterior_lines(
+            run.encoder.input_labels,
+            run.fit.posterior.inclusion_probability()["inputs"],
+            effect,
+            chain=run.chain,
+        ),
+        "",
+        "over chains: lowest and highest chain, which tells how far the fits agree and is no "
+        "interval of the posterior; effect: norm of the gated weights that read the input, with "
+        f"its {INTERVAL:.0%} interval over all draws of all chains.",
     ]
 
 
@@ -66,15 +99,16 @@ def _layer_lines(run: TableRun) -> list[str]:
     rows = []
     for name, p in run.fit.posterior.inclusion_probability().items():
         group = run.posterior.edges[name]
-        means = p.flatten(1).mean(1).numpy()
-        spread = f"{means.min():.2f} .. {means.max():.2f}"
+        means = p.flatten(1).mean(1)
         if name == "inputs":
             read = run.inputs_read()
             kept = f"{int(read.sum())} of {len(read)} read"
         else:
             kept = f"{int(run.mask[name].sum())} of {group.num_edges} kept"
-        rows.append((name, f"{means.mean():.2f}", spread, kept))
-    return aligned(("edges of", "inclusion", "over chains", f"chain {run.chain}"), rows)
+        own = f"{means[run.chain]:.2f}"
+        rows.append((name, f"{means.mean():.2f}", span(means.amin(), means.amax()), own, kept))
+    header = ("edges of", "inclusion", "over chains", f"chain {run.chain}", "pruned")
+    return aligned(header, rows)
 
 
 def _size_lines(run: TableRun) -> list[str]:
@@ -99,3 +133,19 @@ def _score_lines(run: TableRun) -> list[str]:
             size = f"{size} expected"
         rows.append((name, size, f"{score.error:.4g}", f"{score.log_likelihood:.3f}"))
     return aligned(("network", "parameters", error, "test log likelihood"), rows)
+
+
+def _expected_line(run: TableRun) -> str:
+    """Return what the cross-validation promised of the pruned network, before the test."""
+    loss, error = run.expected.loss, run.expected.error
+    encoder, share = run.encoder, f"{run.expected.loss.probability:.0%}"
+    name = "an error" if run.table.task == "classification" else "an RMSE"
+    ends = [f"{float(end) * encoder.target_scale:.3g}" for end in (error.lower, error.upper)]
+    # A density in the target's unit; the smallest loss is the largest likelihood.
+    shift = float(np.log(encoder.target_scale))
+    densities = [f"{-float(end) - shift:.3g}" for end in (loss.upper, loss.lower)]
+    return (
+        f"Before the test, cross-validation promised the pruned network {name} of "
+        f"{ends[0]} .. {ends[1]} and a log likelihood of {densities[0]} .. {densities[1]} "
+        f"({share} predictive intervals for {len(run.test[0])} rows)."
+    )

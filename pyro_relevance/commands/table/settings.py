@@ -30,6 +30,7 @@ class TableSettings:
         rate: False discovery rate of the holdout test of the inputs, and of ``"fdr"``.
         num_chains: Independent fits.
         num_folds: Folds of the cross-validation.
+        dense: Whether a dense network is trained too, to compare with.
         test_fraction: Share of the rows that is used once, to test.
         seed: Seed of everything.
 
@@ -45,6 +46,7 @@ class TableSettings:
     rate: float = 0.1
     num_chains: int = 8
     num_folds: int = 5
+    dense: bool = True
     test_fraction: float = 0.1
     seed: int = 0
 

@@ -13,14 +13,14 @@ from pyro_relevance.training.svi import Fit
 __all__ = ["fold_findings", "run_diagnosis"]
 
 
-def run_diagnosis(fit: Fit, mask: Mask, held: HeldOut, dense: HeldOut) -> Diagnosis:
+def run_diagnosis(fit: Fit, mask: Mask, held: HeldOut, dense: HeldOut | None) -> Diagnosis:
     """Return the diagnosis of the chains, with the folds' networks on their held-out rows.
 
     Args:
         fit: All chains.
         mask: What is kept of the chain that was pruned.
         held: Held-out predictions of the recipe.
-        dense: The same of the dense recipe.
+        dense: The same of the dense recipe, if there is one.
     """
     diagnosis = diagnose(fit, mask=mask, warn=False)
     return diagnosis.merged(fold_findings(held, dense), "networks of the folds on held-out rows")

@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from pyro_relevance._files import replacing
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.posterior.architectures import architecture_log_likelihood
 from pyro_relevance.posterior.arviz.memory import check_memory
-from pyro_relevance.posterior.arviz.operations import describe_graphs, operation_variables
-from pyro_relevance.posterior.arviz.structure import structure, variable_name
-from pyro_relevance.posterior.draws import Draws
-from pyro_relevance.posterior.relevance import effect
+from pyro_relevance.posterior.arviz.relevance_groups import relevance_datasets
+from pyro_relevance.posterior.arviz.rows import (
+    Features,
+    HeldOutDraws,
+    TargetUnits,
+    Writing,
+    prediction_datasets,
+    row_datasets,
+)
+from pyro_relevance.posterior.arviz.sites import draw_numbers, point_estimates, site_variables
+from pyro_relevance.posterior.arviz.structure import variable_name
 from pyro_relevance.posterior.rule_path import rule_path
 
 if TYPE_CHECKING:
@@ -33,11 +39,15 @@ if TYPE_CHECKING:
 
     from pyro_relevance.edges.find import EdgeGroup, Edges
     from pyro_relevance.graphs import Architecture
+    from pyro_relevance.model.likelihoods import Likelihood
     from pyro_relevance.posterior.history import History
     from pyro_relevance.posterior.posterior import Posterior
 
 __all__ = [
     "ArvizData",
+    "Features",
+    "HeldOutDraws",
+    "TargetUnits",
     "architectures_to_arviz",
     "load",
     "rule_path",
@@ -61,38 +71,35 @@ def to_arviz(
     num_samples: int = 200,
     seed: int = 0,
     groups: Sequence[str] | None = None,
+    sites: bool = True,
+    likelihood: Likelihood | None = None,
+    target: TargetUnits = TargetUnits(),  # noqa: B008 (a frozen value)
+    features: Features | None = None,
+    held_out: HeldOutDraws | None = None,
+    predictions: tuple[Tensor, Tensor | None] | None = None,
 ) -> ArvizData:
     """The posterior as an ArviZ object: ``InferenceData`` (ArviZ 0.x) or ``DataTree`` (ArviZ 1.x).
 
-    It has the groups ``posterior`` and ``prior``; ``sample_stats`` with the training history over
-    ``(chain, step)``; and with ``data`` also ``posterior_predictive``, ``log_likelihood`` (nats,
-    pointwise) and ``observed_data``, whose variable is ``y``. For each edge group, over ``(chain,
-    draw, <group>_edge)`` with the labels of the edges as coordinates:
-
-    - ``<group>_gate``: 0 or 1;
-    - ``<group>_inclusion_probability``: probability of gate 1 in that draw (constant within a
-      chain for a mean-field guide: its spread over draws is then zero and its ``r_hat`` has no
-      meaning);
-    - ``<group>_effect``: norm of the gated weights that read the edge (posterior only; larger =
-      more relevant).
-
-    For the operations of relaxed graphs, ``<structure>_operation_gate`` and
-    ``<structure>_operation_probability`` over ``(chain, draw, source, target, operation)``, NaN
-    where a graph has no such edge.
-
-    A model without gates has effects only, and no ``prior``. ``inclusion_probability`` over
-    ``(chain, draw, edge)`` joins all groups, with coordinates ``"group[label]"``. ``<group>`` is
-    spelled as by :func:`variable_name`; gates with a shape (granularity ``"weight"``) are
-    flattened. The attributes ``pyro_relevance_groups`` and ``pyro_relevance_layers`` of
-    ``posterior`` hold, as JSON, where the gates touch the network and the shapes of its weights.
+    :mod:`pyro_relevance.report` lists its groups and variables: latent sites and weights in
+    ``posterior``, gates and effects of edges in ``relevance``, rows that were trained on in
+    ``observed_data``, ``log_likelihood`` and ``posterior_predictive``, new rows in ``predictions``.
 
     Args:
         posterior: The fitted result.
-        data: ``(num_data, ...)`` inputs and ``(num_data, ...)`` targets, or ``None`` for no groups
-            about data.
+        data: ``(num_data, ...)`` inputs and ``(num_data, ...)`` targets that were trained on, or
+            ``None`` for no groups about them.
         num_samples: Draws per chain.
         seed: Seed of all draws; the same seed gives the same gates in every group.
-        groups: Names of the edge groups to write, or ``None`` for all.
+        groups: Names of the edge groups in ``relevance``, or ``None`` for all.
+        sites: Whether ``posterior`` has the latent sites and weights; without them it has the
+            number of each draw alone.
+        likelihood: Distribution of the target to score and predict with, such as one that
+            `fit_noise` fitted on held-out rows; ``None`` for that of each chain in training.
+        target: From the network's targets to targets in their own unit.
+        features: Names and scales of the inputs.
+        held_out: Outputs of cross-validation for rows of ``data``, in the place of draws of this
+            posterior.
+        predictions: ``(num_new, ...)`` inputs of new rows, and their targets or ``None``.
 
     Returns:
         The ArviZ object, in memory.
@@ -100,12 +107,16 @@ def to_arviz(
     Raises:
         ValueError: If an argument does not fit, or more than 2 GiB would be needed at the peak.
     """
-    _check(num_samples, data)
+    _check(num_samples, data, held_out, predictions)
     chosen = _choose(posterior.edges, groups)
-    check_memory(posterior, chosen, data, num_samples, seed)
-    datasets = _edge_datasets(posterior, chosen, num_samples, seed)
+    rows = [None if held_out is not None else data, predictions]
+    check_memory(posterior, chosen, rows, num_samples, seed, sites=sites)
+    datasets = _edge_datasets(posterior, chosen, num_samples, seed, (sites, likelihood, target))
+    writing = Writing(posterior, num_samples, seed, likelihood, target, features)
     if data is not None:
-        datasets.update(_data_datasets(posterior, *data, num_samples, seed))
+        datasets.update(row_datasets(writing, *data, held_out))
+    if predictions is not None:
+        datasets.update(prediction_datasets(writing, *predictions))
     if posterior.history is not None and len(posterior.history.step):
         datasets["sample_stats"] = _history_dataset(posterior.history)
     return _from_datasets(datasets)
@@ -208,16 +219,56 @@ def load(path: str | os.PathLike[str]) -> ArvizData:
     return _from_datasets(datasets)
 
 
-def _check(num_samples: int, data: tuple[Tensor, Tensor] | None) -> None:
+def _check(
+    num_samples: int,
+    data: tuple[Tensor, Tensor] | None,
+    held_out: HeldOutDraws | None,
+    predictions: tuple[Tensor, Tensor | None] | None,
+) -> None:
     if num_samples < 1:
         raise ValueError(
             f"Expected num_samples >= 1, but got {num_samples}. Pass a positive number of draws."
         )
-    if data is not None and len(data[0]) != len(data[1]):
+    for name, pair in (("data", data), ("predictions", predictions)):
+        if pair is not None and pair[1] is not None and len(pair[0]) != len(pair[1]):
+            raise ValueError(
+                f"Expected {name}=(x, y) of equal length, but got {len(pair[0])} inputs and "
+                f"{len(pair[1])} targets. Pass the pairs of one data set."
+            )
+    if held_out is None:
+        return
+    if data is None:
+        raise ValueError("Expected data=(x, y) beside held_out, whose rows are rows of data.")
+    rows, known = held_out.rows, len(data[0])
+    if len(np.unique(rows)) != len(rows) or rows.min() < 0 or rows.max() >= known:
         raise ValueError(
-            f"Expected data=(x, y) of equal length, but got {len(data[0])} inputs and "
-            f"{len(data[1])} targets. Pass the pairs of one data set."
+            f"Expected held_out.rows as different numbers from 0 to {known - 1}, but got "
+            f"{len(rows)} numbers from {rows.min()} to {rows.max()}."
         )
+    if held_out.outputs.ndim != 4 or held_out.outputs.shape[2] != len(rows):
+        raise ValueError(
+            "Expected held_out.outputs of shape (num_chains, num_samples, "
+            f"{len(rows)}, num_outputs), but got {tuple(held_out.outputs.shape)}."
+        )
+
+
+def _edge_datasets(
+    posterior: Posterior,
+    groups: Sequence[EdgeGroup],
+    num_samples: int,
+    seed: int,
+    about: tuple[bool, Likelihood | None, TargetUnits],
+) -> dict[str, xr.Dataset]:
+    """The groups about gates and weights; the draws themselves are released on return."""
+    sites, likelihood, target = about
+    draws = posterior.sample(num_samples, seed=seed)
+    datasets = relevance_datasets(posterior, draws, groups, num_samples, seed)
+    if sites:
+        datasets["posterior"] = site_variables(posterior, draws, num_samples, seed)
+        datasets["point_estimates"] = point_estimates(posterior, draws, likelihood, target)
+    else:
+        datasets["posterior"] = draw_numbers(posterior.num_chains, num_samples)
+    return datasets
 
 
 def _from_datasets(datasets: dict[str, xr.Dataset]) -> ArvizData:
@@ -274,89 +325,6 @@ def _choose(edges: Edges, groups: Sequence[str] | None) -> tuple[EdgeGroup, ...]
 def _numpy(tensor: Tensor) -> _Array:
     # The draws may be one expanded value: a write would change all of them.
     return np.ascontiguousarray(tensor.detach().cpu().numpy())
-
-
-def _edge_datasets(
-    posterior: Posterior, groups: Sequence[EdgeGroup], num_samples: int, seed: int
-) -> dict[str, xr.Dataset]:
-    """Posterior and prior of the edges; the draws themselves are released on return."""
-    edges, draws = posterior.edges, posterior.sample(num_samples, seed=seed)
-    datasets: dict[str, xr.Dataset]
-    if draws.gates or not edges.groups:
-        effects = effect(draws, edges) if edges.groups else {}
-        datasets = {"posterior": _draws_dataset(groups, draws, effects)}
-        prior = posterior.sample_prior(num_samples, seed=seed)
-        datasets["prior"] = _draws_dataset(groups, prior, {})
-        if edges.operations:
-            datasets["prior"] = datasets["prior"].merge(operation_variables(edges, prior))
-    else:
-        shape = next(iter(draws.weights.values())).shape[:1] + (num_samples,)
-        on = {group.name: torch.ones(*shape, *group.shape) for group in edges.groups}
-        effects = effect(Draws(on, on, draws.weights), edges)
-        datasets = {"posterior": _draws_dataset(groups, draws, effects)}
-    if edges.operations:
-        graphs = describe_graphs(posterior.model.network)
-        datasets["posterior"].attrs["pyro_relevance_graphs"] = graphs
-        own = operation_variables(edges, draws)
-        datasets["posterior"] = datasets["posterior"].merge(own)
-    datasets["posterior"].attrs.update(structure(edges, groups))
-    return datasets
-
-
-def _draws_dataset(
-    groups: Sequence[EdgeGroup], draws: Draws, effects: Mapping[str, Tensor]
-) -> xr.Dataset:
-    """Gates, inclusion probabilities and effects of ``groups`` over (chain, draw, <group>_edge)."""
-    import xarray as xr
-
-    variables: dict[str, tuple[tuple[str, ...], _Array]] = {}
-    coords: dict[str, Any] = {}
-    for group in groups:
-        dims = ("chain", "draw", variable_name(group.name, "edge"))
-        coords[dims[2]] = np.asarray(list(group.labels), dtype=np.str_)
-        values = {}
-        if draws.gates:
-            values["gate"] = _numpy(draws.gates[group.name]).astype(np.int8)
-            values["inclusion_probability"] = _numpy(draws.inclusion_probability[group.name])
-        if group.name in effects:
-            values["effect"] = _numpy(effects[group.name])
-        for quantity, array in values.items():
-            flat = array.reshape(*array.shape[:2], group.num_edges)
-            variables[variable_name(group.name, quantity)] = (dims, flat)
-            coords.update(chain=np.arange(array.shape[0]), draw=np.arange(array.shape[1]))
-    if draws.gates and groups:
-        joined = [variables[variable_name(g.name, "inclusion_probability")][1] for g in groups]
-        variables["inclusion_probability"] = (("chain", "draw", "edge"), np.concatenate(joined, -1))
-        coords["edge"] = np.asarray([f"{g.name}[{label}]" for g in groups for label in g.labels])
-    return xr.Dataset(variables, coords=coords)
-
-
-def _data_datasets(
-    posterior: Posterior, x: Tensor, y: Tensor, num_samples: int, seed: int
-) -> dict[str, xr.Dataset]:
-    """Replicated, scored and observed ``y``; several outputs get a dim ``output``."""
-    import xarray as xr
-
-    sample = _numpy(posterior.predict(x, num_samples=num_samples, seed=seed).sample)
-    log_likelihood = _numpy(posterior.log_likelihood(x, y, num_samples=num_samples, seed=seed))
-    observed = _numpy(y)
-    if observed.ndim > 1:
-        observed = observed.reshape(len(observed), -1)
-        observed = observed[:, 0] if observed.shape[1] == 1 else observed
-    sample = sample.reshape(*sample.shape[:2], *observed.shape)
-    coords = {
-        "chain": np.arange(sample.shape[0]),
-        "draw": np.arange(sample.shape[1]),
-        "obs": np.arange(len(observed)),
-    }
-    data_dims = ("obs", "output")[: observed.ndim]
-    # In double precision, since Pareto smoothing fits the tail of these.
-    scored = log_likelihood.astype(np.float64)
-    return {
-        "posterior_predictive": xr.Dataset({"y": (("chain", "draw", *data_dims), sample)}, coords),
-        "log_likelihood": xr.Dataset({"y": (("chain", "draw", "obs"), scored)}, coords),
-        "observed_data": xr.Dataset({"y": (data_dims, observed)}, {"obs": coords["obs"]}),
-    }
 
 
 def _history_dataset(history: History) -> xr.Dataset:

@@ -20,9 +20,11 @@ MEMORY_LIMIT = 2 * 2**30
 def check_memory(
     posterior: Posterior,
     groups: Sequence[EdgeGroup],
-    data: tuple[Tensor, Tensor] | None,
+    rows: Sequence[tuple[Tensor, Tensor | None] | None],
     num_samples: int,
     seed: int,
+    *,
+    sites: bool = False,
 ) -> None:
     """Refuse a conversion whose peak memory, scaled up from two draws, exceeds the limit."""
     probe = posterior.sample(2, seed=seed)
@@ -35,11 +37,19 @@ def check_memory(
     per_draw += 4 * posterior.num_chains * posterior.edges.num_edges  # effects of all groups
     # posterior: gate 1 byte, probability twice 4; prior: the same, and its draws 8
     per_draw += posterior.num_chains * sum(26 * group.num_edges for group in groups)
-    if data is not None:
-        one = posterior.predict(data[0][:1], num_samples=1, seed=seed)
+    if sites:
+        # The sites as they are drawn and as they are written; weights are written once more.
+        latents = posterior.sample_sites(2, seed=seed)
+        per_draw += sum(t.numel() * t.element_size() for t in latents.values())
+        drawn = [weight for weight in probe.weights.values() if weight.shape[1] == 2]
+        per_draw += sum(t.numel() * t.element_size() for t in drawn) // 2
+    for pair in rows:
+        if pair is None:
+            continue
+        one = posterior.predict(pair[0][:1], num_samples=1, seed=seed)
         outputs = [one.outputs, one.mean, one.sample]
         bytes_each = sum(t.numel() * t.element_size() for t in outputs) + 12 * posterior.num_chains
-        per_draw += bytes_each * len(data[0])
+        per_draw += bytes_each * len(pair[0])
     needed = per_draw * num_samples
     if needed > MEMORY_LIMIT:
         raise ValueError(
@@ -47,5 +57,5 @@ def check_memory(
             f"{needed / 2**30:.3g} GiB for {num_samples} draws of {posterior.num_chains} chains. "
             "Pass fewer "
             f"num_samples (at most {MEMORY_LIMIT // per_draw}), or some of the edge groups in "
-            "groups=."
+            "groups=, or sites=False."
         )

@@ -29,7 +29,7 @@ def test_every_row_but_the_remainder_is_held_out_once() -> None:
     ((held,),) = held_out([QUICK], make, [(x, y)], num_folds=4)
     assert held.y.shape == (40,)
     assert len(set(held.y.tolist()) & set(y.tolist())) == 40
-    assert held.sampled.shape == (50, 40, 1)
+    assert held.sampled.shape == (100, 40, 1)
     assert held.pruned.shape == (1, 40, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 import pyro_relevance as pr
+from pyro_relevance.commands.table.job import Score
 from pyro_relevance.commands.table.report import table_report
-from pyro_relevance.commands.table.run import Score
 from pyro_relevance.posterior.diagnosis import Diagnosis, Finding, Severity
 from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, SetTest, Verdict
+from pyro_relevance.posterior.intervals import Interval, LossInterval
 
 GOOD = Diagnosis((), ("this", "that"))
 FAILED = Diagnosis((Finding(Severity.FAILED, "It did not.", "Try again."),), ("this",))
@@ -37,8 +39,17 @@ def inputs_test(**changes: Any) -> HoldoutTest:
 def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
     """A run of two inputs, one chain for each row of `probability`, that removed the second."""
     network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]))
     edges = pr.find_edges(network, granularity="input")
     mask = pr.Mask({"inputs": torch.tensor([True, False])})
+    draws = SimpleNamespace(
+        gates={"inputs": torch.ones(len(probability), 1, 2)},
+        weights={
+            name: weight.detach().expand(len(probability), 1, *weight.shape)
+            for name, weight in network.named_parameters()
+        },
+    )
     run = SimpleNamespace(
         table=SimpleNamespace(target_name="y", path="t.csv", task="regression", notes=()),
         encoder=SimpleNamespace(notes=(), input_labels=("age", "size"), target_scale=2.0),
@@ -49,11 +60,16 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
             posterior=SimpleNamespace(
                 num_chains=len(probability),
                 inclusion_probability=lambda: {"inputs": probability},
+                sample=lambda num_samples: draws,
             )
         ),
         posterior=SimpleNamespace(edges=edges),
         mask=mask,
         inputs_read=lambda: mask["inputs"].numpy(),
+        expected=LossInterval(
+            Interval(torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(2.0), 0.9),
+            Interval(torch.tensor(0.5), torch.tensor(0.25), torch.tensor(0.75), 0.9),
+        ),
         tested=inputs_test(),
         diagnosis=GOOD,
         scores={},
@@ -65,13 +81,27 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
 
 
 @pytest.mark.exact
-def test_ranges_are_those_over_chains() -> None:
-    text = table_report(run_with(torch.tensor([[0.2, 0.0], [0.6, 0.5], [0.4, 0.25]])))
-    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
-    assert rows["age"][-4:] == ["0.40", "0.20", "..", "0.60"]
-    assert rows["size"][-4:] == ["0.25", "0.00", "..", "0.50"]
-    # The mean over both inputs of each chain: 0.1, 0.55, 0.325.
-    assert rows["inputs"] == ["0.33", "0.10", "..", "0.55", "1", "of", "2", "read"]
+def test_what_is_of_all_chains_and_what_of_one_stand_under_their_own_names() -> None:
+    probability = torch.tensor([[0.9, 0.2], [0.3, 0.1], [0.6, 0.6]])
+    gates = torch.ones(3, 100, 2)
+    gates[0, :50, 1] = 0.0
+    weight = torch.tensor([[[3.0, 1.0]], [[4.0, 2.0]], [[5.0, 3.0]]])[:, None]
+    draws = SimpleNamespace(gates={"inputs": gates}, weights={"0.weight": weight})
+    run = run_with(probability, chain=1)
+    run.posterior.edges = pr.find_edges(
+        torch.nn.Sequential(torch.nn.Linear(2, 1)), granularity="input"
+    )
+    run.fit.posterior.sample = lambda num_samples: draws
+    _, text = table_report(run).split("posterior of")
+    text = "posterior of" + text
+    rows = {line.split()[0]: re.split(r"  +", line)[1:] for line in text.splitlines() if line}
+    header = ["inclusion", "over chains", "chain 1", "effect", "89% interval"]
+    assert rows["posterior"] == header
+    assert rows["age"] == ["0.60", "0.30 .. 0.90", "0.30", "4.00", "3.00 .. 5.00"]
+    # Off in 50 of 300 draws: more than 5.5 % of them lie at zero.
+    assert rows["size"] == ["0.30", "0.10 .. 0.60", "0.10", "1.83", "0.00 .. 3.00"]
+    # The mean over both inputs of each chain: 0.55, 0.2, 0.6.
+    assert rows["inputs"] == ["0.45", "0.20 .. 0.60", "0.20", "1 of 2 read"]
 
 
 @pytest.mark.contract
@@ -112,9 +142,9 @@ def test_the_whole_report_of_a_regression() -> None:
         "",
         "Relevant inputs at a false discovery rate of 0.1: size.",
         "",
-        "input  rise of RMSE  +- SE      p  at FDR 0.1   network  inclusion   over chains",
-        "size              2    0.5  0.002    relevant         -       0.80  0.80 .. 0.80",
-        "age          0.0246    0.2   0.25   not shown  reads it       0.20  0.10 .. 0.40",
+        "input  rise of RMSE  +- SE      p  at FDR 0.1   network  inclusion",
+        "size              2    0.5  0.002    relevant         -       0.80",
+        "age          0.0246    0.2   0.25   not shown  reads it       0.20",
         "",
         "Relevant by the test, but not read by the pruned network: size.",
         "Read by the pruned network, but not shown to be relevant (it may be noise that it "
@@ -123,17 +153,27 @@ def test_the_whole_report_of_a_regression() -> None:
         "rows; p: rank of the data among redraws (holdout randomisation test). 'not shown' is not "
         "'irrelevant'.",
         "network: what the pruned network (chain 2) reads; inclusion: posterior probability that "
-        "the network uses the input, mean and range over chains. It describes the fit; it is not a "
-        "tested statement about the data.",
+        "the network uses the input, mean over 3 chains. It describes the fit; it is not a tested "
+        "statement about the data.",
         "",
-        "edges of  inclusion   over chains      chain 2",
-        "inputs         0.50  0.45 .. 0.60  1 of 2 read",
+        "posterior of  inclusion   over chains  chain 2  effect  89% interval",
+        "size               0.80  0.80 .. 0.80     0.80    2.00  2.00 .. 2.00",
+        "age                0.20  0.10 .. 0.40     0.40    1.00  1.00 .. 1.00",
+        "",
+        "over chains: lowest and highest chain, which tells how far the fits agree and is no "
+        "interval of the posterior; effect: norm of the gated weights that read the input, with "
+        "its 89% interval over all draws of all chains.",
+        "",
+        "edges of  inclusion   over chains  chain 2       pruned",
+        "inputs         0.50  0.45 .. 0.60     0.60  1 of 2 read",
         "",
         "network          parameters  test RMSE  test log likelihood",
         "dense                    13      1.235               -0.500",
         "posterior mean  10 expected        0.5              -12.250",
         "pruned                   10         20                0.125",
         "",
+        "Before the test, cross-validation promised the pruned network an RMSE of 0.5 .. 1.5 and a "
+        "log likelihood of -2.69 .. 0.307 (90% predictive intervals for 2 rows).",
         "Chain 2 (highest ELBO of 3) was pruned.",
         str(run.mask).splitlines()[-1],
         "",
@@ -166,15 +206,25 @@ def test_groups_of_weights_are_averaged_over_all_their_edges() -> None:
     run = run_with(
         inputs,
         fit=SimpleNamespace(
-            posterior=SimpleNamespace(num_chains=1, inclusion_probability=lambda: probability)
+            posterior=SimpleNamespace(
+                num_chains=1,
+                inclusion_probability=lambda: probability,
+                sample=lambda num_samples: SimpleNamespace(
+                    gates={n: (p > 0.5).float()[None] for n, p in probability.items()},
+                    weights={n: w.detach()[None, None] for n, w in network.named_parameters()},
+                ),
+            )
         ),
         posterior=SimpleNamespace(edges=edges),
         mask=mask,
         inputs_read=lambda: mask["inputs"].numpy(),
     )
-    rows = {line.split()[0]: line.split()[1:] for line in table_report(run).splitlines() if line}
-    assert rows["inputs"] == ["0.75", "0.75", "..", "0.75", "1", "of", "2", "read"]
-    assert rows["0.weight"] == ["0.70", "0.70", "..", "0.70", "4", "of", "6", "kept"]
-    assert rows["2.weight"] == ["0.10", "0.10", "..", "0.10", "0", "of", "3", "kept"]
-    assert rows["age"][-7:-4] == ["shown", "reads", "it"]
-    assert rows["size"][-5] == "-"
+    first, text = table_report(run).split("edges of")
+    rows = {line.split()[0]: re.split(r"  +", line)[1:] for line in text.splitlines() if line}
+    assert rows["inputs"] == ["0.75", "0.75 .. 0.75", "0.75", "1 of 2 read"]
+    assert rows["0.weight"] == ["0.70", "0.70 .. 0.70", "0.70", "4 of 6 kept"]
+    assert rows["2.weight"] == ["0.10", "0.10 .. 0.10", "0.10", "0 of 3 kept"]
+    first, _ = first.split("posterior of")
+    rows = {line.split()[0]: re.split(r"  +", line)[1:] for line in first.splitlines() if line}
+    assert rows["age"][-2] == "reads it"
+    assert rows["size"][-2] == "-"

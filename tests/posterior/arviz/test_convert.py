@@ -67,6 +67,9 @@ def test_container_is_that_of_the_installed_arviz(idata):
     assert isinstance(idata, xr.DataTree if MODERN else az.InferenceData)
     assert groups_of(idata) == {
         "posterior",
+        "point_estimates",
+        "relevance",
+        "relevance_summary",
         "prior",
         "posterior_predictive",
         "log_likelihood",
@@ -78,7 +81,7 @@ def test_container_is_that_of_the_installed_arviz(idata):
 def test_posterior_holds_the_draws_of_the_seed(idata, posterior):
     draws = posterior.sample(30, seed=4)
     effects = effect(draws, posterior.edges)
-    written = dataset(idata, "posterior")
+    written = dataset(idata, "relevance")
     for group, stem in (("inputs", "inputs"), ("0.units", "layer_0_units")):
         assert written[f"{stem}_gate"].dims == ("chain", "draw", f"{stem}_edge")
         for quantity, values in (
@@ -91,13 +94,13 @@ def test_posterior_holds_the_draws_of_the_seed(idata, posterior):
 
 
 def test_each_draw_has_memory_of_its_own(idata):
-    probability = dataset(idata, "posterior")["inputs_inclusion_probability"]
+    probability = dataset(idata, "relevance")["inputs_inclusion_probability"]
     probability[0, 0, 0] = -1.0
     assert int((probability == -1.0).sum()) == 1
 
 
 def test_joined_probability_names_group_and_label(idata):
-    written = dataset(idata, "posterior")
+    written = dataset(idata, "relevance")
     joined = written["inclusion_probability"]
     assert joined.dims == ("chain", "draw", "edge")
     assert joined.sizes["edge"] == 13 + 12
@@ -152,14 +155,16 @@ def test_history_has_units_and_every_chain(idata, posterior):
 
 def test_without_data_and_history_only_the_edges_are_written(posterior):
     posterior.history = None
-    assert groups_of(report.to_arviz(posterior, num_samples=2)) == {"posterior", "prior"}
+    assert groups_of(report.to_arviz(posterior, num_samples=2)) == {
+        *("posterior", "point_estimates", "relevance", "relevance_summary", "prior")
+    }
 
 
 def test_attributes_describe_library_and_network(idata, posterior):
     for name in groups_of(idata):
         assert idata[name].attrs["inference_library"] == "pyro_relevance"
         assert {"inference_library_version", "created_at"} <= set(idata[name].attrs)
-    attrs = idata["posterior"].attrs
+    attrs = idata["relevance"].attrs
     inputs, units = json.loads(attrs["pyro_relevance_groups"])
     assert inputs["name"] == "inputs"
     assert inputs["consumers"] == [["0.weight", 1]]
@@ -173,14 +178,14 @@ def test_attributes_describe_library_and_network(idata, posterior):
 
 
 def test_groups_chooses_edge_groups(posterior):
-    written = dataset(report.to_arviz(posterior, num_samples=2, groups=["inputs"]), "posterior")
+    written = dataset(report.to_arviz(posterior, num_samples=2, groups=["inputs"]), "relevance")
     assert "layer_0_units_gate" not in written
     assert written.sizes["edge"] == 13
 
 
 def test_weight_gates_are_flattened():
     posterior = fake_posterior((3, 2, 1), ("weight",))
-    written = dataset(report.to_arviz(posterior, num_samples=2), "posterior")
+    written = dataset(report.to_arviz(posterior, num_samples=2), "relevance")
     assert written["layer_0_weight_gate"].shape == (2, 2, 6)
     np.testing.assert_array_equal(
         written["layer_0_weight_gate"].to_numpy().reshape(2, 2, 2, 3),
@@ -193,7 +198,7 @@ def test_posterior_without_gates_has_effects_alone(posterior, monkeypatch):
     draws.gates = draws.inclusion_probability = {}
     monkeypatch.setattr(posterior, "sample", lambda *args, **kwargs: draws)
     idata = report.to_arviz(posterior, num_samples=4)
-    written = dataset(idata, "posterior")
+    written = dataset(idata, "relevance")
     assert set(written.data_vars) == {"inputs_effect", "layer_0_units_effect"}
     norm = posterior.network[0].weight.detach().square().sum(0).sqrt()
     np.testing.assert_allclose(written["inputs_effect"][0, 0], norm, rtol=1e-5)
@@ -214,7 +219,7 @@ def test_variable_names_are_identifiers(group, name):
 
 
 def test_variables_can_be_selected_by_attribute(idata):
-    gate = idata.posterior.layer_0_units_gate
+    gate = idata.relevance.layer_0_units_gate
     assert gate.sel(layer_0_units_edge="3").shape == (2, 30)
 
 
@@ -223,14 +228,16 @@ def test_variables_can_be_selected_by_attribute(idata):
 def test_arviz_summarises_and_draws(num_chains):
     posterior = fake_posterior(num_chains=num_chains)
     idata = report.to_arviz(posterior, data=fake_data(posterior), num_samples=30)
-    table = az.summary(idata, var_names=["inclusion_probability"])
+    table = az.summary(idata, var_names=["inclusion_probability"], group="relevance")
     assert "inclusion_probability[inputs[RM]]" in table.index
     assert len(table) == 25
-    az.plot_forest(idata, var_names=["inclusion_probability"])
-    az.plot_forest(idata, var_names=["inputs_gate", "layer_0_units_effect"])
+    edges, where = (idata, {"group": "relevance"}) if MODERN else (idata.relevance, {})
+    az.plot_forest(edges, var_names=["inclusion_probability"], **where)
+    az.plot_forest(edges, var_names=["inputs_gate", "layer_0_units_effect"], **where)
     trace = az.plot_trace_dist if MODERN else az.plot_trace
     for name in ("inclusion_probability", "inputs_gate", "inputs_effect"):
-        trace(idata, var_names=[name])
+        trace(edges, var_names=[name], **where)
+    trace(idata, var_names=["gate"])
 
 
 @pytest.mark.parametrize("num_chains", [1, 2])
@@ -263,7 +270,7 @@ def test_arviz_reads_and_writes_the_same_files(idata, tmp_path):
     with warnings.catch_warnings():  # xarray adds a filter whenever it decodes
         theirs = az.from_netcdf(tmp_path / "fit.nc")
     np.testing.assert_array_equal(
-        theirs["posterior"]["inputs_gate"], idata["posterior"]["inputs_gate"]
+        theirs["relevance"]["inputs_gate"], idata["relevance"]["inputs_gate"]
     )
     theirs.close()
     idata.to_netcdf(tmp_path / "theirs.nc")

@@ -1,0 +1,244 @@
+"""The work of the main job: encoded data, cross-validation, fits, tests and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_relevance.commands.table.recipe import (
+    HeldOut,
+    TableRecipe,
+    evaluate,
+    held_out,
+    make_model,
+    mixture,
+    train,
+)
+from pyro_relevance.commands.table.settings import TableSettings
+from pyro_relevance.commands.table.verdict import fold_findings
+from pyro_relevance.data.tables import Encoder, Table, encode, split_rows
+from pyro_relevance.edges.size import masked_cost
+from pyro_relevance.masks import Mask
+from pyro_relevance.model import likelihoods
+from pyro_relevance.model.likelihoods import Likelihood
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.noise import predictive_log_likelihood
+from pyro_relevance.posterior.before_pruning import cross_validated_loss_interval
+from pyro_relevance.posterior.diagnosis import Severity
+from pyro_relevance.posterior.evaluation import error_rate
+from pyro_relevance.posterior.holdout import HoldoutTest, holdout_test
+from pyro_relevance.posterior.intervals import LossInterval
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.posterior.relevance import expected_size
+from pyro_relevance.training.callbacks import ProgressBar
+from pyro_relevance.training.svi import Checkpoint, Fit
+
+__all__ = ["NOISE", "NUM_DRAWS", "Job", "Score"]
+
+NUM_DRAWS = 200
+"""Draws of each chain, with seed 0, in the report and in the ArviZ file: the same ones."""
+
+MOST_TESTED_ROWS = 20_000
+"""Held-out rows on which inputs are tested; more would cost time and find effects of no size."""
+
+NOISE = likelihoods.StudentT(4.0, noise_scale=0.2)
+"""Noise of new rows, fitted on held-out ones: Student-t, because tables have outliers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Test result of one network.
+
+    Args:
+        error: RMSE in the target's units, or the share of rows classified wrongly.
+        log_likelihood: Mean log predictive density of a test row, in nats (target's units).
+        num_parameters: Parameters of the network; expected ones for the posterior mean.
+    """
+
+    error: float
+    log_likelihood: float
+    num_parameters: float
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """The encoded data of a run and what is done with them."""
+
+    settings: TableSettings
+    encoder: Encoder
+    training: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    progress: bool
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        settings: TableSettings,
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        *,
+        progress: bool = False,
+    ) -> Job:
+        """Split and encode a table; statistics come from the training rows alone."""
+        labels = table.target.to_numpy() if table.task == "classification" else None
+        train_rows, test_rows = rows or split_rows(
+            table.num_rows, test_fraction=settings.test_fraction, seed=settings.seed, labels=labels
+        )
+        encoder = encode(table, train_rows)
+        x, y = encoder.transform(table.features, table.target)
+        training, test = (x[train_rows], y[train_rows]), (x[test_rows], y[test_rows])
+        return cls(settings, encoder, training, test, progress)
+
+    @property
+    def noise(self) -> Likelihood:
+        """The noise model of new rows, before it is fitted on held-out ones."""
+        return NOISE if self.encoder.task == "regression" else likelihoods.Categorical()
+
+    def bars(self, text: str) -> list[ProgressBar]:
+        """Return a progress bar, if one is wanted."""
+        return [ProgressBar(text)] if self.progress else []
+
+    def make(self, recipe: TableRecipe, num_rows: int) -> RelevanceModel:
+        """Return the model of a recipe."""
+        return make_model(
+            recipe,
+            num_data=num_rows,
+            num_inputs=self.encoder.num_columns,
+            num_classes=len(self.encoder.classes) or None,
+            input_labels=self.encoder.input_labels,
+            input_index=self.encoder.input_index,
+            seed=self.settings.seed,
+        )
+
+    def train(
+        self, recipe: TableRecipe, num_chains: int, text: str, checkpoint: Checkpoint | None = None
+    ) -> Fit:
+        """Fit chains on all training rows."""
+        return train(
+            recipe,
+            self.make(recipe, len(self.training[0])),
+            self.training,
+            num_chains=num_chains,
+            seed=self.settings.seed,
+            callbacks=self.bars(text),
+            checkpoint=checkpoint,
+        )
+
+    def cross_validate(self, recipes: Sequence[TableRecipe], text: str) -> list[HeldOut]:
+        """Return the held-out predictions of each recipe."""
+        found = held_out(
+            recipes,
+            self.make,
+            [self.training],
+            num_folds=self.settings.num_folds,
+            rule=self.settings.decide(),
+            seed=self.settings.seed,
+            callbacks=self.bars(text),
+        )
+        return [of_recipe[0] for of_recipe in found]
+
+    def choose(self) -> tuple[TableRecipe, HeldOut, HeldOut]:
+        """Return the recipe with the best held-out log likelihood of the pruned network.
+
+        Beside it, its held-out predictions and those of all candidates of the noise together. Where
+        its networks are no better than a constant, rarer and longer fits are tried too.
+        """
+        recipes = self.settings.candidates(self.encoder.task)
+        held = self.cross_validate(recipes, "cross-validation")
+        # Candidates for classes are unlike each other, and the chosen one alone is fitted.
+        alike = held if self.encoder.task == "regression" else []
+        best = self._best(held)
+        if any(f.severity is Severity.FAILED for f in fold_findings(held[best])):
+            chosen = recipes[best]
+            again = [
+                replace(chosen, prior_log_odds=chosen.prior_log_odds - 3.0),
+                replace(chosen, num_steps=2 * chosen.num_steps),
+            ]
+            recipes = recipes + again
+            held = held + self.cross_validate(again, "cross-validation, other settings")
+            best = self._best(held)
+        return recipes[best], held[best], mixture(alike if best < len(alike) else [held[best]])
+
+    def choose_dense(self, recipe: TableRecipe) -> tuple[TableRecipe, HeldOut]:
+        """Return the dense recipe with the best held-out log likelihood, and its predictions."""
+        recipes = [replace(recipe, gated=False)]
+        if self.encoder.task == "classification":
+            dense = replace(self.settings.recipe, num_steps=recipe.num_steps, gated=False)
+            recipes = [dense.widened(factor) for factor in self.settings.weight_scales]
+        held = self.cross_validate(recipes, "dense, held out")
+        best = self._best(held)
+        return recipes[best], held[best]
+
+    def _best(self, held: Sequence[HeldOut]) -> int:
+        return int(np.argmax([candidate.score(self.noise) for candidate in held]))
+
+    def test_inputs(self, held: HeldOut) -> HoldoutTest:
+        """Return which columns of the table are relevant, by the networks of the folds."""
+        columns: dict[str, list[int]] = {name: [] for name in self.encoder.input_labels}
+        for column, gate in enumerate(self.encoder.input_index):
+            columns[self.encoder.input_labels[gate]].append(column)
+        most = max(1, MOST_TESTED_ROWS // len(held.folds))
+        return holdout_test(
+            held.networks,
+            self.training,
+            [fold.held_out[:most].numpy() for fold in held.folds],
+            groups=columns,
+            rate=self.settings.rate,
+            seed=self.settings.seed,
+        )
+
+    def expected(
+        self, held: HeldOut, posterior: Posterior, mask: Mask, noise: Likelihood
+    ) -> LossInterval:
+        """Return what the cross-validation promises of the pruned network on new rows."""
+        x, y = self.training
+        return cross_validated_loss_interval(
+            held.folds,
+            evaluate(posterior, x, mask),
+            y,
+            noise,
+            num_rows=len(self.test[0]),
+            seed=self.settings.seed,
+        )
+
+    def score(self, outputs: Tensor, noise: Likelihood, size: float) -> Score:
+        """Return the test result of outputs for the test rows."""
+        return _score(outputs, noise, self.test[1], self.encoder, size)
+
+    def dense_score(self, recipe: TableRecipe) -> tuple[dict[str, Score], HeldOut]:
+        """Return the test result of a dense network and its held-out predictions.
+
+        It is trained like the gated one, with weight scales that are chosen for it.
+        """
+        dense, held = self.choose_dense(recipe)
+        network = self.train(dense, 1, "dense network").posterior
+        outputs = evaluate(network, self.test[0], None, num_samples=1)
+        size = sum(p.numel() for p in network.model.network.parameters())
+        noise = held.noise(self.noise, pruned=False)
+        return {"dense": self.score(outputs, noise, size)}, held
+
+    def posterior_score(self, chains: Posterior, predictive: Likelihood) -> Score:
+        """Return the test result of the posterior, the mixture of all chains."""
+        expected = expected_size(chains.inclusion_probability(), chains.edges).num_parameters
+        outputs = chains.predict(self.test[0], num_samples=NUM_DRAWS).outputs.flatten(0, 1)
+        return self.score(outputs, predictive, float(expected.mean()))
+
+    def pruned_score(self, posterior: Posterior, mask: Mask, noise: Likelihood) -> Score:
+        """Return the test result of the pruned network of one chain."""
+        left = masked_cost(posterior.edges, mask).num_nonzero
+        return self.score(evaluate(posterior, self.test[0], mask), noise, left)
+
+
+def _score(outputs: Tensor, noise: Likelihood, y: Tensor, encoder: Encoder, size: float) -> Score:
+    with torch.no_grad():
+        density = float(predictive_log_likelihood(noise, outputs, y).mean())
+        if noise.task == "classification":
+            return Score(error_rate(outputs.softmax(-1).mean(0), y), density, size)
+        mean = outputs[..., 0].mean(0)
+        error = float((mean - y).square().mean().sqrt()) * encoder.target_scale
+        return Score(error, density - float(np.log(encoder.target_scale)), size)

@@ -26,6 +26,7 @@ from pyro_relevance.training.callbacks import Callback, TrainingState
 from pyro_relevance.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from pyro_relevance.training.divergence import first_bad_site, first_bad_tensor
 from pyro_relevance.training.programs.chains import Program
+from pyro_relevance.training.programs.replay import ReplayedProgram
 from pyro_relevance.training.programs.two_levels import TwoLevelProgram
 from pyro_relevance.training.schedules import Schedules
 from pyro_relevance.training.snapshots import (
@@ -90,6 +91,8 @@ class TrainingRun:
             OSError: If the checkpoint cannot be written; the previous one is kept.
         """
         self._resume()
+        if isinstance(self.program, ReplayedProgram):
+            self.program.num_taken = self.step
         started, before = time.monotonic(), self.seconds
         good = self.snapshot()
         while self.step < self.num_steps and not self.stopped:

@@ -123,10 +123,10 @@ class Execution:
     Args:
         replay: Whether the tensor operators of a step may be recorded and replayed. That saves the
             time of Python in a step and changes no number. It needs the lean ELBO and a guide of
-            the library. A recording takes as long as some hundred steps: by default a kind of step
-            is recorded if the run has a thousand or more of it. Pass False where a callback changes
-            how the model computes (other than the values of its tensors), or to step through the
-            model in a debugger.
+            the library. A recording takes as long as some ten steps: by default a kind of step is
+            recorded as soon as the steps left are worth more than that. Pass False where a callback
+            changes how the model computes (other than the values of its tensors), or to step
+            through the model in a debugger.
         precision: Data type and memory format in which the network is computed while training:
             ``Precision(autocast=torch.bfloat16, channels_last=True)`` for convolutional networks.
         device: Where to train; by default where the model is.

@@ -18,7 +18,7 @@ from torch.fx import Graph, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pyro_relevance.training.programs.simplification import simplify
+from pyro_relevance.training.programs.simplification import Form, simplify
 
 __all__ = ["record"]
 
@@ -72,7 +72,7 @@ class _Recorder(TorchDispatchMode):
         self._fixed: set[Node] = set()
         for index, argument in enumerate(arguments):
             node = self.graph.placeholder(f"argument_{index}")
-            node.meta["shape"] = argument.shape
+            node.meta["form"] = Form.of(argument)
             self._nodes[argument] = node
 
     def node_of(self, tensor: Tensor) -> Node:
@@ -82,7 +82,7 @@ class _Recorder(TorchDispatchMode):
             name = f"constant_{len(self.values)}"
             self.values[name] = tensor.detach()
             node = self._nodes[tensor] = self.graph.get_attr(name)
-            node.meta["shape"] = tensor.shape
+            node.meta["form"] = Form.of(tensor)
             self._fixed.add(node)
         return node
 
@@ -112,7 +112,7 @@ class _Recorder(TorchDispatchMode):
 
     def _keep(self, result: Any, node: Node) -> None:
         if isinstance(result, Tensor):
-            node.meta["shape"] = result.shape
+            node.meta["form"] = Form.of(result)
             self._nodes[result] = node
         elif isinstance(result, tuple | list):
             for index, item in enumerate(result):

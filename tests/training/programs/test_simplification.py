@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.fx import Graph
 
-from pyro_relevance.training.programs.simplification import simplify
+from pyro_relevance.training.programs.simplification import Form, simplify
 
 ATEN = torch.ops.aten
 
@@ -24,7 +24,7 @@ class Listed:
         return [node for node in self.graph.nodes if node.op == "placeholder"]
 
     def _keep(self, node, value):
-        self.tensors[node], node.meta["shape"] = value, value.shape
+        self.tensors[node], node.meta["form"] = value, Form.of(value)
         return node
 
     def call(self, target, *arguments):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ from pyro_relevance.training.batches import Batches
 from pyro_relevance.training.callbacks import Callback, TrainingState
 from pyro_relevance.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from pyro_relevance.training.divergence import all_finite, first_bad_site, first_bad_tensor
+from pyro_relevance.training.programs.adam import Adam
 from pyro_relevance.training.programs.chains import Program
 from pyro_relevance.training.programs.replay import ReplayedProgram
 from pyro_relevance.training.programs.sizes import SizeOfProgram
@@ -83,6 +84,9 @@ class TrainingRun:
         self._interval = interval_of_records(self.num_steps)
         num_records = self.num_steps // self._interval
         self._size = SizeOfProgram(self.program, self.batches.num_chains, num_records)
+        self._update: Callable[[], Any] = self.optimizer.step
+        if isinstance(self.optimizer, Adam):
+            self._update = self.optimizer.update
         self._losses: list[Tensor] = []
         self._last_write = time.monotonic()
 
@@ -130,7 +134,7 @@ class TrainingRun:
                 parameter.grad = None
         x, y, per_chain = self.batches.next()
         losses = self.program.backward(x, y, per_chain, self._kl_weight)
-        self.optimizer.step()
+        self._update()
         return losses
 
     def _anneal(self, step: int) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from pyro_relevance.model.model import Noise
 from pyro_relevance.model.precision import Precision
 from pyro_relevance.training.batches import check_batch_size
+from pyro_relevance.training.programs.adam import Adam
 from pyro_relevance.training.schedules import Schedules
 
 __all__ = [
@@ -76,7 +77,7 @@ class Optimisation:
     def make_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimiser of these parameter groups."""
         if self.optimizer is None:
-            return torch.optim.Adam(groups, fused=True)
+            return Adam(groups)
         return self.optimizer(groups)
 
 

@@ -4,7 +4,8 @@ Nothing below ``pr.fit`` is called, and no setting says how a step is computed: 
 what a user gets. After the warm-up of the KL weight, blocks of steps of the fit take turns with
 blocks of plain steps in one process on one thread; records and callbacks are part of the fit.
 ``whole`` compares the whole call (set-up, recording of steps, warm-up) with as many plain steps.
-Timings depend on the machine; no test reads them.
+Times are those of the computing thread, so that others' work on the same cores does not count.
+They depend on the machine; no test reads them.
 
     python -m analysis.bench_fit
 """
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 import pyro_relevance as pr
 from analysis.command import Command
 from analysis.records import row, write_record
-from analysis.timing import milliseconds, one_thread
+from analysis.timing import one_thread
 
 NUM_ROUNDS = 25
 """Turns of each side, at most; a run has as many as fit after its warm-up."""
@@ -141,7 +142,7 @@ class Turns:
         if state.kl_weight != 1.0:
             return
         self._count += 1
-        now = time.perf_counter()
+        now = time.thread_time()
         if self._count == 0:
             milliseconds(self.plain, self.block)  # warm
         elif self._count % self.block == 0:
@@ -150,12 +151,20 @@ class Turns:
             self.ratios.append(self.fit_ms[-1] / self.plain_ms[-1])
         else:
             return
-        self._resumed = time.perf_counter()
+        self._resumed = time.thread_time()
         self.seconds += self._resumed - now
 
 
+def milliseconds(step: Callable[[], None], num_steps: int) -> float:
+    """Return the mean time of some steps."""
+    started = time.thread_time()
+    for _ in range(num_steps):
+        step()
+    return (time.thread_time() - started) / num_steps * 1e3
+
+
 def fit(task: Task, num_steps: int, **settings: Any) -> float:
-    """Return the wall seconds of a call of ``pr.fit`` with its defaults."""
+    """Return the seconds of a call of ``pr.fit`` with its defaults."""
     x, y = data(task)
     network = task.network()
     likelihoods = pr.likelihoods
@@ -166,7 +175,7 @@ def fit(task: Task, num_steps: int, **settings: Any) -> float:
         num_data=len(x),
     )
     num_epochs = max(1, num_steps // -(-len(x) // task.batch_size))
-    started = time.perf_counter()
+    started = time.thread_time()
     pr.fit(
         model,
         (x, y),
@@ -175,7 +184,7 @@ def fit(task: Task, num_steps: int, **settings: Any) -> float:
         num_chains=task.num_chains,
         **settings,
     )
-    return time.perf_counter() - started
+    return time.thread_time() - started
 
 
 def measure(task: Task, num_steps: int) -> dict[str, list[float]]:
@@ -199,7 +208,7 @@ def short_run(num_steps: int = 300) -> dict[str, list[float]]:
     Its steps take as long as the fastest tenth of them; all else is set-up and records.
     """
     times: list[float] = []
-    seconds = fit(TASKS[0], num_steps, callbacks=[lambda _: times.append(time.perf_counter())])
+    seconds = fit(TASKS[0], num_steps, callbacks=[lambda _: times.append(time.thread_time())])
     steps = sorted(b - a for a, b in zip(times, times[1:], strict=False))
     step = statistics.median(steps[: max(1, len(steps) // 5)])
     return {"seconds": [seconds], "step_ms": [step * 1e3], "rest": [seconds / (step * 300) - 1]}

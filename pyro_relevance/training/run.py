@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -42,7 +41,7 @@ __all__ = ["TrainingRun"]
 
 NUM_RECORDS = 200
 """Records of a long run."""
-MIN_INTERVAL, MIN_RECORDS = 25, 20
+MIN_INTERVAL, MIN_RECORDS = 50, 20
 """Steps between two records of a shorter run, and how many records a still shorter one has."""
 DIVERGED = 1e3
 """A run has diverged when a record's loss exceeds the first record's by this factor."""
@@ -84,6 +83,7 @@ class TrainingRun:
         self._interval = interval_of_records(self.num_steps)
         num_records = self.num_steps // self._interval
         self._size = SizeOfProgram(self.program, self.batches.num_chains, num_records)
+        self._parameters = self.program.named_parameters()
         self._update: Callable[[], Any] = self.optimizer.step
         if isinstance(self.optimizer, Adam):
             self._update = self.optimizer.update
@@ -156,7 +156,14 @@ class TrainingRun:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return copies of everything that the rest of the run depends on, on the host."""
-        return to_host(self._changing() | self._others(), "")
+        return to_host(self._changing() | self._others()(), "")
+
+    def _keep(self, good: KeptState) -> None:
+        """Make the present state the one to fall back on.
+
+        It is that of each record, so that it does not depend on the clock where a failed run ends.
+        """
+        good.keep(self._changing(), self._others())
 
     def _changing(self) -> dict[str, Tensor]:
         """Return the part of the state that steps and callbacks change in place."""
@@ -166,26 +173,23 @@ class TrainingRun:
             tensors |= {f"callback{index}/{name}": t for name, t in callback.state().items()}
         return tensors
 
-    def _others(self) -> dict[str, Tensor]:
-        """Return the part of the state that is made anew where it changes."""
-        tensors = {f"batches/{name}": t for name, t in self.batches.state().items()}
-        tensors |= {f"generator/{name}": t for name, t in generator_state(self.device).items()}
+    def _others(self) -> Callable[[], dict[str, Tensor]]:
+        """Return a function that describes the rest of the state as it is now."""
+        parts = {"batches": self.batches.state(), "generator": generator_state(self.device)}
         if isinstance(self.program, TwoLevelProgram):
-            held_out = self.program.held_out.state()
-            tensors |= {f"held_out/{name}": t for name, t in held_out.items()}
-        arrays = self.history.to_arrays()
-        tensors |= {f"history/{name}": torch.from_numpy(a) for name, a in arrays.items()}
-        tensors["run/step"] = torch.tensor(self.step)
-        tensors["run/seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
-        tensors["run/stopped"] = torch.tensor(self.stopped)
-        return tensors
+            parts["held_out"] = self.program.held_out.state()
+        history, step, seconds, stopped = self.history, self.step, self.seconds, self.stopped
 
-    def _keep(self, good: KeptState) -> None:
-        """Make the present state the one to fall back on.
+        def describe() -> dict[str, Tensor]:
+            tensors = {f"{part}/{n}": t for part, found in parts.items() for n, t in found.items()}
+            arrays = history.to_arrays()
+            tensors |= {f"history/{name}": torch.from_numpy(a) for name, a in arrays.items()}
+            tensors["run/step"] = torch.tensor(step)
+            tensors["run/seconds"] = torch.tensor(seconds, dtype=torch.float64)
+            tensors["run/stopped"] = torch.tensor(stopped)
+            return tensors
 
-        It is that of each record, so that it does not depend on the clock where a failed run ends.
-        """
-        good.keep(self._changing(), self._others())
+        return describe
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to a snapshot."""
@@ -226,26 +230,25 @@ class TrainingRun:
 
     def _record(self, good: KeptState) -> None:
         """Read the losses since the last record; this is where the loop waits for the device."""
-        block = torch.stack(self._losses, dim=1).double().cpu().numpy()
-        if not self._is_sound(block):
+        loss = torch.stack(self._losses, dim=1).double().mean(dim=1).cpu()
+        if not self._is_sound(loss.tolist()):
             self._fail(good)
         self._losses = []
         self.history = self.history.append(
             step=self.step,
-            loss=block.mean(axis=1),
+            loss=loss.numpy(),
             temperature=self._temperature,
             kl_weight=self._kl_weight,
             expected_size=self._size(),
         )
 
-    def _is_sound(self, block: npt.NDArray[np.float64]) -> bool:
-        if not np.isfinite(block).all():
-            return False
-        mean = block.mean(axis=1)
-        first = self.history.loss[:, 0] if self.history.step.size else mean
-        if (mean > DIVERGED * np.maximum(np.abs(first), 1.0)).any():
-            return False
-        return all_finite(self.program.named_parameters())
+    def _is_sound(self, losses: Sequence[float]) -> bool:
+        """Return whether the mean losses since the last record, and all parameters, are finite."""
+        first = self.history.loss[:, 0].tolist() if self.history.step.size else losses
+        for loss, start in zip(losses, first, strict=True):
+            if not (math.isfinite(loss) and loss <= DIVERGED * max(abs(start), 1.0)):
+                return False
+        return all_finite(self._parameters)
 
     def _fail(self, good: KeptState) -> NoReturn:
         failed = self.step
@@ -317,7 +320,7 @@ def interval_of_records(num_steps: int) -> int:
     """Return the steps between two records of a run.
 
     It depends on the steps alone: with one by the clock, no two histories would be equal. A record
-    costs less than half a step, so that at the least interval it is below 2 % of the run.
+    costs about as much as two recorded steps of a small network, and less of a large one.
 
     Args:
         num_steps: Length of the run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -40,14 +40,17 @@ class KeptState:
 
     def __init__(self) -> None:
         self._copies: dict[str, Tensor] = {}
-        self._others: dict[str, Tensor] = {}
+        self._others: Callable[[], dict[str, Tensor]] = dict
 
-    def keep(self, changing: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> None:
+    def keep(
+        self, changing: Mapping[str, Tensor], others: Callable[[], dict[str, Tensor]]
+    ) -> None:
         """Take the place of what was kept before.
 
         Args:
             changing: Tensors that training changes in place, by name; they are copied.
-            others: Tensors that nobody changes; they are kept themselves.
+            others: Returns the rest by name, the same whenever it is called; it is called only
+                where the state is needed.
         """
         pairs: dict[torch.device, tuple[list[Tensor], list[Tensor]]] = {}
         for name in [name for name in self._copies if name not in changing]:
@@ -63,12 +66,12 @@ class KeptState:
         with torch.no_grad():
             for into, source in pairs.values():
                 torch._foreach_copy_(into, source)
-        self._others = dict(others)
+        self._others = others
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The state by name; the tensors are those that the next `keep` writes over."""
-        return {**self._copies, **self._others}
+        return {**self._copies, **self._others()}
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -81,8 +84,10 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Tensor]:
         TypeError: If its state holds anything but tensors and numbers.
     """
     tensors: dict[str, Tensor] = {}
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
+    # In the order of state_dict(), which takes longer.
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):
+        for name, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"{index}/tensor/{name}"] = value
             elif isinstance(value, bool | int | float):

@@ -29,6 +29,8 @@ _BOUND_FUNCTIONS = {
     *("tanh.default", "sqrt.default", "square.default", "log1p.default", "reciprocal.default"),
     *("sum.default", "sum.dim_IntList", "dot.default", "mm.default", "addmm.default"),
     *("bmm.default", "baddbmm.default", "cat.default", "where.self", "gt.Scalar", "t.default"),
+    *("logit_.default", "rand.default", "split_with_sizes.default", "abs.default"),
+    *("gather.default", "transpose.int", "stack.default", "logsumexp.default", "permute.default"),
 }
 _BOUND_METHODS = {"view.default", "expand.default", "unsqueeze.default", "squeeze.dim"}
 

@@ -26,6 +26,13 @@ _FIRST_WORTH = 60
 
 It takes as long as about thirty steps, and saves about half of each. Later ones were measured.
 """
+_OWN_WORTH = 3000
+"""Further steps after the warm-up that are worth a recording without the KL weight.
+
+The one of the warm-up serves there too; without the weight it is about a twentieth faster.
+"""
+_TIMED = 100
+"""Replays that are timed."""
 _LEAST_SAVING = 0.1
 """Share of a step that a replay saves at least; less cannot be told from noise."""
 
@@ -91,6 +98,7 @@ class ReplayedProgram(WrappedProgram):
         self.num_replayed = 0
         self._num_steps = num_steps
         self._tensors = program.tensors()
+        self._views = program.views()
         first = next(iter(self._tensors.values()))
         self._dtype = torch.promote_types(first.dtype, torch.float32)
         self._kinds: dict[tuple[_Shapes, bool], _Kind] = {}
@@ -102,35 +110,43 @@ class ReplayedProgram(WrappedProgram):
         """Number of kinds of step (shapes; with and without KL warm-up) that are replayed."""
         return sum(kind.recording is not None for kind in self._kinds.values())
 
+    def views(self) -> dict[str, Tensor]:
+        """See :class:`Program`; a recorded step changes its tensors in place alone."""
+        return self._views
+
     def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """See :class:`Program`; gradients replace those that the parameters have."""
         shapes = (tuple(x.shape), tuple(y.shape), per_chain)
         kind = self._kinds.get((shapes, kl_weight == 1.0))
         if kind is None:
             kind = self._kinds[shapes, kl_weight == 1.0] = _Kind(self.num_taken)
-        # The time of this thread: that of others' work on the same core does not count.
-        started = time.thread_time()
-        if kind.recording is None and self._is_worth_it(kind):
+        if not kind.tried and self._is_worth_it(kind):
             self._try(kind, shapes, x, y, kl_weight)
-            started = time.thread_time()
         self.num_taken += 1
         kind.seen += 1
         if kind.recording is None:
+            # The time of this thread: that of others' work on the same core does not count.
+            started = time.thread_time()
             losses = self.program.backward(x, y, per_chain, kl_weight)
             kind.seconds = min(kind.seconds, time.thread_time() - started)
             return losses
         self.num_replayed += 1
         model: Any = self.modules[0].model
+        timed = self.num_replayed < _TIMED
+        started = time.thread_time() if timed else 0.0
         losses = kind.recording.run(self._arguments(x, y, model.temperature, kl_weight))
-        self._saving = max(self._saving, kind.seconds - (time.thread_time() - started))
+        if timed:
+            self._saving = max(self._saving, kind.seconds - (time.thread_time() - started))
         return losses
 
     def _is_worth_it(self, kind: _Kind) -> bool:
-        if kind.tried or kind.seen < _TRIES:
+        if kind.seen < _TRIES:
             return False
         if self._num_steps is None:
             return True
         expected = kind.expected(self.num_taken, self._num_steps - self.num_taken)
+        if kind.recording is not None:
+            return expected >= _OWN_WORTH
         if self._cost is None:
             return expected >= _FIRST_WORTH
         return expected * max(self._saving, _LEAST_SAVING * kind.seconds) > self._cost
@@ -141,9 +157,9 @@ class ReplayedProgram(WrappedProgram):
         kind.tried = True
         annealed = kl_weight != 1.0
         recording, exact_at_one = self._record(x, y, shapes[2], kl_weight)
-        kind.recording = recording
         if recording is None:
             return
+        kind.recording = recording
         self._cost = time.thread_time() - started
         if annealed and exact_at_one:
             later = self._kinds.setdefault((shapes, True), _Kind(self.num_taken))

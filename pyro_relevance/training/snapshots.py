@@ -42,9 +42,7 @@ class KeptState:
         self._copies: dict[str, Tensor] = {}
         self._others: Callable[[], dict[str, Tensor]] = dict
 
-    def keep(
-        self, changing: Mapping[str, Tensor], others: Callable[[], dict[str, Tensor]]
-    ) -> None:
+    def keep(self, changing: Mapping[str, Tensor], others: Callable[[], dict[str, Tensor]]) -> None:
         """Take the place of what was kept before.
 
         Args:

@@ -17,6 +17,8 @@ Array = npt.NDArray[np.float64]
 class History:
     """Records of a run at evenly spaced steps, and at the last one.
 
+    Which steps these are depends on the length of the run alone, never on the clock.
+
     Args:
         step: ``(num_records,)`` step at which each record was made (the number of steps taken).
         loss: ``(num_chains, num_records)`` negative ELBO in nats, summed over the data set and

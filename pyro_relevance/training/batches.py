@@ -225,8 +225,11 @@ class Batches:
         return changed.reshape(x.shape) if per_chain else changed
 
     def state(self) -> dict[str, Tensor]:
-        """Return the position in the epoch, so that a resumed run sees the same minibatches."""
-        return {"order": self._order.clone(), "position": torch.tensor(self._position)}
+        """Return the position in the epoch, so that a resumed run sees the same minibatches.
+
+        The tensors are not changed later: the next epoch has an order of its own.
+        """
+        return {"order": self._order, "position": torch.tensor(self._position)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned."""

@@ -12,7 +12,21 @@ from torch.func import functional_call
 from pyro_relevance.model.annealing import AnnealMessenger
 from pyro_relevance.model.elbo import site_terms
 
-__all__ = ["first_bad_site", "first_bad_tensor"]
+__all__ = ["all_finite", "first_bad_site", "first_bad_tensor"]
+
+
+def all_finite(named: Iterable[tuple[str, Tensor]]) -> bool:
+    """Return whether no tensor has a NaN or infinite entry; the host waits once.
+
+    Args:
+        named: Names and parameters or buffers.
+    """
+    named = [(name, tensor) for name, tensor in named if tensor.is_floating_point()]
+    with torch.no_grad():
+        # A sum is finite only where all its terms are. Large terms may overflow: then they are
+        # looked at one by one.
+        total = sum((tensor.sum() for _, tensor in named), start=torch.zeros(()))
+        return bool(torch.isfinite(total)) or first_bad_tensor(named) is None
 
 
 def first_bad_tensor(named: Iterable[tuple[str, Tensor]]) -> str | None:

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from pyro_relevance._files import tensors_below
-from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.model.model import RelevanceModel
-from pyro_relevance.posterior import relevance
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches
 from pyro_relevance.training.callbacks import Callback, TrainingState
 from pyro_relevance.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from pyro_relevance.training.divergence import first_bad_site, first_bad_tensor
+from pyro_relevance.training.divergence import all_finite, first_bad_site, first_bad_tensor
+from pyro_relevance.training.programs.adam import Adam
 from pyro_relevance.training.programs.chains import Program
+from pyro_relevance.training.programs.replay import ReplayedProgram
+from pyro_relevance.training.programs.sizes import SizeOfProgram
 from pyro_relevance.training.programs.two_levels import TwoLevelProgram
 from pyro_relevance.training.schedules import Schedules
 from pyro_relevance.training.snapshots import (
+    KeptState,
     generator_state,
     load_optimizer,
     optimizer_state,
@@ -39,6 +40,9 @@ from pyro_relevance.training.snapshots import (
 __all__ = ["TrainingRun"]
 
 NUM_RECORDS = 200
+"""Records of a long run."""
+MIN_INTERVAL, MIN_RECORDS = 50, 20
+"""Steps between two records of a shorter run, and how many records a still shorter one has."""
 DIVERGED = 1e3
 """A run has diverged when a record's loss exceeds the first record's by this factor."""
 
@@ -76,7 +80,13 @@ class TrainingRun:
         self.device = self.batches.x.device
         self.history = History.empty(self.batches.num_chains)
         self._models: list[Any] = [module.model for module in self.program.modules]
-        self._interval = max(1, self.num_steps // NUM_RECORDS)
+        self._interval = interval_of_records(self.num_steps)
+        num_records = self.num_steps // self._interval
+        self._size = SizeOfProgram(self.program, self.batches.num_chains, num_records)
+        self._parameters = self.program.named_parameters()
+        self._update: Callable[[], Any] = self.optimizer.step
+        if isinstance(self.optimizer, Adam):
+            self._update = self.optimizer.update
         self._losses: list[Tensor] = []
         self._last_write = time.monotonic()
 
@@ -90,8 +100,11 @@ class TrainingRun:
             OSError: If the checkpoint cannot be written; the previous one is kept.
         """
         self._resume()
+        if isinstance(self.program, ReplayedProgram):
+            self.program.num_taken = self.step
         started, before = time.monotonic(), self.seconds
-        good = self.snapshot()
+        good = KeptState()
+        self._keep(good)
         while self.step < self.num_steps and not self.stopped:
             losses = self.take_step()
             self.step += 1
@@ -106,10 +119,10 @@ class TrainingRun:
                 self._record(good)
             if due or self.stopped:
                 self.seconds = before + time.monotonic() - started
-                good = self.snapshot()
-                self._write(good)
+                self._keep(good)
+                self._write()
         self.seconds = before + time.monotonic() - started
-        self._write(self.snapshot(), force=True)
+        self._write(force=True)
 
     def take_step(self) -> Tensor:
         """Take one step without waiting for the device, and return the losses ``(num_chains,)``."""
@@ -121,7 +134,7 @@ class TrainingRun:
                 parameter.grad = None
         x, y, per_chain = self.batches.next()
         losses = self.program.backward(x, y, per_chain, self._kl_weight)
-        self.optimizer.step()
+        self._update()
         return losses
 
     def _anneal(self, step: int) -> tuple[float, float]:
@@ -143,20 +156,40 @@ class TrainingRun:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return copies of everything that the rest of the run depends on, on the host."""
-        tensors = to_host(self.program.state(), "program/")
-        tensors |= to_host(optimizer_state(self.optimizer), "optimizer/")
-        tensors |= to_host(self.batches.state(), "batches/")
-        tensors |= to_host(generator_state(self.device), "generator/")
-        if isinstance(self.program, TwoLevelProgram):
-            tensors |= to_host(self.program.held_out.state(), "held_out/")
-        arrays = self.history.to_arrays()
-        tensors |= {f"history/{name}": torch.from_numpy(a.copy()) for name, a in arrays.items()}
+        return to_host(self._changing() | self._others()(), "")
+
+    def _keep(self, good: KeptState) -> None:
+        """Make the present state the one to fall back on.
+
+        It is that of each record, so that it does not depend on the clock where a failed run ends.
+        """
+        good.keep(self._changing(), self._others())
+
+    def _changing(self) -> dict[str, Tensor]:
+        """Return the part of the state that steps and callbacks change in place."""
+        tensors = {f"program/{name}": t for name, t in self.program.views().items()}
+        tensors |= {f"optimizer/{name}": t for name, t in optimizer_state(self.optimizer).items()}
         for index, callback in enumerate(self.stateful()):
-            tensors |= to_host(callback.state(), f"callback{index}/")
-        tensors["run/step"] = torch.tensor(self.step)
-        tensors["run/seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
-        tensors["run/stopped"] = torch.tensor(self.stopped)
+            tensors |= {f"callback{index}/{name}": t for name, t in callback.state().items()}
         return tensors
+
+    def _others(self) -> Callable[[], dict[str, Tensor]]:
+        """Return a function that describes the rest of the state as it is now."""
+        parts = {"batches": self.batches.state(), "generator": generator_state(self.device)}
+        if isinstance(self.program, TwoLevelProgram):
+            parts["held_out"] = self.program.held_out.state()
+        history, step, seconds, stopped = self.history, self.step, self.seconds, self.stopped
+
+        def describe() -> dict[str, Tensor]:
+            tensors = {f"{part}/{n}": t for part, found in parts.items() for n, t in found.items()}
+            arrays = history.to_arrays()
+            tensors |= {f"history/{name}": torch.from_numpy(a) for name, a in arrays.items()}
+            tensors["run/step"] = torch.tensor(step)
+            tensors["run/seconds"] = torch.tensor(seconds, dtype=torch.float64)
+            tensors["run/stopped"] = torch.tensor(stopped)
+            return tensors
+
+        return describe
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to a snapshot."""
@@ -195,58 +228,34 @@ class TrainingRun:
             self.make_posterior,
         )
 
-    def _record(self, good: Mapping[str, Tensor]) -> None:
+    def _record(self, good: KeptState) -> None:
         """Read the losses since the last record; this is where the loop waits for the device."""
-        block = torch.stack(self._losses, dim=1).double().cpu().numpy()
-        if not self._is_sound(block):
+        loss = torch.stack(self._losses, dim=1).double().mean(dim=1).cpu()
+        if not self._is_sound(loss.tolist()):
             self._fail(good)
         self._losses = []
         self.history = self.history.append(
             step=self.step,
-            loss=block.mean(axis=1),
+            loss=loss.numpy(),
             temperature=self._temperature,
             kl_weight=self._kl_weight,
-            expected_size=self._expected_size(),
+            expected_size=self._size(),
         )
 
-    def _expected_size(self) -> npt.NDArray[np.float64]:
-        model: RelevanceModel = self._models[0]
-        num_chains = self.batches.num_chains
-        operations = self._operation_probability()
-        if not model.has_gates and operations is None:
-            return np.full(num_chains, float(sum(p.numel() for p in model.network.parameters())))
-        gates: dict[str, Tensor] = {}
-        if model.has_gates:
-            probability = self.program.gate_probability()
-            if probability is None:
-                return np.full(num_chains, np.nan)
-            gates = model.edges.split(probability.cpu())
-        expected = relevance.expected_size(gates, model.edges, operations)
-        return np.asarray(expected.num_parameters.numpy(), dtype=np.float64)
+    def _is_sound(self, losses: Sequence[float]) -> bool:
+        """Return whether the mean losses since the last record, and all parameters, are finite."""
+        first = self.history.loss[:, 0].tolist() if self.history.step.size else losses
+        for loss, start in zip(losses, first, strict=True):
+            if not (math.isfinite(loss) and loss <= DIVERGED * max(abs(start), 1.0)):
+                return False
+        return all_finite(self._parameters)
 
-    def _operation_probability(self) -> dict[str, Tensor] | None:
-        """Group -> ``(num_chains, num_operations)``, where the guide's edges are independent."""
-        table = self.program.operation_probability()
-        if table is None:
-            return None
-        edges: Edges = self._models[0].edges
-        return edges.split_operations(table.cpu())
-
-    def _is_sound(self, block: npt.NDArray[np.float64]) -> bool:
-        if not np.isfinite(block).all():
-            return False
-        mean = block.mean(axis=1)
-        first = self.history.loss[:, 0] if self.history.step.size else mean
-        if (mean > DIVERGED * np.maximum(np.abs(first), 1.0)).any():
-            return False
-        return first_bad_tensor(self.program.named_parameters()) is None
-
-    def _fail(self, good: Mapping[str, Tensor]) -> NoReturn:
+    def _fail(self, good: KeptState) -> NoReturn:
         failed = self.step
-        self.restore(good)
+        self.restore(good.tensors)
         name, what, chain, step = self._locate(failed)
-        self.restore(good)
-        self._write(good, force=True)
+        self.restore(good.tensors)
+        self._write(force=True)
         where = f" of chain {chain}" if self.batches.num_chains > 1 else ""
         raise DivergenceError(
             f"Expected a finite, bounded loss, but {what} '{name}'{where} was not at step {step}. "
@@ -297,10 +306,23 @@ class TrainingRun:
         if found is not None:
             self.restore(found[0])
 
-    def _write(self, tensors: Mapping[str, Tensor], *, force: bool = False) -> None:
+    def _write(self, *, force: bool = False) -> None:
+        """Write the state where it is time to; only then is it copied to the host."""
         if self.checkpoint is None:
             return
         if force or time.monotonic() - self._last_write >= self.checkpoint.interval:
-            description = {"run": self.run, "step": int(tensors["run/step"])}
-            write_checkpoint(Path(self.checkpoint.path), tensors, description)
+            description = {"run": self.run, "step": self.step}
+            write_checkpoint(Path(self.checkpoint.path), self.snapshot(), description)
             self._last_write = time.monotonic()
+
+
+def interval_of_records(num_steps: int) -> int:
+    """Return the steps between two records of a run.
+
+    It depends on the steps alone: with one by the clock, no two histories would be equal. A record
+    costs about as much as two recorded steps of a small network, and less of a large one.
+
+    Args:
+        num_steps: Length of the run.
+    """
+    return max(1, num_steps // NUM_RECORDS, min(MIN_INTERVAL, num_steps // MIN_RECORDS))

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from pyro_relevance.model.model import Noise
 from pyro_relevance.model.precision import Precision
 from pyro_relevance.training.batches import check_batch_size
+from pyro_relevance.training.programs.adam import Adam
 from pyro_relevance.training.schedules import Schedules
 
 __all__ = [
@@ -76,7 +77,7 @@ class Optimisation:
     def make_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimiser of these parameter groups."""
         if self.optimizer is None:
-            return torch.optim.Adam(groups, fused=True)
+            return Adam(groups)
         return self.optimizer(groups)
 
 
@@ -123,10 +124,10 @@ class Execution:
     Args:
         replay: Whether the tensor operators of a step may be recorded and replayed. That saves the
             time of Python in a step and changes no number. It needs the lean ELBO and a guide of
-            the library. A recording takes as long as some hundred steps: by default a kind of step
-            is recorded if the run has a thousand or more of it. Pass False where a callback changes
-            how the model computes (other than the values of its tensors), or to step through the
-            model in a debugger.
+            the library. A recording takes as long as some ten steps: by default a kind of step is
+            recorded as soon as the steps left are worth more than that. Pass False where a callback
+            changes how the model computes (other than the values of its tensors), or to step
+            through the model in a debugger.
         precision: Data type and memory format in which the network is computed while training:
             ``Precision(autocast=torch.bfloat16, channels_last=True)`` for convolutional networks.
         device: Where to train; by default where the model is.

@@ -59,7 +59,7 @@ def test_a_callback_stops_the_run_after_all_have_seen_the_step():
 
 @pytest.mark.exact
 def test_a_stop_between_two_records_is_recorded():
-    fit = quick_fit(num_epochs=300, callbacks=[Recorder(stop_at=7)])  # a record each 4 steps
+    fit = quick_fit(num_epochs=30, callbacks=[Recorder(stop_at=7)])  # a record each 4 steps
     assert fit.history.step.tolist() == [4, 7]
     assert fit.history.loss.shape == (1, 2)
 

@@ -423,7 +423,7 @@ def test_a_run_survives_a_failed_write(tmp_path, monkeypatch, error):
 
     def save(tensors, filename, metadata=None):
         writes.append(filename)
-        if len(writes) == 30:
+        if len(writes) == 15:
             Path(filename).write_bytes(b"half of it")
             raise error
         save_file(tensors, filename, metadata)

@@ -16,6 +16,7 @@ from pyro_relevance._random import local_pyro
 from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.training.checkpoint import Checkpoint
+from pyro_relevance.training.run import interval_of_records
 from pyro_relevance.training.snapshots import load_optimizer, optimizer_state
 from pyro_relevance.training.svi import TrainingRun
 from tests.model import test_precision
@@ -107,24 +108,42 @@ def test_records_are_evenly_spaced_and_the_schedules_are_followed():
     )
     losses = []
     fit = quick_fit(
-        num_epochs=205,
+        num_epochs=200,
         num_chains=2,
         schedules=schedules,
         callbacks=[lambda state: losses.append(state.losses)],
     )
     history = fit.history
-    assert fit.num_steps == 615
-    assert history.step.tolist() == [*range(3, 616, 3)]
-    blocks = torch.stack(losses, 1).double().view(2, 205, 3)
+    assert fit.num_steps == 600
+    assert history.step.tolist() == [*range(30, 601, 30)]
+    blocks = torch.stack(losses, 1).double().view(2, 20, 30)
     torch.testing.assert_close(torch.from_numpy(history.loss), blocks.mean(-1))
-    for index in (0, 50, 204):
-        progress = (history.step[index] - 1) / 614
+    for index in (0, 5, 19):
+        progress = (history.step[index] - 1) / 599
         assert history.temperature[index] == pytest.approx(2.0 - 1.5 * progress)
         assert history.kl_weight[index] == pytest.approx(min(1.0, 0.1 + 1.8 * progress))
-    assert history.expected_size.shape == (2, 205)
+    assert history.expected_size.shape == (2, 20)
     assert bool((history.expected_size > 0).all())
     assert bool((history.expected_size < 31).all())
     assert fit.posterior.model.temperature == pytest.approx(0.5)
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize(
+    ("num_steps", "interval"),
+    [(1, 1), (19, 1), (60, 3), (300, 15), (1000, 50), (10_000, 50), (20_000, 100)],
+)
+def test_short_runs_have_few_records_and_long_ones_two_hundred(num_steps, interval):
+    assert interval_of_records(num_steps) == interval
+
+
+@pytest.mark.exact
+def test_a_record_copies_nothing_to_the_host(monkeypatch):
+    def copied(*arguments):
+        pytest.fail("the state was copied to the host")
+
+    monkeypatch.setattr("pyro_relevance.training.run.to_host", copied)
+    assert len(quick_fit(num_epochs=10).history.step) == 30
 
 
 @pytest.mark.exact
@@ -255,7 +274,7 @@ def test_nan_names_the_site_and_keeps_the_last_good_state(tmp_path, num_chains, 
     assert "Use a smaller learning rate, scale the inputs and targets" in str(error)
     fit = error.fit
     assert _is_finite(fit)
-    interval = max(1, 3 * num_epochs // 200)
+    interval = interval_of_records(3 * num_epochs)
     assert fit.num_steps == error.step // interval * interval
     assert fit.history.step.tolist() == [*range(interval, fit.num_steps + 1, interval)]
     x, _ = regression(3)

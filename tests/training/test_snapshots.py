@@ -8,6 +8,7 @@ from torch import nn
 
 from pyro_relevance._files import tensors_below
 from pyro_relevance.training.snapshots import (
+    KeptState,
     generator_state,
     load_optimizer,
     optimizer_state,
@@ -63,3 +64,24 @@ def test_random_numbers_repeat_from_a_state() -> None:
         drawn = torch.rand(4)
         set_generator_state(CPU, state)
         assert torch.equal(torch.rand(4), drawn)
+
+
+@pytest.mark.exact
+def test_a_kept_state_is_one_copy_that_is_written_over() -> None:
+    weight, count = nn.Parameter(torch.zeros(3)), torch.tensor(1)
+    kept = KeptState()
+    kept.keep({"weight": weight, "old": torch.ones(1)}, lambda: {"count": count})
+    address = kept.tensors["weight"].data_ptr()
+    with torch.no_grad():
+        weight += 1
+    assert kept.tensors["weight"].tolist() == [0.0] * 3
+    assert kept.tensors["count"] is count
+    kept.keep({"weight": weight, "new": torch.ones(2)}, dict)
+    assert {name: t.tolist() for name, t in kept.tensors.items()} == {
+        "weight": [1.0] * 3,
+        "new": [1.0] * 2,
+    }
+    assert kept.tensors["weight"].data_ptr() == address
+    kept.keep({"weight": weight.double()[:2]}, dict)
+    assert kept.tensors["weight"].dtype == torch.float64
+    assert kept.tensors["weight"].shape == (2,)

@@ -19,12 +19,21 @@ import pandas as pd
 from pyro_relevance.data.tables._text import counted, is_number, listed
 from pyro_relevance.errors import DataError
 
-__all__ = ["SEPARATORS", "check_header", "convert", "parse", "read_text"]
+__all__ = [
+    "MISSING_TEXTS",
+    "SEPARATORS",
+    "check_header",
+    "check_text",
+    "convert",
+    "parse",
+    "read_text",
+    "recognised_separator",
+]
 
 SEPARATORS = {"tab": "\t", "\\t": "\t", "whitespace": " "}
 
-_MISSING_TEXTS = ["", "?", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null"]
-_MISSING_TEXTS += ["None", "<NA>"]
+MISSING_TEXTS = ["", "?", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null"]
+MISSING_TEXTS += ["None", "<NA>"]
 _DECIMAL_COMMA = r"[+-]?\d*,?\d+([eE][+-]?\d+)?"
 _BINARY_STARTS = {
     b"PK\x03\x04": "an Excel workbook or zip archive",
@@ -61,9 +70,7 @@ def read_text(path: Path, notes: list[str]) -> str:
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
             notes.append(f"{path.name} is not UTF-8 and was read as Windows-1252.")
-        head = text[:65536]
-        strange = sum(not char.isprintable() and char not in "\r\n\t" for char in head)
-        if "\0" in head or strange > 0.01 * len(head):
+        if not check_text(b"", text):
             kind = "a binary file"
     if kind:
         raise DataError(
@@ -78,13 +85,31 @@ def read_text(path: Path, notes: list[str]) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def check_text(start: bytes, text: str) -> bool:
+    """Whether what a file starts with is text.
+
+    Args:
+        start: Its first bytes.
+        text: Its first characters.
+    """
+    head = text[:65536]
+    strange = sum(not char.isprintable() and char not in "\r\n\t" for char in head)
+    binary = "\0" in head or strange > 0.01 * len(head)
+    return not binary and not start.startswith(tuple(_BINARY_STARTS))
+
+
+def recognised_separator(text: str, path: Path) -> str:
+    """The first separator by which most lines have as many fields as the header."""
+    candidates = (",", ";", "\t", " ")
+    return max(candidates, key=lambda candidate: _regularity(text, candidate, path))
+
+
 def parse(
     text: str, separator: str | None, path: Path
 ) -> tuple[list[str], list[list[str]], list[int], str]:
     """Header, rows of equal length, their line numbers, and the separator."""
     if separator is None:
-        candidates = (",", ";", "\t", " ")
-        separator = max(candidates, key=lambda candidate: _regularity(text, candidate, path))
+        separator = recognised_separator(text, path)
     numbered = list(_rows(text, separator, path))
     header = numbered.pop(0)[0]
     for row, line in numbered:
@@ -138,7 +163,7 @@ def convert(
 ) -> pd.Series:
     """A float64 column where all cells are numbers, else a column of text; missing cells NaN."""
     text = pd.Series(values, dtype=object)
-    text = text.mask(text.isin(_MISSING_TEXTS), np.nan)
+    text = text.mask(text.isin(MISSING_TEXTS), np.nan)
     present = text.dropna()
     if (
         decimal_comma

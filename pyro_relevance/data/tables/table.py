@@ -15,6 +15,7 @@ import pandas as pd
 from pyro_relevance.data.tables._text import counted, listed
 from pyro_relevance.data.tables.columns import as_levels
 from pyro_relevance.data.tables.csv_files import SEPARATORS, check_header, convert, parse, read_text
+from pyro_relevance.data.tables.regular_csv import read_regular
 from pyro_relevance.errors import DataError
 
 __all__ = ["Table", "Task", "read_table"]
@@ -114,11 +115,11 @@ def read_table(
             f"Expected at least {MIN_ROWS} rows with a target, but got {present.sum()} in {path}. "
             "Add rows."
         )
-    kept = {name: column[present].reset_index(drop=True) for name, column in columns.items()}
-    values, recognised = _check_target(
-        values[present].reset_index(drop=True), target, task, path, notes
-    )
-    features = _choose_features(kept, row_numbers, path, notes)
+    if not present.all():
+        columns = {n: column[present].reset_index(drop=True) for n, column in columns.items()}
+        values = values[present].reset_index(drop=True)
+    values, recognised = _check_target(values, target, task, path, notes)
+    features = _choose_features(columns, row_numbers, path, notes)
     return Table(features, values, recognised, target, path, tuple(notes))
 
 
@@ -127,7 +128,7 @@ def _check_target(
 ) -> tuple[pd.Series, Task]:
     """Target as numbers or class labels, and the task."""
     numeric = pd.api.types.is_numeric_dtype(values)
-    num_rows, num_values = len(values), values.nunique()
+    num_rows, num_values = len(values), _num_values(values)
     if num_values < 2:
         raise DataError(
             f"Expected a target that varies, but got {as_levels(values)[0]!r} in all {num_rows} "
@@ -145,9 +146,7 @@ def _check_target(
         )
     if task == "auto" and numeric:
         few = num_values <= min(MAX_INTEGER_CLASSES, MAX_INTEGER_CLASS_SHARE * num_rows)
-        whole = bool((values == values.round()).all())
-        repeated = bool(values.value_counts().min() >= MIN_ROWS_PER_CLASS)
-        if num_values == 2 or (few and whole and repeated):
+        if num_values == 2 or (few and _are_repeated_integers(values)):
             notes.append(
                 f"Target '{target}' has {num_values} distinct values and was taken as classes; "
                 "use task 'regression' to take it as a quantity."
@@ -188,6 +187,9 @@ def _read_columns(
     path: Path, target: str, separator: str | None, notes: list[str]
 ) -> dict[str, pd.Series]:
     """Column name -> values of all rows of the file, the target among them."""
+    columns = read_regular(path, target, separator, notes)
+    if columns is not None:
+        return columns
     text = read_text(path, notes)
     header, rows, lines, separator = parse(text, separator, path)
     header = check_header(header, target, path, notes)
@@ -205,7 +207,10 @@ def _choose_features(
     kept: dict[str, pd.Series] = {}
     for name, values in columns.items():
         present = values.dropna()
-        num_values, text = present.nunique(), not pd.api.types.is_numeric_dtype(values)
+        text = not pd.api.types.is_numeric_dtype(values)
+        # Counting distinct numbers takes longer than reading them, and only one matters.
+        varies = len(present) and bool((present != present.iloc[0]).any())
+        num_values = present.nunique() if text else 1 + varies
         if not len(present):
             reason = "is empty"
         elif num_values == 1 and len(present) == len(values):
@@ -227,7 +232,18 @@ def _choose_features(
             f"Expected at least one feature beside the target, but got none in {path}. "
             + (" ".join(notes) or "Add columns, or pass separator= if there are more.")
         )
-    return pd.DataFrame(kept)
+    return pd.DataFrame(kept, copy=False)
+
+
+def _num_values(values: pd.Series) -> int:
+    """Number of distinct values, as far as it matters: if it is large, that of the first rows."""
+    first = values.iloc[:10_000].nunique()
+    return int(first if first > MAX_INTEGER_CLASSES else values.nunique())
+
+
+def _are_repeated_integers(values: pd.Series) -> bool:
+    whole = bool((values == values.round()).all())
+    return whole and bool(values.value_counts().min() >= MIN_ROWS_PER_CLASS)
 
 
 def _counts_rows(name: str, values: pd.Series) -> bool:

@@ -46,6 +46,10 @@ class Program(Protocol):
         """Return copies of all parameters and buffers, ``(num_chains, ...)`` each."""
         ...
 
+    def views(self) -> dict[str, Tensor]:
+        """Return what `state` does, without copies where there is one tensor for all chains."""
+        ...
+
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned."""
         ...
@@ -144,6 +148,12 @@ class LoopProgram:
         tensors = [_tensors(module) for module in self.modules]
         return {name: torch.stack([t[name].detach() for t in tensors]) for name in tensors[0]}
 
+    def views(self) -> dict[str, Tensor]:
+        """Return the tensors of a single chain with a leading dimension, or copies of several."""
+        if len(self.modules) > 1:
+            return self.state()
+        return {name: t.detach().unsqueeze(0) for name, t in _tensors(self.modules[0]).items()}
+
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore parameters and buffers."""
         with torch.no_grad():
@@ -186,6 +196,10 @@ class WrappedProgram:
     def state(self) -> dict[str, Tensor]:
         """See :class:`Program`."""
         return self.program.state()
+
+    def views(self) -> dict[str, Tensor]:
+        """See :class:`Program`."""
+        return self.program.views()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See :class:`Program`."""
@@ -264,6 +278,10 @@ class VectorisedProgram:
     def state(self) -> dict[str, Tensor]:
         """Return copies of the stacked parameters and buffers."""
         return {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+
+    def views(self) -> dict[str, Tensor]:
+        """Return the stacked parameters and buffers."""
+        return {name: tensor.detach() for name, tensor in self._tensors.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore parameters and buffers."""

@@ -1,32 +1,38 @@
 """Record the tensor operators of a function once, and replay them without its Python.
 
 A Pyro step on a small network spends most of its time in Python: handlers, distributions, autograd.
-Its tensor operators are the same at every step. ``record`` runs the function once under
-``make_fx``, which lists each ATen operator (random ones too, so a replay makes new draws). It drops
-operators without an effect and compiles the list to one flat Python function.
+Its tensor operators are the same at every step. ``record`` runs the function once, lists each ATen
+operator (random ones too, so a replay makes new draws), drops those without an effect, and compiles
+the list to one flat Python function.
 """
 
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Graph, Node
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
-if TYPE_CHECKING:
-    from torch.fx import Graph, GraphModule, Node
+from pyro_relevance.training.programs.simplification import Form, simplify
 
 __all__ = ["record"]
 
-_MAX_FOLDED = 4096
-"""Largest constant, in elements, that is computed beforehand."""
-
 _ATEN = torch.ops.aten
-_ALIASES = {_ATEN.alias.default, _ATEN.detach.default}
-_RESHAPES = {_ATEN.expand.default, _ATEN.view.default}
+_BOUND_FUNCTIONS = {
+    *("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "rsub.Scalar", "pow.Tensor_Scalar"),
+    *("neg.default", "exp.default", "log.default", "sigmoid.default", "relu.default"),
+    *("tanh.default", "sqrt.default", "square.default", "log1p.default", "reciprocal.default"),
+    *("sum.default", "sum.dim_IntList", "dot.default", "mm.default", "addmm.default"),
+    *("bmm.default", "baddbmm.default", "cat.default", "where.self", "gt.Scalar", "t.default"),
+    *("logit_.default", "rand.default", "split_with_sizes.default", "abs.default"),
+    *("gather.default", "transpose.int", "stack.default", "logsumexp.default", "permute.default"),
+}
+_BOUND_METHODS = {"view.default", "expand.default", "unsqueeze.default", "squeeze.dim"}
 
 
 def record(
@@ -34,9 +40,8 @@ def record(
 ) -> Callable[..., tuple[Tensor, ...]]:
     """Return a function that repeats the operators of another one.
 
-    Python numbers, control flow and shapes are fixed at their present values. A tensor that the
-    function reads without an argument is read again at each replay, and a change of an argument in
-    place is repeated.
+    Python numbers, control flow and shapes are fixed at their present values, and so is a tensor
+    that is no argument, unless the function writes to it. Changes in place are repeated.
 
     Args:
         function: A function from tensors to tensors. It runs once, with its effects.
@@ -44,96 +49,96 @@ def record(
 
     Raises:
         RuntimeError: If the function reads the value of a tensor that depends on the arguments
-            (data-dependent control flow).
+            (data-dependent control flow), or on chance.
     """
-    # The first import brings sympy with it, which adds to the warning filters.
-    with warnings.catch_warnings():
-        from torch.fx.experimental.proxy_tensor import make_fx
-
-        module = make_fx(function)(*arguments)
-    _simplify(module)
-    return _compile(module)
-
-
-def _simplify(module: GraphModule) -> None:
-    """Remove views that change nothing and operators on constants; results stay the same bits."""
-    graph = module.graph
-    in_place = _near_changes(graph)
-    constants: dict[Node, Tensor] = {}
-    for node in list(graph.nodes):
-        if node.op == "get_attr" and node not in in_place:
-            constants[node] = getattr(module, str(node.target))
-        if not _is_operator(node):
-            continue
-        same = _unchanged(node)
-        if same is not None:
-            node.replace_all_uses_with(same)
-            graph.erase_node(node)
-        elif node not in in_place and _is_constant(node, constants):
-            value = _evaluate(node, constants)
-            if isinstance(value, Tensor) and value.numel() <= _MAX_FOLDED:
-                name = f"_folded_{len(constants)}"
-                module.register_buffer(name, value, persistent=False)
-                with graph.inserting_before(node):
-                    folded = graph.get_attr(name)
-                folded.meta["val"] = value
-                constants[folded] = value
-                node.replace_all_uses_with(folded)
-                graph.erase_node(node)
-    graph.eliminate_dead_code()
+    recorder = _Recorder(arguments)
+    with recorder:
+        results = function(*arguments)
+    recorder.graph.output(tuple(recorder.node_of(result) for result in results))
+    simplify(recorder.graph, recorder.values)
+    return _compile(recorder.graph, recorder.values)
 
 
-def _is_operator(node: Node) -> bool:
-    return node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
+class _Recorder(TorchDispatchMode):
+    """Lists the operators that run below autograd and vmap.
+
+    ``make_fx`` of torch does the same for a hundred times the cost: it computes each operator a
+    second time on shapes alone, and keeps the Python stack of each.
+
+    Args:
+        arguments: Tensors that differ between replays.
+
+    Attributes:
+        graph: The operators in their order.
+        values: Name -> tensor that is no argument.
+    """
+
+    def __init__(self, arguments: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.graph = Graph()
+        self.values: dict[str, Tensor] = {}
+        # Weak: intermediate results are freed as they are without a recording.
+        self._nodes = WeakTensorKeyDictionary()
+        self._fixed: set[Node] = set()
+        for index, argument in enumerate(arguments):
+            node = self.graph.placeholder(f"argument_{index}")
+            node.meta["form"] = Form.of(argument)
+            self._nodes[argument] = node
+
+    def node_of(self, tensor: Tensor) -> Node:
+        """Return what made a tensor; one of unknown origin is a constant."""
+        node: Node | None = self._nodes.get(tensor)
+        if node is None:
+            name = f"constant_{len(self.values)}"
+            self.values[name] = tensor.detach()
+            node = self._nodes[tensor] = self.graph.get_attr(name)
+            node.meta["form"] = Form.of(tensor)
+            self._fixed.add(node)
+        return node
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is _ATEN.lift_fresh.default:  # a constant may be written to: each replay copies it
+            func = _ATEN.lift_fresh_copy.default
+        result = func(*args, **kwargs)
+        node = self.graph.call_function(func, self._named(args), self._named(kwargs))
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        if not random and all(source in self._fixed for source in node.all_input_nodes):
+            self._fixed.add(node)
+        self._keep(result, node)
+        return result
+
+    def _named(self, value: Any) -> Any:
+        """Return arguments of an operator with nodes in place of tensors."""
+        if isinstance(value, Tensor):
+            return self.node_of(value)
+        if isinstance(value, tuple | list):
+            return type(value)(map(self._named, value))
+        if isinstance(value, dict):
+            return {key: self._named(item) for key, item in value.items()}
+        return value
+
+    def _keep(self, result: Any, node: Node) -> None:
+        if isinstance(result, Tensor):
+            node.meta["form"] = Form.of(result)
+            self._nodes[result] = node
+        elif isinstance(result, tuple | list):
+            for index, item in enumerate(result):
+                part = self.graph.call_function(operator.getitem, (node, index))
+                if node in self._fixed:
+                    self._fixed.add(part)
+                self._keep(item, part)
+        elif result is not None and node not in self._fixed:
+            raise RuntimeError(
+                f"Expected a function of tensors alone, but '{node.target}' reads a value that "
+                "differs between replays. Compute with tensors, such as torch.where."
+            )
 
 
-def _changes(node: Node) -> bool:
-    return _is_operator(node) and bool(node.target._schema.is_mutable)  # type: ignore[union-attr]
-
-
-def _near_changes(graph: Graph) -> set[Node]:
-    """Return the nodes that an operator in place may change: its inputs and all before them."""
-    found: set[Node] = set()
-    pending = [i for node in graph.nodes if _changes(node) for i in (node, *node.all_input_nodes)]
-    while pending:
-        node = pending.pop()
-        if node not in found:
-            found.add(node)
-            pending += node.all_input_nodes
-    return found
-
-
-def _unchanged(node: Node) -> Node | None:
-    """Return the input of a view that shows the same elements in the same shape."""
-    source: Any = node.args[0] if node.args else None
-    if node.target in _ALIASES:
-        return source  # type: ignore[no-any-return]
-    if node.target in _RESHAPES and node.meta["val"].shape == source.meta["val"].shape:
-        return source  # type: ignore[no-any-return]
-    if node.target is _ATEN.t.default and source.target is _ATEN.t.default:
-        return source.args[0]  # type: ignore[no-any-return]
-    return None
-
-
-def _is_constant(node: Node, constants: dict[Node, Tensor]) -> bool:
-    target: Any = node.target
-    random = torch.Tag.nondeterministic_seeded in target.tags
-    unset = "empty" in target._schema.name
-    return not random and not unset and all(i in constants for i in node.all_input_nodes)
-
-
-def _evaluate(node: Node, constants: dict[Node, Tensor]) -> Any:
-    from torch.fx.node import map_arg
-
-    target: Any = node.target
-    args, kwargs = map_arg((node.args, node.kwargs), constants.__getitem__)
-    with torch.no_grad():
-        return target(*args, **kwargs)
-
-
-def _compile(module: GraphModule) -> Callable[..., tuple[Tensor, ...]]:
+def _compile(graph: Graph, constants: dict[str, Tensor]) -> Callable[..., tuple[Tensor, ...]]:
     """Return the graph as one Python function, which frees each tensor after its last use."""
-    graph = module.graph
     last: dict[Node, Node] = {}
     for node in graph.nodes:
         for source in node.all_input_nodes:
@@ -145,7 +150,7 @@ def _compile(module: GraphModule) -> Callable[..., tuple[Tensor, ...]]:
         if node.op == "placeholder":
             parameters.append(node.name)
         elif node.op == "get_attr":
-            values[node.name] = getattr(module, str(node.target))
+            values[node.name] = constants[str(node.target)]
         elif node.op == "output":
             lines.append(f"return {_text(node.args[0], values)}")
         else:
@@ -167,7 +172,7 @@ def _call(node: Node, values: dict[str, Any]) -> str:
         return f"{_text(node.args[0], values)}[{node.args[1]!r}]"
     if isinstance(target, torch._ops.OpOverload):
         name = f"_{target._schema.name.replace('::', '_')}_{target._overloadname}"
-        values[name] = getattr(target, "_op", target)  # without a layer of Python, where there is
+        values[name] = _shortest(target)
     else:
         name = f"_function_{len(values)}"
         values[name] = target
@@ -176,9 +181,25 @@ def _call(node: Node, values: dict[str, Any]) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
+def _shortest(target: torch._ops.OpOverload) -> Callable[..., Any]:
+    """Return the way to call an operator that costs the least Python.
+
+    A call of torch's own binding takes two thirds of the time of one through the registry. Only
+    operators whose binding has the same arguments and chooses the same overload are called so.
+    """
+    name = target._schema.name.removeprefix("aten::")
+    if f"{name}.{target._overloadname}" in _BOUND_FUNCTIONS:
+        bound: Callable[..., Any] = getattr(torch._C._VariableFunctions, name)
+        return bound
+    if f"{name}.{target._overloadname}" in _BOUND_METHODS:
+        method: Callable[..., Any] = getattr(torch._C.TensorBase, name)
+        return method
+    return getattr(target, "_op", target)
+
+
 def _text(argument: Any, values: dict[str, Any]) -> str:
     """Return the source text of an argument; what has none goes by name."""
-    if hasattr(argument, "all_input_nodes"):
+    if isinstance(argument, Node):
         return str(argument.name)
     if isinstance(argument, list):
         return f"[{', '.join(_text(item, values) for item in argument)}]"

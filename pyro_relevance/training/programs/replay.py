@@ -5,6 +5,7 @@ The numbers are the same, bit by bit. The time that Pyro and the network spend i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +19,24 @@ from pyro_relevance.training.programs.recording import record
 
 __all__ = ["ReplayedProgram"]
 
-_RECORD_AFTER = 20
-"""Steps of one kind before it is recorded."""
-_WORTH = 1000
-"""Further steps of a kind that make a recording worth its time, that of about 200 steps."""
+_TRIES = 5
+"""Steps of a kind that are computed, and timed, before it may be recorded."""
+_FIRST_WORTH = 60
+"""Further steps that make a program's first recording worth its time.
 
-_Kind = tuple[tuple[int, ...], tuple[int, ...], bool, bool]
+It takes as long as about thirty steps, and saves about half of each. Later ones were measured.
+"""
+_OWN_WORTH = 3000
+"""Further steps after the warm-up that are worth a recording without the KL weight.
+
+The one of the warm-up serves there too; without the weight it is about a twentieth faster.
+"""
+_TIMED = 100
+"""Replays that are timed."""
+_LEAST_SAVING = 0.1
+"""Share of a step that a replay saves at least; less cannot be told from noise."""
+
+_Shapes = tuple[tuple[int, ...], tuple[int, ...], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,21 @@ class _Recording:
         return losses
 
 
+@dataclass(slots=True)
+class _Kind:
+    """Steps of the same shapes, in or after the KL warm-up, and what is known of them."""
+
+    first: int
+    seen: int = 0
+    seconds: float = float("inf")
+    recording: _Recording | None = None
+    tried: bool = False
+
+    def expected(self, num_taken: int, num_left: int) -> float:
+        """Return how many of the steps that are left are of this kind, as since its first one."""
+        return num_left * self.seen / (num_taken - self.first + 1)
+
+
 class ReplayedProgram(WrappedProgram):
     """Computes the first steps by the program itself, then records one and replays it.
 
@@ -48,47 +76,94 @@ class ReplayedProgram(WrappedProgram):
     by bit, for two seeds, temperatures and KL weights. Otherwise, and where a step cannot be
     recorded (control flow that depends on values), the program computes all steps.
 
+    Whether a kind of step is recorded is asked at each step that is computed: it is where the time
+    that replays will save exceeds that of a recording. Both were measured where one recording has
+    succeeded, and then the numbers do not depend on the answer. Before, only steps are counted, so
+    that a model whose Python has effects of its own runs the same way each time.
+
     Args:
         program: The chains, in one call.
-        num_steps: Steps of the run. A kind of step is recorded only if a thousand more of it are
-            expected after the first ones. ``None``: every kind is recorded.
+        num_steps: Steps of the run. ``None``: every kind is recorded.
+
+    Attributes:
+        num_taken: Steps taken so far; a resumed run starts with those of its first part.
+        num_replayed: How many of the steps were replayed.
     """
 
     program: RecordableProgram
 
     def __init__(self, program: RecordableProgram, num_steps: int | None = None) -> None:
         super().__init__(program)
+        self.num_taken = 0
+        self.num_replayed = 0
         self._num_steps = num_steps
-        self._num_seen = 0
         self._tensors = program.tensors()
+        self._views = program.views()
         first = next(iter(self._tensors.values()))
         self._dtype = torch.promote_types(first.dtype, torch.float32)
-        self._seen: dict[_Kind, int] = {}
-        self._recordings: dict[_Kind, _Recording | None] = {}
+        self._kinds: dict[tuple[_Shapes, bool], _Kind] = {}
+        self._cost: float | None = None
+        self._saving = 0.0
 
     @property
     def num_recordings(self) -> int:
         """Number of kinds of step (shapes; with and without KL warm-up) that are replayed."""
-        return sum(recording is not None for recording in self._recordings.values())
+        return sum(kind.recording is not None for kind in self._kinds.values())
+
+    def views(self) -> dict[str, Tensor]:
+        """See :class:`Program`; a recorded step changes its tensors in place alone."""
+        return self._views
 
     def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """See :class:`Program`; gradients replace those that the parameters have."""
-        kind = (tuple(x.shape), tuple(y.shape), per_chain, kl_weight == 1.0)
-        recording = self._recordings.get(kind)
-        self._num_seen += 1
-        if recording is None:
-            seen = self._seen[kind] = self._seen.get(kind, 0) + 1
-            if seen == _RECORD_AFTER and self._is_worth_it(seen):
-                self._recordings[kind] = self._record(x, y, per_chain, kl_weight)
-            return self.program.backward(x, y, per_chain, kl_weight)
+        shapes = (tuple(x.shape), tuple(y.shape), per_chain)
+        kind = self._kinds.get((shapes, kl_weight == 1.0))
+        if kind is None:
+            kind = self._kinds[shapes, kl_weight == 1.0] = _Kind(self.num_taken)
+        if not kind.tried and self._is_worth_it(kind):
+            self._try(kind, shapes, x, y, kl_weight)
+        self.num_taken += 1
+        kind.seen += 1
+        if kind.recording is None:
+            # The time of this thread: that of others' work on the same core does not count.
+            started = time.thread_time()
+            losses = self.program.backward(x, y, per_chain, kl_weight)
+            kind.seconds = min(kind.seconds, time.thread_time() - started)
+            return losses
+        self.num_replayed += 1
         model: Any = self.modules[0].model
-        return recording.run(self._arguments(x, y, model.temperature, kl_weight))
+        timed = self.num_replayed < _TIMED
+        started = time.thread_time() if timed else 0.0
+        losses = kind.recording.run(self._arguments(x, y, model.temperature, kl_weight))
+        if timed:
+            self._saving = max(self._saving, kind.seconds - (time.thread_time() - started))
+        return losses
 
-    def _is_worth_it(self, seen: int) -> bool:
+    def _is_worth_it(self, kind: _Kind) -> bool:
+        if kind.seen < _TRIES:
+            return False
         if self._num_steps is None:
             return True
-        left = self._num_steps - self._num_seen
-        return left * seen / self._num_seen >= _WORTH
+        expected = kind.expected(self.num_taken, self._num_steps - self.num_taken)
+        if kind.recording is not None:
+            return expected >= _OWN_WORTH
+        if self._cost is None:
+            return expected >= _FIRST_WORTH
+        return expected * max(self._saving, _LEAST_SAVING * kind.seconds) > self._cost
+
+    def _try(self, kind: _Kind, shapes: _Shapes, x: Tensor, y: Tensor, kl_weight: float) -> None:
+        """Record a kind of step, and use the recording after the warm-up too where it is exact."""
+        started = time.thread_time()
+        kind.tried = True
+        annealed = kl_weight != 1.0
+        recording, exact_at_one = self._record(x, y, shapes[2], kl_weight)
+        if recording is None:
+            return
+        kind.recording = recording
+        self._cost = time.thread_time() - started
+        if annealed and exact_at_one:
+            later = self._kinds.setdefault((shapes, True), _Kind(self.num_taken))
+            later.recording, later.seconds = later.recording or recording, kind.seconds
 
     def _arguments(
         self, x: Tensor, y: Tensor, temperature: float, kl_weight: float
@@ -97,12 +172,34 @@ class ReplayedProgram(WrappedProgram):
         numbers = torch.tensor((temperature, kl_weight), dtype=self._dtype).unbind()
         return (*self._tensors.values(), x, y, *numbers)
 
-    def _record(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> _Recording | None:
-        """Return a recording that was found to be exact, or None."""
+    def _record(
+        self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float
+    ) -> tuple[_Recording | None, bool]:
+        """Return a recording that was found to be exact, or None, and if it is at KL weight 1."""
         named = self.program.named_parameters()
         model: Any = self.modules[0].model
         gradients = [parameter.grad for _, parameter in named]
         temperature, state = model.temperature, self.program.state()
+        annealed = kl_weight != 1.0
+        numbers = [(temperature, kl_weight), (0.7 * temperature, kl_weight * (1 - 0.4 * annealed))]
+        try:
+            recording = self._operators(x, y, per_chain, kl_weight)
+            exact = [
+                self._is_exact(recording, x, y, per_chain, pair, seed, state)
+                for seed, pair in enumerate([*numbers, (temperature, 1.0)])
+            ]
+            return recording if all(exact[:2]) else None, all(exact)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError):
+            return None, False  # a failed recording is no fault: the program itself still works
+        finally:
+            self.program.load(state)
+            for (_, parameter), gradient in zip(named, gradients, strict=True):
+                parameter.grad = gradient
+
+    def _operators(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> _Recording:
+        """Record one step at the present temperature."""
+        named = self.program.named_parameters()
+        model: Any = self.modules[0].model
         used: list[Tensor] = []
 
         def step(*arguments: Tensor) -> tuple[Tensor, ...]:
@@ -117,34 +214,37 @@ class ReplayedProgram(WrappedProgram):
             used[:] = [p for (_, p), g in zip(named, found, strict=True) if g is not None]
             return (losses.detach(), *_own_memory(wanted, found))
 
-        other = (0.7 * temperature, 1.0 if kl_weight == 1.0 else 0.6 * kl_weight)
-        try:
-            with seeded(0, x.device):
-                arguments = self._arguments(x, y, temperature, kl_weight)
-                recording = _Recording(record(step, [_leaf(a) for a in arguments]), tuple(used))
-            for seed, numbers in enumerate(((temperature, kl_weight), other)):
-                results = []
-                for replayed in (False, True):
-                    self.program.load(state)
-                    for _, parameter in named:
-                        parameter.grad = None
-                    with seeded(seed, x.device), model.in_mode(temperature=numbers[0]):
-                        losses = (
-                            recording.run(self._arguments(x, y, *numbers))
-                            if replayed
-                            else self.program.backward(x, y, per_chain, numbers[1])
-                        )
-                    buffers = [t.clone() for t in self._tensors.values() if not t.requires_grad]
-                    results.append([losses, *(p.grad for _, p in named), *buffers])
-                if not all(map(_same, *results)):
-                    return None
-            return recording
-        except (RuntimeError, ValueError, TypeError, NotImplementedError):
-            return None  # a failed recording is no fault: the program itself still works
-        finally:
+        with seeded(0, x.device):
+            arguments = self._arguments(x, y, model.temperature, kl_weight)
+            return _Recording(record(step, [_leaf(a) for a in arguments]), tuple(used))
+
+    def _is_exact(
+        self,
+        recording: _Recording,
+        x: Tensor,
+        y: Tensor,
+        per_chain: bool,
+        numbers: tuple[float, float],
+        seed: int,
+        state: dict[str, Tensor],
+    ) -> bool:
+        """Compare a replay with the program's own step from the same state, bit by bit."""
+        named = self.program.named_parameters()
+        model: Any = self.modules[0].model
+        results = []
+        for replayed in (False, True):
             self.program.load(state)
-            for (_, parameter), gradient in zip(named, gradients, strict=True):
-                parameter.grad = gradient
+            for _, parameter in named:
+                parameter.grad = None
+            with seeded(seed, x.device), model.in_mode(temperature=numbers[0]):
+                losses = (
+                    recording.run(self._arguments(x, y, *numbers))
+                    if replayed
+                    else self.program.backward(x, y, per_chain, numbers[1])
+                )
+            buffers = [t.clone() for t in self._tensors.values() if not t.requires_grad]
+            results.append([losses, *(p.grad for _, p in named), *buffers])
+        return all(map(_same, *results))
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -36,11 +36,12 @@ def test_folder(tmp_path: Path) -> None:
 
 
 def test_unreadable_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> bytes:
+    def refuse(self: Path, *mode: str) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     path = write()
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for name in ("read_bytes", "open"):
+        monkeypatch.setattr(Path, name, refuse)
     assert message(path) == (
         f"Expected a readable file, but got 'Permission denied' for {path}. Check its permissions."
     )

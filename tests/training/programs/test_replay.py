@@ -9,9 +9,10 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
+import pyro_relevance as pr
 from pyro_relevance import likelihoods, priors, relaxations, schedules
 from pyro_relevance.model.guides import LowRankGuide
-from pyro_relevance.training.programs.recording import record
+from pyro_relevance.training.programs import replay
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
 NUM_EPOCHS = 20  # of 3 or 4 steps: enough for every kind of step to be recorded
@@ -95,12 +96,67 @@ def test_a_smaller_last_batch_is_recorded_apart(programs, num_chains):
 
 
 @pytest.mark.exact
-def test_only_what_is_repeated_often_is_recorded(programs):
-    quick_fit(batch_size=20, num_epochs=NUM_EPOCHS)
-    assert programs.pop().num_recordings == 0
-    fit = quick_fit(batch_size=20, num_epochs=520)
-    assert fit.num_steps == 1560  # a third of them with the smaller last batch
-    assert programs[0].num_recordings == 1
+@pytest.mark.parametrize("num_chains", [1, 3])
+@pytest.mark.parametrize("num_rows", [448, 455], ids=["even", "smaller last batch"])
+def test_by_default_nearly_all_steps_are_replayed(programs, num_chains, num_rows):
+    data = (torch.randn(num_rows, 13), torch.randn(num_rows))
+    model = make_model(pr.networks.MLP(13, (50,), 1), num_data=num_rows)
+    fit = pr.fit(model, data, num_epochs=140, batch_size=32, num_chains=num_chains)
+    assert fit.num_steps in (1960, 2100)
+    assert programs[0].num_replayed >= 0.95 * fit.num_steps
+
+
+@pytest.mark.exact
+def test_a_resumed_run_is_replayed_too_and_equal(programs, tmp_path):
+    def interrupt(state):
+        if state.step == 40:
+            raise KeyboardInterrupt
+
+    settings = {"num_epochs": 60, "schedules": WARMUP}
+    where = pr.Checkpoint(tmp_path / "run", interval=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(checkpoint=where, callbacks=[interrupt], **settings)
+    resumed = quick_fit(checkpoint=where, **settings)
+    plain = quick_fit(replay=False, **settings)
+    assert same(resumed.posterior.state, plain.posterior.state)
+    assert (resumed.history.loss == plain.history.loss).all()
+    first, second = programs
+    assert first.num_taken == 40
+    assert first.num_replayed == 35
+    assert second.num_taken == 180
+    assert 180 - 40 - 5 <= second.num_replayed < 180
+
+
+class _Ticks:
+    """A clock that moves on by a second whenever it is read."""
+
+    def __init__(self):
+        self.now = 0
+
+    def thread_time(self):
+        self.now += 1
+        return self.now
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize(("num_epochs", "num_recordings"), [(5, 0), (12, 2), (30, 4)])
+def test_what_is_recorded_follows_from_cost_and_steps_left(
+    programs, monkeypatch, num_epochs, num_recordings
+):
+    # A step and a recording take a second, so that a recording is worth more than ten steps. Eleven
+    # steps an epoch, the last with one row. Each recording serves in and after the warm-up.
+    monkeypatch.setattr(replay, "time", _Ticks())
+    x, y = regression(201)
+    quick_fit(make_model(num_data=201), (x, y), batch_size=20, num_epochs=num_epochs)
+    assert programs[0].num_recordings == num_recordings
+
+
+@pytest.mark.exact
+def test_a_kind_that_comes_late_is_asked_about_again(programs):
+    late = schedules.Schedules(kl_weight=lambda progress: 1.0 if progress < 0.9 else 0.5)
+    fit = quick_fit(num_epochs=400, schedules=late)
+    assert programs[0].num_recordings == 2
+    assert programs[0].num_replayed == fit.num_steps - 10
 
 
 @pytest.mark.exact
@@ -157,55 +213,3 @@ def test_a_step_that_changes_is_not_replayed(programs, likelihood):
 def test_who_is_not_recorded(programs, settings):
     quick_fit(num_epochs=NUM_EPOCHS, **settings)
     assert not programs
-
-
-# Recordings
-
-
-@pytest.mark.exact
-def test_a_recording_draws_anew_and_changes_in_place():
-    total = torch.zeros(3)
-
-    def function(x):
-        noise = torch.rand(3)
-        total.add_(x)
-        return x.t().t() * noise.view(3), torch.ones(3) + 1 + x
-
-    repeated = record(function, [torch.ones(3)])
-    total.zero_()
-    torch.manual_seed(0)
-    first, shifted = repeated(torch.full((3,), 2.0))
-    second, _ = repeated(torch.full((3,), 2.0))
-    torch.manual_seed(0)
-    assert torch.equal(first, 2 * torch.rand(3))
-    assert torch.equal(second, 2 * torch.rand(3))
-    assert torch.equal(total, torch.full((3,), 4.0))
-    assert torch.equal(shifted, torch.full((3,), 4.0))
-
-
-@pytest.mark.exact
-def test_a_constant_that_is_written_to_is_made_anew():
-    def function(x):
-        buffer = torch.zeros(2)
-        buffer.view(2).add_(x)
-        return (buffer * 1.0,)
-
-    repeated = record(function, [torch.ones(2)])
-    assert torch.equal(repeated(torch.ones(2))[0], torch.ones(2))
-    assert torch.equal(repeated(torch.ones(2))[0], torch.ones(2))
-
-
-@pytest.mark.exact
-def test_numbers_that_have_no_text():
-    def function(x):
-        return (x.clamp(-float("inf"), float("inf")).masked_fill(x > 0, float("nan")),)
-
-    (value,) = record(function, [torch.ones(2)])(torch.tensor([-1.0, 1.0]))
-    assert value[0] == -1.0
-    assert value[1].isnan()
-
-
-@pytest.mark.contract
-def test_values_cannot_be_read():
-    with pytest.raises(RuntimeError):
-        record(lambda x: (x if x.sum() > 0 else -x,), [torch.ones(2)])

@@ -20,6 +20,7 @@ from pyro_relevance.model.distributions.hard_concrete import (
     check_stretch,
     hard_concrete_threshold,
 )
+from pyro_relevance.model.distributions.hard_logistic import HardLogistic
 from pyro_relevance.model.distributions.logit_concrete import LogitConcrete
 from pyro_relevance.model.distributions.one_hot_concrete import OneHotConcrete
 
@@ -28,6 +29,7 @@ __all__ = [
     "HardConcreteGate",
     "Mixture",
     "OperationRelaxation",
+    "ReinMax",
     "Relaxation",
     "SampledPath",
     "StraightThrough",
@@ -162,6 +164,36 @@ class StraightThrough:
         """See :class:`Relaxation`; the value of the gate is exactly 0 or 1."""
         soft = torch.sigmoid(value)
         return self.hard(value) + (soft - soft.detach())
+
+    def hard(self, value: Tensor) -> Tensor:
+        """See :class:`Relaxation`."""
+        return (value > 0).to(value.dtype)
+
+    def inclusion_log_odds(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
+        """See :class:`Relaxation`."""
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class ReinMax:
+    """Hard gate with a gradient of second order; see :class:`Relaxation` and ``HardLogistic``.
+
+    Training sees the gates that the posterior is about, at every step: no temperature, no bias of a
+    relaxed loss. The gradient is exact where the loss is quadratic in each gate by itself (a linear
+    model under Gaussian noise).
+
+    References:
+        Liu, Dong, Liu, Yu, Gao, Bridging Discrete and Backpropagation: Straight-Through and Beyond,
+        NeurIPS 2023.
+    """
+
+    def distribution(self, temperature: float | Tensor, logits: Tensor) -> LogitConcrete:
+        """See :class:`Relaxation`; the temperature is not used."""
+        return HardLogistic(logits)
+
+    def gate(self, value: Tensor) -> Tensor:
+        """See :class:`Relaxation`; the value of the gate is exactly 0 or 1, its slope 1."""
+        return self.hard(value) + (value - value.detach())
 
     def hard(self, value: Tensor) -> Tensor:
         """See :class:`Relaxation`."""

@@ -38,15 +38,26 @@ class ChainDraws(NamedTuple):
 
 
 class _ReplayMessenger(Messenger):
-    """Gives sites the values of a guide; sites without a value are sampled as usual."""
+    """Gives sites the values of a guide; sites without a value are sampled as usual.
 
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
+    Args:
+        values: Site -> value.
+        used: Site -> 1 where an entry of the value is used; the others are drawn from the prior,
+            given the sites before.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], used: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.values = values
+        self.used = used
 
     def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
+        name = msg["name"]
+        if not msg["is_observed"] and name in self.values:
+            msg["value"] = self.values[name]
+            if name in self.used:
+                prior = msg["fn"].rsample()
+                msg["value"] = torch.where(self.used[name] > 0, msg["value"], prior)
             msg["done"] = True
 
 
@@ -93,7 +104,10 @@ class DrawModule(nn.Module):
             if isinstance(base, OneHotConcrete):
                 sites["operation_probability"] = torch.softmax(base.logits, dim=-1)
         if not from_prior:
-            with _ReplayMessenger(values if site_means is None else site_means):
+            used: dict[str, Tensor] = {}
+            if site_means is None and model.has_gates:
+                used = answers(self.guide).used_entries(sites["gate"])
+            with _ReplayMessenger(values if site_means is None else site_means, used):
                 parameters = model.weight_prior.sample(parameters)
         return sites, parameters
 

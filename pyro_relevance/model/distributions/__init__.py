@@ -14,6 +14,7 @@ from pyro_relevance.model.distributions.logit_concrete import LogitConcrete, con
 from pyro_relevance.model.distributions.normal import LogNormal, Normal
 from pyro_relevance.model.distributions.one_hot_concrete import OneHotConcrete
 from pyro_relevance.model.distributions.per_example import PerExample
+from pyro_relevance.model.distributions.spike_and_slab import Slab
 from pyro_relevance.model.distributions.student_t import StudentT
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Normal",
     "OneHotConcrete",
     "PerExample",
+    "Slab",
     "StudentT",
     "concrete_kl_monte_carlo",
 ]

@@ -316,7 +316,10 @@ _WEIGHT_PRIORS = _by_name(
     priors.LogUniformWeights,
 )
 _RELAXATIONS = _by_name(
-    relaxations.Concrete, relaxations.HardConcreteGate, relaxations.StraightThrough
+    relaxations.Concrete,
+    relaxations.HardConcreteGate,
+    relaxations.StraightThrough,
+    relaxations.Hardening,
 )
 _OPERATION_PRIORS = _by_name(
     priors.CategoricalPrior, priors.DirichletPrior, priors.OperationCostPrior

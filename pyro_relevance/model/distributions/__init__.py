@@ -8,6 +8,7 @@ turns a value into a gate.
 from __future__ import annotations
 
 from pyro_relevance.model.distributions.hard_concrete import HardConcrete
+from pyro_relevance.model.distributions.hardening import HardeningConcrete
 from pyro_relevance.model.distributions.log_uniform import LogUniform, MultiplicativeNormal
 from pyro_relevance.model.distributions.logit_beta import LogitBeta
 from pyro_relevance.model.distributions.logit_concrete import LogitConcrete, concrete_kl_monte_carlo
@@ -19,6 +20,7 @@ from pyro_relevance.model.distributions.student_t import StudentT
 
 __all__ = [
     "HardConcrete",
+    "HardeningConcrete",
     "LogNormal",
     "LogUniform",
     "LogitBeta",

@@ -68,7 +68,7 @@ class Exact:
         """Return it from log p(y | gates), ``(num_configurations,)``."""
         prior = gates.sum(1) * log_odds - gates.shape[1] * math.log1p(math.exp(log_odds))
         joint = log_likelihood + prior
-        return cls(joint.softmax(0) @ gates, float(joint.logsumexp(0)))
+        return cls((joint.softmax(0) @ gates).clamp(max=1.0), float(joint.logsumexp(0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ import pickle
 import pytest
 import torch
 
-from pyro_relevance.model.relaxations import Concrete, HardConcreteGate, StraightThrough
+from pyro_relevance.model.relaxations import Concrete, HardConcreteGate, Hardening, StraightThrough
 from tests.bounds import assert_frequency
 
-RELAXATIONS = [Concrete(), HardConcreteGate(), StraightThrough()]
+RELAXATIONS = [Concrete(), HardConcreteGate(), StraightThrough(), Hardening(), Hardening(0.5)]
 
 
 @pytest.mark.statistical

@@ -88,8 +88,10 @@ class HardeningConcrete(LogitConcrete):
             probability = torch.sigmoid(logits)
             slope = 0.5 * torch.where(value > 0, 1.0 - probability, probability)
             cold = is_cold(self.temperature, self.below)
-            slope = slope * cold + (1.0 - cold) / self.temperature
-        return value + slope * (logits - logits.detach())
+            # Of value * temperature. The division below rounds alike for numbers and tensors, as a
+            # step that is recorded needs it.
+            slope = slope * (cold * self.temperature) + (1.0 - cold)
+        return value + slope * (logits - logits.detach()) / self.temperature
 
 
 def is_cold(temperature: float | Tensor, below: float) -> float | Tensor:

@@ -10,7 +10,6 @@ Analysis 2012).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -30,8 +29,9 @@ class Slab(TorchDistribution):
         E[\mathrm{KL}(q(w \mid \cdot) \| p(w))] = u\, \mathrm{KL}(N(m, s^2) \| p(w))
 
     A draw is one of the slab: where the weight is not used its value has no effect, and whoever
-    wants the joint draw puts a draw of the prior in its place. ``kl_divergence`` with any prior
-    that has a KL with a Normal is the expected KL above.
+    wants the joint draw puts a draw of the prior in its place. ``kl_divergence`` with a prior is
+    the expected KL above, estimated from one draw of the slab where the prior has no KL with a
+    Normal.
 
     Args:
         loc: ``(*shape)`` :math:`m`.
@@ -94,19 +94,29 @@ class Slab(TorchDistribution):
         """
         return self.slab.rsample(sample_shape)
 
-    def log_prob(self, value: Tensor) -> NoReturn:
-        """Refuse: the density depends on the gates and on the prior, which are not known here.
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log density of the slab.
 
-        Raises:
-            NotImplementedError: Always.
+        An ELBO that subtracts it, instead of asking for a KL, counts every weight as used: it is
+        the smaller bound of the mean-field family.
+
+        Args:
+            value: ``(*sample_shape, *batch_shape)`` weights.
+
+        Returns:
+            ``(*sample_shape, *batch_shape)`` log densities in nats.
         """
-        raise NotImplementedError(
-            "Expected an ELBO that uses the KL of the weights, such as LeanELBO() or "
-            "pyro.infer.TraceMeanField_ELBO(), and a prior of the weights with a KL: a spike-and-"
-            "slab posterior has no density of the weights alone. Or use MeanFieldGuide."
-        )
+        log_density: Tensor = self.slab.log_prob(value)
+        return log_density
 
 
 @register_kl(Slab, Distribution)  # type: ignore[untyped-decorator]
 def _kl_slab(q: Slab, p: Distribution) -> Tensor:
-    return q.use * kl_divergence(q.slab, p)
+    try:
+        divergence: Tensor = kl_divergence(q.slab, p)
+    except NotImplementedError:
+        if p.support is not constraints.real:
+            raise
+        value = q.slab.rsample()
+        divergence = q.slab.log_prob(value) - p.log_prob(value)
+    return q.use * divergence

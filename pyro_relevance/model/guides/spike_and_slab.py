@@ -35,8 +35,9 @@ class SpikeAndSlabGuide(MeanFieldGuide):
         E_q[\log p(D \mid w, \gamma)] - KL(q(\gamma) \| p(\gamma))
         - \sum_i P(\text{gates of } w_i \text{ on})\, KL(N(m_i, s_i^2) \| p(w_i))
 
-    which needs an ELBO with analytic KL (the default one, or Pyro's ``TraceMeanField_ELBO``).
-    Scales that a prior learns have a posterior of their own, on or off.
+    which needs an ELBO that asks for KLs (the default one, or Pyro's ``TraceMeanField_ELBO``); any
+    other one trains by the smaller bound of `MeanFieldGuide`. Scales that a prior learns have a
+    posterior of their own, on or off.
 
     Args:
         model: The model whose sites are approximated. Its weights have a prior that states which

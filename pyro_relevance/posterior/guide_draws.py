@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyro
@@ -154,16 +154,25 @@ def draw_chain(
         return sites, {name: t for name, t in parameters.items() if t is not point[name]}
 
     with torch.no_grad():
-        if answers(module.guide).vectorised and not from_prior:
-            sites, drawn = vmap(draw, randomness="different")(torch.zeros(num_samples))
-        else:
-            pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
-            sites, drawn = (
-                {name: torch.stack([p[part][name] for p in pairs]) for name in pairs[0][part]}
-                for part in (0, 1)
-            )
+        sites, drawn = _repeated(
+            draw, num_samples, answers(module.guide).vectorised and not from_prior
+        )
     parameters = {n: drawn.get(n, value.detach().unsqueeze(0)) for n, value in point.items()}
     return ChainDraws(sites, parameters)
+
+
+def _repeated(draw: Callable[[Tensor], Any], num_samples: int, vectorised: bool) -> Any:
+    """Return pairs of mappings of draws, stacked."""
+    if vectorised:
+        try:
+            return vmap(draw, randomness="different")(torch.zeros(num_samples))
+        except RuntimeError:
+            pass  # entries that are not used are drawn from a prior that vmap cannot draw from
+    pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
+    return [
+        {name: torch.stack([p[part][name] for p in pairs]) for name in pairs[0][part]}
+        for part in (0, 1)
+    ]
 
 
 def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:

@@ -55,7 +55,7 @@ class Settings:
         probability: That an input matters, in the data and in the prior.
         weight_scale: Standard deviation of a weight, in the data and in the prior.
         num_steps: Steps of Adam on all rows.
-        learning_rate: For weights; it falls along a cosine in the second half of the steps.
+        learning_rate: For weights; it falls along a cosine from 30 % of the steps on.
         gate_learning_rate: For gates.
         num_samples: Draws for an ELBO.
         first_seed: Seed of the first data set.
@@ -72,7 +72,7 @@ class Settings:
     weight_scale: float = 1.0
     num_steps: int = 2000
     learning_rate: float = 0.02
-    gate_learning_rate: float = 0.1
+    gate_learning_rate: float = 0.05
     num_samples: int = 400
     first_seed: int = 0
     seed: int = 0
@@ -116,7 +116,7 @@ def fitted(problems: Sequence[Problem], method: Method, settings: Settings, bina
         weight_prior=priors.GaussianWeights(settings.weight_scale),
         relaxation=method.relaxation,
     )
-    decay = schedules.within(schedules.cosine(1.0, 0.01), start=0.5)
+    decay = schedules.within(schedules.cosine(1.0, 0.001), start=0.3)
     return fit(
         model,
         [(p.x.float(), p.y.float()) for p in problems],

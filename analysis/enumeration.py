@@ -19,9 +19,11 @@ __all__ = [
     "Exact",
     "Optimum",
     "Problem",
+    "ascend",
     "exact_linear",
     "exact_logistic",
     "make_problem",
+    "spike_and_slab_elbo",
     "spike_and_slab_optimum",
 ]
 
@@ -181,38 +183,51 @@ def _log_marginal(problem: Problem, chosen: Tensor, num_nodes: int) -> Tensor:
     return terms.logsumexp(0) - factor.diagonal().log().sum()
 
 
-def spike_and_slab_optimum(
-    problem: Problem, *, num_restarts: int = 12, num_sweeps: int = 1000
-) -> Optimum:
-    r"""Return the best spike-and-slab posterior of a linear model, by exact coordinate ascent.
+def spike_and_slab_optimum(problem: Problem, *, num_restarts: int = 12) -> Optimum:
+    """Return the best spike-and-slab posterior of a linear model, by exact coordinate ascent.
+
+    Several starts guard against local optima.
+    """
+    size = problem.x.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(num_restarts, size, generator=generator, dtype=torch.float64)
+    mean = 0.5 * torch.randn(num_restarts, size, generator=generator, dtype=torch.float64)
+    p[0], mean[0] = 0.5, 0.0
+    found = [ascend(problem, *start) for start in zip(p, mean, strict=True)]
+    return max(found, key=lambda optimum: optimum.elbo)
+
+
+def ascend(problem: Problem, p: Tensor, mean: Tensor, *, num_sweeps: int = 1000) -> Optimum:
+    r"""Return the local optimum of the spike-and-slab family above a start.
 
     .. math::
         s_j^2 = (x_j^T x_j / \sigma^2 + 1 / s^2)^{-1}, \quad
         m_j = s_j^2 x_j^T (y - \sum_{k \ne j} x_k p_k m_k) / \sigma^2, \quad
         \mathrm{logit}\,p_j = \ell + \log(s_j / s) + m_j^2 / 2 s_j^2
 
-    Each update can only raise the ELBO; several starts guard against local optima (Carbonetto and
-    Stephens, Bayesian Analysis 2012, eqs. 8 - 10).
+    Each update can only raise the ELBO (Carbonetto and Stephens, Bayesian Analysis 2012, eqs. 8 -
+    10).
+
+    Args:
+        problem: The data, of a linear model.
+        p: ``(num_inputs,)`` inclusion probabilities at the start.
+        mean: ``(num_inputs,)`` means of the slabs at the start.
+        num_sweeps: Rounds over all inputs, at most.
     """
     gram, projection = problem.x.T @ problem.x, problem.x.T @ problem.y
-    size, noise = len(gram), problem.noise_scale**2
+    noise = problem.noise_scale**2
     variance = 1 / (gram.diagonal() / noise + 1 / problem.weight_scale**2)
-    generator = torch.Generator().manual_seed(0)
-    p = torch.rand(num_restarts, size, generator=generator, dtype=torch.float64)
-    mean = 0.5 * torch.randn(num_restarts, size, generator=generator, dtype=torch.float64)
-    p[0], mean[0] = 0.5, 0.0
     evidence = problem.log_odds + 0.5 * (variance / problem.weight_scale**2).log()
+    p, mean = p.clone(), mean.clone()
     for _ in range(num_sweeps):
         before = p.clone()
-        for j in range(size):
-            others = (p * mean) @ gram[j] - p[:, j] * mean[:, j] * gram[j, j]
-            mean[:, j] = variance[j] / noise * (projection[j] - others)
-            p[:, j] = torch.sigmoid(evidence[j] + mean[:, j] ** 2 / (2 * variance[j]))
+        for j in range(len(gram)):
+            others = gram[j] @ (p * mean) - p[j] * mean[j] * gram[j, j]
+            mean[j] = variance[j] / noise * (projection[j] - others)
+            p[j] = torch.sigmoid(evidence[j] + mean[j] ** 2 / (2 * variance[j]))
         if (p - before).abs().max() < 1e-12:
             break
-    elbos = [spike_and_slab_elbo(problem, p[i], mean[i], variance) for i in range(num_restarts)]
-    best = int(np.argmax(elbos))
-    return Optimum(p[best], mean[best], variance, elbos[best])
+    return Optimum(p, mean, variance, spike_and_slab_elbo(problem, p, mean, variance))
 
 
 def spike_and_slab_elbo(problem: Problem, p: Tensor, mean: Tensor, variance: Tensor) -> float:

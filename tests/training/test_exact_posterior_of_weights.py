@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from analysis.enumeration import (
+    ascend,
     exact_linear,
     exact_logistic,
     make_problem,
@@ -58,11 +59,10 @@ def errors(posterior, exact):
     return (found - torch.stack([e.inclusion_probability for e in exact])).abs()
 
 
-def fitted_elbo(posterior, problem, index):
-    """The exact ELBO of what was fitted."""
+def fitted_parameters(posterior, index):
+    """Inclusion probabilities, means and variances of one data set."""
     state = {name: t[index].double() for name, t in posterior.state.items()}
-    return spike_and_slab_elbo(
-        problem,
+    return (
         torch.sigmoid(state["guide.gate_log_odds"]),
         state["guide.latent_posteriors.loc.weights"],
         (2 * state["guide.latent_posteriors.log_scale.weights"]).exp(),
@@ -82,7 +82,10 @@ def test_inclusion_probabilities_are_those_of_the_exact_posterior(correlation, m
     assert error.mean() <= mean
     assert error.max() <= largest
     best = [spike_and_slab_optimum(problem) for problem in problems]
-    lost = [b.elbo - fitted_elbo(posterior, problems[i], i) for i, b in enumerate(best)]
+    lost = [
+        b.elbo - spike_and_slab_elbo(problems[i], *fitted_parameters(posterior, i))
+        for i, b in enumerate(best)
+    ]
     assert min(lost) > -1e-4
     assert sum(lost) / NUM_SETS <= gap
 
@@ -97,16 +100,19 @@ def test_dependent_weights_are_better_than_independent_ones():
 
 
 @pytest.mark.statistical
-def test_nearly_copied_inputs_end_near_the_best_of_the_family_in_most_data_sets():
+def test_nearly_copied_inputs_end_at_an_optimum_of_the_family():
     """Correlation 0.9: the family is wrong and has several optima, of which a fit finds one."""
     problems = [make_problem(200, NUM_INPUTS, 0.9, seed=i) for i in range(NUM_SETS)]
-    posterior = fit_all(problems)
-    exact = [exact_linear(problem) for problem in problems]
-    best = [spike_and_slab_optimum(problem).elbo for problem in problems]
-    fitted = [fitted_elbo(posterior, problem, i) for i, problem in enumerate(problems)]
-    assert all(f < e.log_evidence for f, e in zip(fitted, exact, strict=True))
-    assert (torch.tensor(best) - torch.tensor(fitted)).median() <= 0.3
-    assert errors(posterior, exact).mean() <= 0.15
+    posterior = fit_all(problems, num_epochs=3000)
+    lost, moved = [], []
+    for index, problem in enumerate(problems):
+        p, mean, variance = fitted_parameters(posterior, index)
+        nearest = ascend(problem, p, mean)
+        lost.append(nearest.elbo - spike_and_slab_elbo(problem, p, mean, variance))
+        moved.append((nearest.inclusion_probability - p).abs().mean())
+    assert 0 < min(lost) <= max(lost) <= 0.2
+    assert max(moved) <= 0.03
+    assert errors(posterior, [exact_linear(p) for p in problems]).mean() <= 0.15
 
 
 @pytest.mark.statistical

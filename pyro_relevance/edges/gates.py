@@ -1,7 +1,8 @@
 """Gates multiplied into weights, and weights summed back to edges.
 
 A training step folds one draw at a time (`Edges.fold`): each `GateFactor` is prepared once. Whole
-blocks of draws pass through `gated_blocks` where a posterior is looked at.
+blocks of draws pass through `gated_blocks` where a posterior is looked at. `EntryGates` says with
+which probability each single weight is used.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from pyro_relevance.errors import EdgeError
 if TYPE_CHECKING:
     from pyro_relevance.edges.edges import Edges
 
-__all__ = ["GateFactor", "distinct_product", "gate_factor", "gated_blocks", "sum_over_consumers"]
+__all__ = [
+    "EntryGates",
+    "GateFactor",
+    "distinct_product",
+    "gate_factor",
+    "gated_blocks",
+    "sum_over_consumers",
+]
 
 _BLOCK = 2**24
 
@@ -88,6 +96,78 @@ def gate_factor(group: EdgeGroup, slot: Slot, shapes: Mapping[str, tuple[int, ..
         )
     as_they_are = slot.index is None and slot.dim in (-1, len(shape) - 1)
     return GateFactor(group.name, prepared, None if as_they_are else slot.view(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class _UseFactor:
+    """One gate in the product of those that an entry passes."""
+
+    group: str
+    slot: PreparedSlot
+    view: tuple[int, ...]
+    repeated: Tensor | None
+
+    def multiply(self, value: Tensor | None, probability: Tensor) -> Tensor:
+        factor = self.slot.spread(probability.reshape(-1), 1.0).reshape(self.view)
+        if self.repeated is not None:
+            factor = torch.where(self.repeated.to(factor.device), 1.0, factor)
+        return factor if value is None else value * factor
+
+
+class EntryGates:
+    r"""Which gates each entry of a network's parameters passes.
+
+    An entry is used where it reaches the output: where the gates of what it reads and of what it
+    makes are on, and its own. The weight from input i to unit j has the gate of the input, of the
+    unit and of the weight itself, as far as there are such groups; the bias of unit j that of the
+    unit. Pruning removes exactly the entries that are not used. With independent gates
+
+    .. math::
+        P(\text{entry used}) = \prod_{e \in \text{gates of the entry}} P(\gamma_e = 1)
+
+    in which a gate that meets an entry twice (row i and column i of a residual layer) counts once.
+
+    Args:
+        edges: The gated edges. Gates of operations are not among them: an entry of an operation
+            counts as used, whether the operation is chosen or not.
+        names: The parameters, in the order in which their entries are wanted.
+
+    Raises:
+        KeyError: If a parameter is not one of the network that the edges belong to.
+    """
+
+    def __init__(self, edges: Edges, names: Sequence[str]) -> None:
+        self._edges = edges
+        self._shapes = {name: edges.shapes[name] for name in names}
+        self._factors: dict[str, list[_UseFactor]] = {name: [] for name in names}
+        for group in edges.groups:
+            slots: dict[str, list[Slot]] = {}
+            for slot in (*group.consumers, *group.producers):
+                if slot.tensor in self._factors:
+                    slots.setdefault(slot.tensor, []).append(slot)
+            for tensor, found in slots.items():
+                self._factors[tensor] += _use_factors(group, found, self._shapes[tensor])
+
+    def use(self, probability: Tensor) -> Tensor:
+        """Return the probability that each entry is used.
+
+        Args:
+            probability: ``(num_edges,)`` probabilities of the gates, or hard gates.
+
+        Returns:
+            ``(num_entries,)`` for the entries of all parameters, row by row.
+        """
+        values = self._edges.split(probability)
+        parts = []
+        for name, factors in self._factors.items():
+            product: Tensor | None = None
+            for factor in factors:
+                product = factor.multiply(product, values[factor.group])
+            shape = self._shapes[name]
+            if product is None:
+                product = probability.new_ones(shape)
+            parts.append(product.expand(shape).reshape(-1))
+        return torch.cat(parts)
 
 
 def gated_blocks(
@@ -171,6 +251,24 @@ def distinct_product(probability: Tensor, slots: Sequence[Slot], shape: Sequence
         product = product * factor
         seen.append(gate)
     return product
+
+
+def _use_factors(group: EdgeGroup, slots: Sequence[Slot], shape: Sequence[int]) -> list[_UseFactor]:
+    """Return a factor for each distinct slot of a group on one tensor."""
+    gates = torch.arange(group.num_edges)
+    factors, seen = list[_UseFactor](), list[Tensor]()
+    for slot in dict.fromkeys(slots):
+        view = slot.view(shape)
+        positions = slot.spread(gates, group.num_edges).reshape(view)
+        repeated: Tensor | None = None
+        for earlier in seen:
+            same = positions == earlier
+            repeated = same if repeated is None else repeated | same
+        if repeated is not None and not bool(repeated.any()):
+            repeated = None
+        factors.append(_UseFactor(group.name, slot.prepared(group.num_edges), view, repeated))
+        seen.append(positions)
+    return factors
 
 
 def _touching(edges: Edges) -> dict[str, list[tuple[EdgeGroup, Slot]]]:

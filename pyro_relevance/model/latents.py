@@ -29,9 +29,13 @@ class Latent:
             site.
         initial_scale: Standard deviation at which a guide starts (of the logarithm where ``kind``
             is ``"positive"``).
+        entries: Names of the network's parameters whose entries the site holds, row by row and in
+            this order; empty for other sites. Such an entry may be left at its prior where its
+            gates are off.
     """
 
     name: str
     kind: LatentKind
     initial: Tensor
     initial_scale: float = 0.05
+    entries: tuple[str, ...] = ()

@@ -36,7 +36,13 @@ from pyro_relevance.model.priors import (
     PointWeights,
     WeightPrior,
 )
-from pyro_relevance.model.relaxations import Concrete, Mixture, OperationRelaxation, Relaxation
+from pyro_relevance.model.relaxations import (
+    Concrete,
+    Hardening,
+    Mixture,
+    OperationRelaxation,
+    Relaxation,
+)
 
 __all__ = ["Noise", "RelevanceModel"]
 
@@ -62,7 +68,9 @@ class RelevanceModel(nn.Module):
         gate_prior: Prior over the gates, or ``None`` for no gates (dense networks; priors that
             say which weights matter by themselves, such as ``LogUniformWeights``).
         weight_prior: Prior over the network's parameters.
-        relaxation: How a gate is relaxed while training.
+        relaxation: How a gate is relaxed while training; ``None`` for `Hardening` where weights
+            have a posterior, as its inclusion probabilities are closest to the exact ones, and for
+            `Concrete` where all weights are point estimates.
         operation_prior: Prior over the operations of relaxed graphs, where ``edges`` has them.
         operation_relaxation: How they are relaxed while training.
 
@@ -92,7 +100,7 @@ class RelevanceModel(nn.Module):
         num_data: int,
         gate_prior: GatePrior | None = IndependentPrior(),  # noqa: B008 (a frozen value)
         weight_prior: WeightPrior = PointWeights(),  # noqa: B008 (a frozen value)
-        relaxation: Relaxation = Concrete(),  # noqa: B008 (a frozen value)
+        relaxation: Relaxation | None = None,
         operation_prior: OperationPrior = CategoricalPrior(),  # noqa: B008 (a frozen value)
         operation_relaxation: OperationRelaxation = Mixture(),  # noqa: B008 (a frozen value)
     ) -> None:
@@ -120,7 +128,6 @@ class RelevanceModel(nn.Module):
         self.num_data = num_data
         self.gate_prior = gate_prior
         self.weight_prior = weight_prior
-        self.relaxation = relaxation
         self.operation_prior = operation_prior
         self.operation_relaxation = operation_relaxation
         self._mode = Mode()
@@ -143,6 +150,7 @@ class RelevanceModel(nn.Module):
         self.weights_are_points = not latent
         for name in latent:
             parameters[name].requires_grad_(False)
+        self.relaxation = relaxation or (Hardening() if latent else Concrete())
 
     prior_log_odds: Tensor
     """``(num_edges,)`` fixed part of the gates' prior log-odds, in nats."""
@@ -238,7 +246,9 @@ class RelevanceModel(nn.Module):
         Args:
             value: ``(..., num_edges)``.
         """
-        return self.relaxation.hard(value) if self._mode.hard_gates else self.relaxation.gate(value)
+        if self._mode.hard_gates:
+            return self.relaxation.hard(value)
+        return self.relaxation.gate(value, self._mode.temperature)
 
     def operation_distribution(self, logits: Tensor) -> dist.TorchDistribution:
         """Return the distribution of the site ``operation`` at the present temperature.

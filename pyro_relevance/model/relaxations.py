@@ -2,7 +2,7 @@
 
 A relaxation names the distribution of the site's value, the gate that the network sees while it
 trains, and the hard gate that the posterior is about. Those of a gate that is 0 or 1 (`Concrete`,
-`HardConcreteGate`, `StraightThrough`) all give a hard gate that is exactly
+`HardConcreteGate`, `StraightThrough`, `Hardening`) all give a hard gate that is exactly
 Bernoulli(``sigmoid(logits)``); those of the operations of an edge (`Mixture`, `SampledPath`,
 `TopPaths`) one that is exactly Categorical(``softmax(logits)``).
 """
@@ -20,12 +20,14 @@ from pyro_relevance.model.distributions.hard_concrete import (
     check_stretch,
     hard_concrete_threshold,
 )
+from pyro_relevance.model.distributions.hardening import HardeningConcrete, is_cold
 from pyro_relevance.model.distributions.logit_concrete import LogitConcrete
 from pyro_relevance.model.distributions.one_hot_concrete import OneHotConcrete
 
 __all__ = [
     "Concrete",
     "HardConcreteGate",
+    "Hardening",
     "Mixture",
     "OperationRelaxation",
     "Relaxation",
@@ -49,11 +51,12 @@ class Relaxation(Protocol):
             Distribution over the real line with batch shape ``(*shape)``.
         """
 
-    def gate(self, value: Tensor) -> Tensor:
+    def gate(self, value: Tensor, temperature: float | Tensor) -> Tensor:
         """Return the gate that multiplies the network while it trains.
 
         Args:
             value: ``(*shape)`` value of the site.
+            temperature: Temperature at which it was drawn.
 
         Returns:
             ``(*shape)`` gate in [0, 1], differentiable in the value.
@@ -86,7 +89,7 @@ class Concrete:
     """Binary concrete gate, ``sigmoid(value)``; see :class:`Relaxation` and ``LogitConcrete``.
 
     Example:
-        >>> Concrete().gate(torch.tensor([-20.0, 0.0]))
+        >>> Concrete().gate(torch.tensor([-20.0, 0.0]), 1.0)
         tensor([2.0612e-09, 5.0000e-01])
     """
 
@@ -94,7 +97,7 @@ class Concrete:
         """See :class:`Relaxation`."""
         return LogitConcrete(temperature, logits)
 
-    def gate(self, value: Tensor) -> Tensor:
+    def gate(self, value: Tensor, temperature: float | Tensor) -> Tensor:
         """See :class:`Relaxation`."""
         return torch.sigmoid(value)
 
@@ -131,7 +134,7 @@ class HardConcreteGate:
         """See :class:`Relaxation`."""
         return HardConcrete(temperature, logits, self.gamma, self.zeta)
 
-    def gate(self, value: Tensor) -> Tensor:
+    def gate(self, value: Tensor, temperature: float | Tensor) -> Tensor:
         """See :class:`Relaxation`."""
         return (torch.sigmoid(value) * (self.zeta - self.gamma) + self.gamma).clamp(0, 1)
 
@@ -158,10 +161,60 @@ class StraightThrough:
         """See :class:`Relaxation`."""
         return LogitConcrete(temperature, logits)
 
-    def gate(self, value: Tensor) -> Tensor:
+    def gate(self, value: Tensor, temperature: float | Tensor) -> Tensor:
         """See :class:`Relaxation`; the value of the gate is exactly 0 or 1."""
         soft = torch.sigmoid(value)
         return self.hard(value) + (soft - soft.detach())
+
+    def hard(self, value: Tensor) -> Tensor:
+        """See :class:`Relaxation`."""
+        return (value > 0).to(value.dtype)
+
+    def inclusion_log_odds(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
+        """See :class:`Relaxation`."""
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class Hardening:
+    """Concrete gate while it is warm, hard gate once it is cold; see :class:`Relaxation`.
+
+    While warm, gates find their way as those of `Concrete` do. Once cold, training sees the gates
+    that the posterior is about, with the gradient of ``HardeningConcrete``: inclusion probabilities
+    lose the bias of the relaxed loss, in a linear model under Gaussian noise all of it.
+
+    Args:
+        below: Temperature from which on gates are hard; ``math.inf`` for hard gates throughout.
+            With the default schedule the last 30 % of the steps have a temperature below 0.2.
+
+    Raises:
+        ValueError: If ``below`` is not positive.
+
+    References:
+        Liu, Dong, Liu, Yu, Gao, Bridging Discrete and Backpropagation: Straight-Through and Beyond,
+        NeurIPS 2023 (ReinMax).
+    """
+
+    below: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.below > 0:
+            raise ValueError(
+                f"Expected below > 0, but got {self.below}. Use Concrete() for gates that are "
+                "never hard."
+            )
+
+    def distribution(self, temperature: float | Tensor, logits: Tensor) -> HardeningConcrete:
+        """See :class:`Relaxation`."""
+        return HardeningConcrete(temperature, logits, self.below)
+
+    def gate(self, value: Tensor, temperature: float | Tensor) -> Tensor:
+        """See :class:`Relaxation`; 0 or 1 once cold."""
+        with torch.no_grad():
+            soft, cold = torch.sigmoid(value), is_cold(temperature, self.below)
+            gate = self.hard(value) * cold + soft * (1.0 - cold)
+            slope = soft * (1.0 - soft) * (1.0 - cold) + cold
+        return gate + slope * (value - value.detach())
 
     def hard(self, value: Tensor) -> Tensor:
         """See :class:`Relaxation`."""

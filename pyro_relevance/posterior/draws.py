@@ -20,7 +20,8 @@ class Draws:
             probability with less noise than the mean of the gates. Constant over draws for
             independent gates.
         weights: Parameter -> ``(num_chains, num_samples or 1, *shape)`` parameters of the network
-            before gating; the second dimension is 1 for point estimates.
+            before gating; the second dimension is 1 for point estimates. With
+            `SpikeAndSlabGuide`, a weight is a draw of its prior where one of its gates is off.
         operations: Group of ``edges.operations`` -> ``(num_chains, num_samples, num_operations)``
             hard gates, 1 at the operation drawn and 0 elsewhere.
         operation_probability: The same shape: probability of each operation given what else was

@@ -280,8 +280,8 @@ def _build(description: Mapping[str, Any], kinds: Mapping[str, Any]) -> Any:
 
 
 def _describe_guide(guide: nn.Module) -> dict[str, Any] | None:
-    if type(guide) is guides.MeanFieldGuide:
-        return {"kind": "MeanFieldGuide"}
+    if type(guide) in (guides.MeanFieldGuide, guides.SpikeAndSlabGuide):
+        return {"kind": type(guide).__name__}
     if type(guide) is guides.LowRankGuide:
         return {"kind": "LowRankGuide", "rank": guide.rank}
     return None
@@ -289,6 +289,10 @@ def _describe_guide(guide: nn.Module) -> dict[str, Any] | None:
 
 def _mean_field() -> MakeGuide:
     return guides.MeanFieldGuide
+
+
+def _spike_and_slab() -> MakeGuide:
+    return guides.SpikeAndSlabGuide
 
 
 def _low_rank(rank: int) -> MakeGuide:
@@ -312,7 +316,10 @@ _WEIGHT_PRIORS = _by_name(
     priors.LogUniformWeights,
 )
 _RELAXATIONS = _by_name(
-    relaxations.Concrete, relaxations.HardConcreteGate, relaxations.StraightThrough
+    relaxations.Concrete,
+    relaxations.HardConcreteGate,
+    relaxations.StraightThrough,
+    relaxations.Hardening,
 )
 _OPERATION_PRIORS = _by_name(
     priors.CategoricalPrior, priors.DirichletPrior, priors.OperationCostPrior
@@ -332,7 +339,11 @@ _DTYPES = {
         torch.bool,
     )
 }
-_GUIDES = {"MeanFieldGuide": _mean_field, "LowRankGuide": _low_rank}
+_GUIDES = {
+    "MeanFieldGuide": _mean_field,
+    "SpikeAndSlabGuide": _spike_and_slab,
+    "LowRankGuide": _low_rank,
+}
 _KINDS: dict[str, Any] = {
     **_GATE_PRIORS,
     **_WEIGHT_PRIORS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyro
@@ -46,15 +46,26 @@ class ChainDraws(NamedTuple):
 
 
 class _ReplayMessenger(Messenger):
-    """Gives sites the values of a guide; sites without a value are sampled as usual."""
+    """Gives sites the values of a guide; sites without a value are sampled as usual.
 
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
+    Args:
+        values: Site -> value.
+        used: Site -> 1 where an entry of the value is used; the others are drawn from the prior,
+            given the sites before.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], used: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.values = values
+        self.used = used
 
     def _pyro_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] and msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
+        name = msg["name"]
+        if not msg["is_observed"] and name in self.values:
+            msg["value"] = self.values[name]
+            if name in self.used:
+                prior = msg["fn"].rsample()
+                msg["value"] = torch.where(self.used[name] > 0, msg["value"], prior)
             msg["done"] = True
 
 
@@ -111,7 +122,10 @@ class DrawModule(nn.Module):
             if isinstance(base, OneHotConcrete):
                 sites["operation_probability"] = torch.softmax(base.logits, dim=-1)
         if not from_prior:
-            with _ReplayMessenger(values if site_means is None else site_means):
+            used: dict[str, Tensor] = {}
+            if site_means is None and model.has_gates:
+                used = answers(self.guide).used_entries(sites["gate"])
+            with _ReplayMessenger(values if site_means is None else site_means, used):
                 parameters = model.weight_prior.sample(parameters)
         return sites, parameters
 
@@ -167,16 +181,25 @@ def draw_chain(
         return sites, {name: t for name, t in parameters.items() if t is not point[name]}
 
     with torch.no_grad():
-        if answers(module.guide).vectorised and not from_prior:
-            sites, drawn = vmap(draw, randomness="different")(torch.zeros(num_samples))
-        else:
-            pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
-            sites, drawn = (
-                {name: torch.stack([p[part][name] for p in pairs]) for name in pairs[0][part]}
-                for part in (0, 1)
-            )
+        sites, drawn = _repeated(
+            draw, num_samples, answers(module.guide).vectorised and not from_prior
+        )
     parameters = {n: drawn.get(n, value.detach().unsqueeze(0)) for n, value in point.items()}
     return ChainDraws(sites, parameters)
+
+
+def _repeated(draw: Callable[[Tensor], Any], num_samples: int, vectorised: bool) -> Any:
+    """Return pairs of mappings of draws, stacked."""
+    if vectorised:
+        try:
+            return vmap(draw, randomness="different")(torch.zeros(num_samples))
+        except RuntimeError:
+            pass  # entries that are not used are drawn from a prior that vmap cannot draw from
+    pairs = [draw(torch.zeros(())) for _ in range(num_samples)]
+    return [
+        {name: torch.stack([p[part][name] for p in pairs]) for name in pairs[0][part]}
+        for part in (0, 1)
+    ]
 
 
 def collect(chains: Sequence[ChainDraws], edges: Edges) -> Draws:

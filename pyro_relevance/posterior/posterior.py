@@ -121,7 +121,8 @@ class Posterior:
     def network(self, chain: int = 0) -> nn.Module:
         """Return a plain copy of the network, in evaluation mode, with posterior mean parameters.
 
-        Gates are not applied: see ``surgery.apply_mask`` and ``surgery.prune``.
+        Gates are not applied: see ``surgery.apply_mask`` and ``surgery.prune``. Where weights
+        depend on the gates it is the mean while their gates are on, that of an edge that is kept.
 
         Args:
             chain: Number of the chain.

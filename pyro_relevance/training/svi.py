@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_relevance._random import local_pyro, seeded, substream
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.model.elbo import LeanELBO
-from pyro_relevance.model.guides import MeanFieldGuide
+from pyro_relevance.model.guides import default_guide
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
@@ -84,7 +84,7 @@ def fit(
     model: RelevanceModel | Sequence[RelevanceModel],
     data: Data,
     *,
-    guide: Guide = MeanFieldGuide,
+    guide: Guide = default_guide,
     optimisation: Optimisation = Optimisation(),  # noqa: B008 (a frozen value)
     estimation: Estimation = Estimation(),  # noqa: B008 (a frozen value)
     execution: Execution = Execution(),  # noqa: B008 (a frozen value)
@@ -105,7 +105,9 @@ def fit(
     Args:
         model: The model, or one for each chain; these may differ in their numbers.
         data: ``(x, y)`` or a map-style data set; a list of pairs gives each chain its own.
-        guide: A guide, or what makes one from a model. Each chain starts from a copy of it.
+        guide: A guide, or what makes one from a model. Each chain starts from a copy of it. By
+            default `SpikeAndSlabGuide` where gates are over weights of a Gaussian kind, else
+            `MeanFieldGuide`.
         optimisation: Epochs, batch size, learning rates, optimiser and schedules.
         estimation: The ELBO, and how often gates are drawn for a step.
         execution: Device, precision, and whether steps are recorded and replayed.

@@ -8,10 +8,10 @@ import pickle
 import pytest
 import torch
 
-from pyro_relevance.model.relaxations import Concrete, HardConcreteGate, StraightThrough
+from pyro_relevance.model.relaxations import Concrete, HardConcreteGate, Hardening, StraightThrough
 from tests.bounds import assert_frequency
 
-RELAXATIONS = [Concrete(), HardConcreteGate(), StraightThrough()]
+RELAXATIONS = [Concrete(), HardConcreteGate(), StraightThrough(), Hardening(), Hardening(0.5)]
 
 
 @pytest.mark.statistical
@@ -33,7 +33,7 @@ def test_hard_gate_is_bernoulli(relaxation, temperature):
 @pytest.mark.parametrize("relaxation", RELAXATIONS, ids=repr)
 def test_gate_is_in_the_unit_interval_and_has_a_gradient(relaxation):
     value = torch.linspace(-30, 30, 601, requires_grad=True)
-    gate = relaxation.gate(value)
+    gate = relaxation.gate(value, 0.5)
     assert gate.min() >= 0
     assert gate.max() <= 1
     assert bool((gate.diff() >= 0).all())
@@ -45,7 +45,7 @@ def test_gate_is_in_the_unit_interval_and_has_a_gradient(relaxation):
 @pytest.mark.exact
 def test_straight_through_is_exactly_hard_forward_and_soft_backward():
     value = torch.randn(10_000, requires_grad=True)
-    gate = StraightThrough().gate(value)
+    gate = StraightThrough().gate(value, 0.5)
     assert set(gate.unique().tolist()) == {0.0, 1.0}
     gate.sum().backward()
     soft = value.detach().sigmoid()
@@ -57,9 +57,9 @@ def test_hard_concrete_gate_reaches_both_ends():
     gate = HardConcreteGate()
     value = torch.tensor([-3.0, -2.0, 0.0, 2.0, 3.0])
     expected = (value.sigmoid() * 1.2 - 0.1).clamp(0, 1)
-    torch.testing.assert_close(gate.gate(value), expected)
-    assert gate.gate(value)[0] == 0
-    assert gate.gate(value)[-1] == 1
+    torch.testing.assert_close(gate.gate(value, 0.5), expected)
+    assert gate.gate(value, 0.5)[0] == 0
+    assert gate.gate(value, 0.5)[-1] == 1
     assert torch.equal(gate.hard(value), torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0]))
 
 

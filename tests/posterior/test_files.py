@@ -86,7 +86,14 @@ def _assert_equal(first, second):
         ({"weight_prior": priors.HorseshoeWeights()}, pr.guides.MeanFieldGuide),
         ({"relaxation": relaxations.HardConcreteGate(-0.2, 1.3)}, pr.guides.MeanFieldGuide),
         ({"relaxation": relaxations.StraightThrough()}, pr.guides.MeanFieldGuide),
+        ({"relaxation": relaxations.Hardening(0.3)}, pr.guides.MeanFieldGuide),
         ({"granularity": "weight"}, pr.guides.MeanFieldGuide),
+        ({"weight_prior": priors.GaussianWeights(0.5)}, pr.guides.SpikeAndSlabGuide),
+        (
+            {"weight_prior": priors.HorseshoeWeights(), "granularity": "weight"},
+            pr.guides.SpikeAndSlabGuide,
+        ),
+        ({"weight_prior": priors.ArdWeights()}, pr.guides.default_guide),
     ],
 )
 def test_priors_guides_and_relaxations_round_trip(tmp_path, settings, guide):

@@ -8,16 +8,19 @@ turns a value into a gate.
 from __future__ import annotations
 
 from pyro_relevance.model.distributions.hard_concrete import HardConcrete
+from pyro_relevance.model.distributions.hardening import HardeningConcrete
 from pyro_relevance.model.distributions.log_uniform import LogUniform, MultiplicativeNormal
 from pyro_relevance.model.distributions.logit_beta import LogitBeta
 from pyro_relevance.model.distributions.logit_concrete import LogitConcrete, concrete_kl_monte_carlo
 from pyro_relevance.model.distributions.normal import LogNormal, Normal
 from pyro_relevance.model.distributions.one_hot_concrete import OneHotConcrete
 from pyro_relevance.model.distributions.per_example import PerExample
+from pyro_relevance.model.distributions.spike_and_slab import Slab
 from pyro_relevance.model.distributions.student_t import StudentT
 
 __all__ = [
     "HardConcrete",
+    "HardeningConcrete",
     "LogNormal",
     "LogUniform",
     "LogitBeta",
@@ -26,6 +29,7 @@ __all__ = [
     "Normal",
     "OneHotConcrete",
     "PerExample",
+    "Slab",
     "StudentT",
     "concrete_kl_monte_carlo",
 ]

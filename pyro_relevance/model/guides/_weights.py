@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_relevance.model.distributions import LogNormal, MultiplicativeNormal, Normal
+from pyro_relevance.model.distributions import LogNormal, MultiplicativeNormal, Normal, Slab
 from pyro_relevance.model.latents import Latent
 
 __all__ = ["LatentPosteriors"]
@@ -48,9 +49,19 @@ class LatentPosteriors(nn.Module):
             return MultiplicativeNormal(loc, log_alpha)
         return Normal(loc, scale, validate_args=False)
 
-    def forward(self) -> dict[str, Tensor]:
-        """Sample all sites."""
-        return {name: pyro.sample(name, self.posterior(name).to_event(1)) for name in self.kinds}
+    def forward(self, use: Mapping[str, Tensor] = MappingProxyType({})) -> dict[str, Tensor]:
+        """Sample all sites.
+
+        Args:
+            use: Site -> probability that each of its entries is used; those of other sites are.
+        """
+        values = {}
+        for name in self.kinds:
+            posterior = self.posterior(name)
+            if name in use:
+                posterior = Slab(posterior.loc, posterior.scale, use[name])
+            values[name] = pyro.sample(name, posterior.to_event(1))
+        return values
 
     def mean(self) -> dict[str, Tensor]:
         """Return the posterior mean of each site."""

@@ -1,4 +1,4 @@
-r"""The default variational family: every gate and every weight independent.
+r"""The plain variational family: every gate and every weight independent.
 
 .. math::
     q(\gamma, w) = \prod_e Bernoulli(\gamma_e; \sigma(\ell_e)) \prod_i N(w_i; m_i, s_i^2)
@@ -53,7 +53,7 @@ class MeanFieldGuide(nn.Module, RelevanceGuide):
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> dict[str, Tensor]:
         """Sample all latent sites; of the data only their number is used."""
         announce_parameters(self)
-        values = self.latent_posteriors()
+        values = self._sample_latents()
         model = self._model[0]
         if model.has_gates:
             values["gate"] = pyro.sample(
@@ -61,7 +61,12 @@ class MeanFieldGuide(nn.Module, RelevanceGuide):
             )
         if model.has_operations:
             values["operation"] = self.operation_posterior(model)
-        return values  # type: ignore[no-any-return]
+        return values
+
+    def _sample_latents(self) -> dict[str, Tensor]:
+        """Sample the sites other than gates and operations."""
+        values: dict[str, Tensor] = self.latent_posteriors()
+        return values
 
     def inclusion_log_odds(self) -> Tensor | None:
         """See `RelevanceGuide`."""

@@ -16,6 +16,7 @@ answer                     what it buys
 ``inclusion_log_odds``     the expected size by step, in the history and the progress bar
 ``choice_logits``          the same where operations are gated
 ``latent_means``           exact posterior means of the weights instead of means of draws
+``used_entries``           joint draws of gates and weights where weights depend on the gates
 =========================  =====================================================================
 
 A guide of one's own, for a model with gates and point weights:
@@ -90,8 +91,23 @@ class RelevanceGuide(Protocol):
         return None
 
     def latent_means(self) -> dict[str, Tensor] | None:
-        """Return the posterior mean of each latent site of the weights by name, if known."""
+        """Return the posterior mean of each latent site by name, if known.
+
+        Where weights depend on the gates, it is the mean while their gates are on.
+        """
         return None
+
+    def used_entries(self, gates: Tensor) -> dict[str, Tensor]:
+        """Return which entries of latent sites are used; the others are drawn from their prior.
+
+        Args:
+            gates: ``(num_edges,)`` hard gates, or probabilities of independent gates.
+
+        Returns:
+            Site -> ``(size,)``: 1 for entries that are used and 0 for others, or probabilities.
+            Entries of sites that are not named are always used.
+        """
+        return {}
 
 
 class _SaysNothing(RelevanceGuide):

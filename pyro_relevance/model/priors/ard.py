@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_relevance.model.distributions import Normal
 from pyro_relevance.model.latents import Latent
 from pyro_relevance.model.priors._packing import (
     check_positive,
@@ -73,7 +74,7 @@ class ArdWeights:
             starts.append(rate / (self.concentration + 0.5 * rows.shape[1]))
         return (
             Latent("weight_scale", "positive", torch.cat(starts), 0.3),
-            Latent("weights", "real", pack(parameters), self.initial_scale),
+            Latent("weights", "real", pack(parameters), self.initial_scale, tuple(parameters)),
         )
 
     def latent_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -90,6 +91,6 @@ class ArdWeights:
         variance = pyro.sample("weight_scale", prior)
         scale = expand_columns(variance.sqrt(), parameters, self.bias_scale)
         weights = pyro.sample(
-            "weights", dist.Normal(torch.zeros_like(scale), scale, validate_args=False).to_event(1)
+            "weights", Normal(torch.zeros_like(scale), scale, validate_args=False).to_event(1)
         )
         return unpack(weights, parameters)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_relevance.model.distributions import Normal
 from pyro_relevance.model.latents import Latent
 from pyro_relevance.model.priors._packing import check_positive, pack, prior_scale, unpack
 
@@ -45,7 +45,8 @@ class GaussianWeights:
                 scales.
         """
         prior_scale(self.scale, parameters)
-        return (Latent("weights", "real", pack(parameters), self.initial_scale),)
+        entries = tuple(parameters)
+        return (Latent("weights", "real", pack(parameters), self.initial_scale, entries),)
 
     def latent_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
         """Return all parameters."""
@@ -56,5 +57,5 @@ class GaussianWeights:
         first = next(iter(parameters.values()))
         scales = prior_scale(self.scale, parameters)
         scale = torch.cat([first.new_full((parameters[n].numel(),), scales[n]) for n in parameters])
-        prior = dist.Normal(torch.zeros_like(scale), scale, validate_args=False).to_event(1)
+        prior = Normal(torch.zeros_like(scale), scale, validate_args=False).to_event(1)
         return unpack(pyro.sample("weights", prior), parameters)

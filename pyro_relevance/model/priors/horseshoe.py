@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_relevance.model.distributions import Normal
 from pyro_relevance.model.latents import Latent
 from pyro_relevance.model.priors._packing import (
     check_positive,
@@ -73,7 +74,7 @@ class HorseshoeWeights:
         return (
             Latent("layer_scale", "positive", layer, 0.3),
             Latent("weight_scale", "positive", column, 0.3),
-            Latent("weights", "real", weights / scale, self.initial_scale),
+            Latent("weights", "real", weights / scale, self.initial_scale, tuple(parameters)),
         )
 
     def latent_parameters(self, parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -93,7 +94,7 @@ class HorseshoeWeights:
         scale = expand_columns(
             self._column_scales(layer, column, sizes), parameters, self.bias_scale
         )
-        standard = dist.Normal(torch.zeros_like(scale), torch.ones_like(scale), validate_args=False)
+        standard = Normal(torch.zeros_like(scale), torch.ones_like(scale), validate_args=False)
         return unpack(scale * pyro.sample("weights", standard.to_event(1)), parameters)
 
     @staticmethod

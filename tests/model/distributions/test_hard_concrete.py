@@ -20,7 +20,7 @@ TEMPERATURES = [0.05, 0.1, 0.2, 0.5, 1.0]
 def test_logits_are_the_log_odds_of_a_gate_that_is_not_zero(temperature):
     logits = torch.tensor([-6.0, -2.0, 0.0, 2.0, 6.0])
     value = HardConcrete(temperature, logits).sample((40_000,))
-    assert_frequency(HardConcreteGate().gate(value) != 0, torch.sigmoid(logits))
+    assert_frequency(HardConcreteGate().gate(value, 0.5) != 0, torch.sigmoid(logits))
 
 
 @pytest.mark.statistical
@@ -32,7 +32,7 @@ def test_gate_is_one_with_the_probability_of_the_paper():
     # Q(s = 1) = sigmoid(log alpha - temperature * logit((1 - gamma) / (zeta - gamma)))
     end = torch.logit(torch.tensor((1 - gamma) / (zeta - gamma)))
     probability = torch.sigmoid(log_alpha - temperature * end)
-    assert_frequency(HardConcreteGate().gate(value) == 1, probability)
+    assert_frequency(HardConcreteGate().gate(value, 0.5) == 1, probability)
 
 
 @pytest.mark.exact

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from pyro_relevance import priors
-from pyro_relevance.model.guides import AutoregressiveGuide, LowRankGuide, MeanFieldGuide
+from pyro_relevance.model.guides import (
+    AutoregressiveGuide,
+    LowRankGuide,
+    MeanFieldGuide,
+    SpikeAndSlabGuide,
+)
 from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.priors.operations import ABSENT
 from pyro_relevance.posterior.guide_draws import DrawModule, draw_chain
@@ -32,6 +37,8 @@ def graph_model():
 CASES = {
     "mean field": (flat_model, MeanFieldGuide),
     "mean field of a graph": (graph_model, MeanFieldGuide),
+    "spike and slab": (flat_model, SpikeAndSlabGuide),
+    "spike and slab of a graph": (graph_model, SpikeAndSlabGuide),
     "low rank": (flat_model, partial(LowRankGuide, rank=2)),
     "low rank of a graph": (graph_model, partial(LowRankGuide, rank=2)),
     "autoregressive": (graph_model, AutoregressiveGuide),
@@ -59,6 +66,14 @@ class Drawn:
         self.module = DrawModule(self.model, self.guide)
         self.num_samples = NUM_SAMPLES[self.answers.vectorised]
         self.sites, self.parameters = self.draw(self.num_samples)
+
+    def used_entries(self, weights):
+        """Which entries are used in each draw, ``(num_samples, num_entries)``."""
+        if "gate" not in self.sites:
+            return torch.ones_like(weights) > 0
+        given = [self.answers.used_entries(gates) for gates in self.sites["gate"]]
+        ones = torch.ones(weights.shape[1])
+        return torch.stack([each.get("weights", ones) for each in given]) > 0
 
     def draw(self, num_samples):
         torch.manual_seed(1)
@@ -163,7 +178,22 @@ def test_stated_means_are_those_of_the_weights_drawn(drawn):
     assert list(means) == [latent.name for latent in drawn.model.latents()]
     weights = torch.cat([t.flatten(1) for t in drawn.parameters.values()], 1)
     assert weights.shape[0] == drawn.num_samples
-    assert_mean(weights, means["weights"])
+    used = drawn.used_entries(weights)
+    assert_mean(torch.where(used, weights - means["weights"], 0.0), torch.zeros(used.shape[1]))
+
+
+@pytest.mark.statistical
+def test_entries_are_used_as_often_as_the_gates_say(drawn):
+    """Of hard gates it is a fact, of probabilities the mean over draws."""
+    log_odds = drawn.answers.inclusion_log_odds()
+    if log_odds is None or not drawn.answers.independent_gates:
+        return
+    probability = drawn.answers.used_entries(torch.sigmoid(log_odds))
+    assert bool(probability) == isinstance(drawn.guide, SpikeAndSlabGuide)
+    for name, expected in probability.items():
+        used = torch.stack([drawn.answers.used_entries(g)[name] for g in drawn.sites["gate"]])
+        assert set(used.unique().tolist()) == {0.0, 1.0}
+        assert_mean(used, expected.detach(), rounding=1e-6)
 
 
 @pytest.mark.exact

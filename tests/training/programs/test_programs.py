@@ -113,8 +113,12 @@ def test_gradients_of_a_chain_know_nothing_of_the_others():
             },
             pr.guides.MeanFieldGuide,
         ),
+        (
+            {"weight_prior": priors.ArdWeights(), "granularity": ("input", "unit", "weight")},
+            pr.guides.SpikeAndSlabGuide,
+        ),
     ],
-    ids=["point", "gaussian, low rank", "horseshoe, hierarchical"],
+    ids=["point", "gaussian, low rank", "horseshoe, hierarchical", "ard, spike and slab"],
 )
 def test_same_distribution_of_losses_with_noise(settings, guide):
     loop, vectorised = _both(make_model(**settings), guide=guide, num_chains=2)

@@ -54,10 +54,12 @@ class _ReplayMessenger(Messenger):
             given the sites before.
     """
 
-    def __init__(self, values: Mapping[str, Tensor], used: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, values: Mapping[str, Tensor], used: Mapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
         self.values = values
-        self.used = used
+        self.used = used or {}
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]

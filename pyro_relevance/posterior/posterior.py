@@ -379,8 +379,7 @@ class Posterior:
         """Return the value of the site ``gate`` whose hard gates are those given."""
         if given is None or not self.model.has_gates:
             return {}
-        like = next(iter(self.state.values()))
-        gates = self.edges.join(checked_mask(self.edges, given, like))
+        gates = self.edges.join(checked_mask(self.edges, given, next(iter(self.state.values()))))
         # Far on its side of every relaxation's threshold, where its own gate is 0 or 1 as well.
         return {"gate": (2.0 * gates - 1.0) * _SURE}
 

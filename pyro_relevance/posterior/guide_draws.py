@@ -60,6 +60,7 @@ class _ReplayMessenger(Messenger):
         super().__init__()
         self.values = values
         self.used = used or {}
+        self.changed: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
@@ -68,6 +69,7 @@ class _ReplayMessenger(Messenger):
             if name in self.used:
                 prior = msg["fn"].rsample()
                 msg["value"] = torch.where(self.used[name] > 0, msg["value"], prior)
+                self.changed[name] = msg["value"]
             msg["done"] = True
 
 
@@ -111,8 +113,7 @@ class DrawModule(nn.Module):
                 with _ReplayMessenger(given or {}):
                     self.guide()
         values = {name: site["value"] for name, site in collected.sites.items()}
-        known = ("gate", "operation", *(latent.name for latent in model.latents()))
-        sites = {f"latent {n}": values[n] for n in known if with_latents and n in values}
+        sites: dict[str, Tensor] = {}
         if model.has_gates:
             sites["gate"] = model.relaxation.hard(values["gate"])
             probability = _gate_probability(model, collected.sites["gate"]["fn"])
@@ -127,8 +128,12 @@ class DrawModule(nn.Module):
             used: dict[str, Tensor] = {}
             if site_means is None and model.has_gates:
                 used = answers(self.guide).used_entries(sites["gate"])
-            with _ReplayMessenger(values if site_means is None else site_means, used):
+            with _ReplayMessenger(values if site_means is None else site_means, used) as replayed:
                 parameters = model.weight_prior.sample(parameters)
+            values |= replayed.changed
+        if with_latents:
+            known = ("gate", "operation", *(latent.name for latent in model.latents()))
+            sites |= {f"latent {name}": values[name] for name in known if name in values}
         return sites, parameters
 
 

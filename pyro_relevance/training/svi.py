@@ -99,15 +99,13 @@ def fit(
 ) -> Fit:
     """Train weights and posterior together; the model given is not changed.
 
-    With the same seed, settings and number of chains a run gives the same numbers, whether it was
-    interrupted and resumed or not.
+    The same seed, settings and number of chains give the same numbers, interrupted or not.
 
     Args:
         model: The model, or one for each chain; these may differ in their numbers.
         data: ``(x, y)`` or a map-style data set; a list of pairs gives each chain its own.
-        guide: A guide, or what makes one from a model. Each chain starts from a copy of it. By
-            default `SpikeAndSlabGuide` where gates are over weights of a Gaussian kind, else
-            `MeanFieldGuide`.
+        guide: A guide, or what makes one from a model; each chain starts from a copy. The default
+            is `SpikeAndSlabGuide` where gated weights have a Gaussian prior, else `MeanFieldGuide`.
         optimisation: Epochs, batch size, learning rates, optimiser and schedules.
         estimation: The ELBO, and how often gates are drawn for a step.
         execution: Device, precision, and whether steps are recorded and replayed.

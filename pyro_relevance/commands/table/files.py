@@ -61,15 +61,12 @@ def arviz_of(run: TableRun) -> report.ArvizData:
     """Return the posterior of a run for ArviZ, under the likelihood that the report states.
 
     Training rows are scored and replicated by the networks of the cross-validation that did not see
-    them, with one chain for each candidate; test rows are predictions. Everything is in the unit of
-    the target.
+    them, one network for a row; test rows are predictions. Everything is in the unit of the target.
 
     Args:
         run: The run.
     """
     encoder = run.encoder
-    sampled = run.held.sampled
-    candidates = len(run.settings.noise_scales) if encoder.task == "regression" else 1
     return report.to_arviz(
         run.fit.posterior,
         data=run.train,
@@ -77,9 +74,7 @@ def arviz_of(run: TableRun) -> report.ArvizData:
         likelihood=run.predictive,
         target=report.TargetUnits(encoder.target_mean, encoder.target_scale),
         features=_features(run),
-        held_out=report.HeldOutDraws(
-            run.held.rows, sampled.reshape(candidates, -1, *sampled.shape[1:])
-        ),
+        held_out=report.HeldOutDraws(run.held.rows, run.held.sampled[None]),
         predictions=run.test,
     )
 

@@ -132,8 +132,8 @@ class TableRun:
         noise: Noise of new rows around the small network's predictions (standardised target).
         predictive: Noise of new rows around the predictions of the posterior, all chains together
             (standardised target).
-        held: Held-out predictions for training rows of all candidates, as draws of a posterior,
-            and of the chosen one's pruned networks.
+        held: Held-out predictions for training rows, by the networks of the cross-validation with
+            the chosen recipe.
         expected: Loss (nats) and error of the pruned network on as many new rows as there are test
             rows, expected before the test: 90 % predictive intervals from the cross-validation, on
             the standardised target.
@@ -222,7 +222,7 @@ def run_table(
         pruned=pruned,
         noise=noise,
         predictive=predictive,
-        held=replace(held, sampled=both.sampled),
+        held=held,
         expected=job.expected(held, posterior, mask, noise),
         scores=job.scores(recipe, held, fit.posterior, chain, mask, predictive),
         train=job.training,

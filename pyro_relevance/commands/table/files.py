@@ -10,7 +10,6 @@ from typing import Any
 from pyro_relevance import masks, plots
 from pyro_relevance._files import replacing
 from pyro_relevance.commands.table.job import NUM_DRAWS
-from pyro_relevance.commands.table.recipe import NUM_HELD_OUT
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import TableRun
 from pyro_relevance.comparison.records import make_record, row, write_json
@@ -63,14 +62,12 @@ def arviz_of(run: TableRun) -> report.ArvizData:
     """Return the posterior of a run for ArviZ, under the likelihood that the report states.
 
     Training rows are scored and replicated by the networks of the cross-validation that did not see
-    them, with one chain for each candidate; test rows are predictions. Everything is in the unit of
-    the target.
+    them, one network for a row; test rows are predictions. Everything is in the unit of the target.
 
     Args:
         run: The run.
     """
     encoder = run.encoder
-    sampled = run.held.sampled
     return report.to_arviz(
         run.fit.posterior,
         data=run.train,
@@ -78,9 +75,7 @@ def arviz_of(run: TableRun) -> report.ArvizData:
         likelihood=run.predictive,
         target=report.TargetUnits(encoder.target_mean, encoder.target_scale),
         features=_features(run),
-        held_out=report.HeldOutDraws(
-            run.held.rows, sampled.reshape(-1, NUM_HELD_OUT, *sampled.shape[1:])
-        ),
+        held_out=report.HeldOutDraws(run.held.rows, run.held.sampled[None]),
         predictions=run.test,
     )
 

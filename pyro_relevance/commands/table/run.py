@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class TableRun:
         noise: Noise of new rows around the small network's predictions (standardised target).
         predictive: Noise of new rows around the predictions of the posterior, all chains together
             (standardised target).
-        held: Held-out predictions for training rows of all candidates, as draws of a posterior,
-            and of the chosen one's pruned networks.
+        held: Held-out predictions for training rows, by the networks of the cross-validation with
+            the chosen recipe.
         expected: Loss (nats) and error of the pruned network on as many new rows as there are test
             rows, expected before the test: 90 % predictive intervals from the cross-validation, on
             the standardised target.
@@ -144,7 +144,7 @@ def run_table(
         pruned=prune(posterior.network(), posterior.edges, mask, example_input=job.test[0]),
         noise=noise,
         predictive=predictive,
-        held=replace(held, sampled=together.sampled),
+        held=held,
         expected=job.expected(held, posterior, mask, noise),
         tested=job.test_inputs(held),
         diagnosis=run_diagnosis(fit, mask, held, dense_held),

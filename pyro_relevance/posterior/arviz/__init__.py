@@ -21,7 +21,9 @@ group                         content
 ``log_likelihood``            of these rows, pointwise in nats
 ``posterior_predictive``      ``y`` drawn for these rows
 ``constant_data``             their inputs and the scales of the inputs, where they were given
-``predictions``               of new rows: ``y`` drawn, ``y_mean`` expected, ``log_likelihood``
+``predictions``               of new rows: ``y`` drawn, ``y_mean`` expected, and where their targets
+                              are known ``log_likelihood`` and, of each draw, ``loss`` (nats a row)
+                              and ``error`` (RMSE, or share of wrong classes)
 ``predictions_constant_data`` the inputs of the new rows and, where known, their ``y``
 ============================= ==================================================================
 

@@ -71,7 +71,7 @@ def to_arviz(
     num_samples: int = 200,
     seed: int = 0,
     groups: Sequence[str] | None = None,
-    sites: bool = True,
+    sites: bool | None = None,
     likelihood: Likelihood | None = None,
     target: TargetUnits = TargetUnits(),  # noqa: B008 (a frozen value)
     features: Features | None = None,
@@ -91,8 +91,8 @@ def to_arviz(
         num_samples: Draws per chain.
         seed: Seed of all draws; the same seed gives the same gates in every group.
         groups: Names of the edge groups in ``relevance``, or ``None`` for all.
-        sites: Whether ``posterior`` has the latent sites and weights; without them it has the
-            number of each draw alone.
+        sites: Whether ``posterior`` has the latent sites and weights, or the number of each draw
+            alone; ``None``: if memory allows.
         likelihood: Distribution of the target to score and predict with, such as one that
             `fit_noise` fitted on held-out rows; ``None`` for that of each chain in training.
         target: From the network's targets to targets in their own unit.
@@ -110,7 +110,7 @@ def to_arviz(
     _check(num_samples, data, held_out, predictions)
     chosen = _choose(posterior.edges, groups)
     rows = [None if held_out is not None else data, predictions]
-    check_memory(posterior, chosen, rows, num_samples, seed, sites=sites)
+    sites = check_memory(posterior, chosen, rows, num_samples, seed, sites=sites)
     datasets = _edge_datasets(posterior, chosen, num_samples, seed, (sites, likelihood, target))
     writing = Writing(posterior, num_samples, seed, likelihood, target, features)
     if data is not None:

@@ -24,9 +24,13 @@ def check_memory(
     num_samples: int,
     seed: int,
     *,
-    sites: bool = False,
-) -> None:
-    """Refuse a conversion whose peak memory, scaled up from two draws, exceeds the limit."""
+    sites: bool | None,
+) -> bool:
+    """Refuse a conversion whose peak memory, scaled up from two draws, exceeds the limit.
+
+    Returns:
+        Whether latent sites are written: as asked, or where ``sites`` is ``None`` if they fit.
+    """
     probe = posterior.sample(2, seed=seed)
     tensors = [*probe.gates.values(), *probe.inclusion_probability.values()]
     if posterior.edges.operations:
@@ -37,12 +41,6 @@ def check_memory(
     per_draw += 4 * posterior.num_chains * posterior.edges.num_edges  # effects of all groups
     # posterior: gate 1 byte, probability twice 4; prior: the same, and its draws 8
     per_draw += posterior.num_chains * sum(26 * group.num_edges for group in groups)
-    if sites:
-        # The sites as they are drawn and as they are written; weights are written once more.
-        latents = posterior.sample_sites(2, seed=seed)
-        per_draw += sum(t.numel() * t.element_size() for t in latents.values())
-        drawn = [weight for weight in probe.weights.values() if weight.shape[1] == 2]
-        per_draw += sum(t.numel() * t.element_size() for t in drawn) // 2
     for pair in rows:
         if pair is None:
             continue
@@ -50,6 +48,15 @@ def check_memory(
         outputs = [one.outputs, one.mean, one.sample]
         bytes_each = sum(t.numel() * t.element_size() for t in outputs) + 12 * posterior.num_chains
         per_draw += bytes_each * len(pair[0])
+    if sites is not False:
+        # The sites as they are drawn and as they are written; weights are written once more.
+        tensors = list(posterior.sample_sites(2, seed=seed).values())
+        extra = sum(t.numel() * t.element_size() for t in tensors)
+        drawn = [weight for weight in probe.weights.values() if weight.shape[1] == 2]
+        extra += sum(t.numel() * t.element_size() for t in drawn) // 2
+        if sites is None:
+            sites = (per_draw + extra) * num_samples <= MEMORY_LIMIT
+        per_draw += extra if sites else 0
     needed = per_draw * num_samples
     if needed > MEMORY_LIMIT:
         raise ValueError(
@@ -59,3 +66,4 @@ def check_memory(
             f"num_samples (at most {MEMORY_LIMIT // per_draw}), or some of the edge groups in "
             "groups=, or sites=False."
         )
+    return sites

@@ -204,6 +204,9 @@ def prediction_datasets(writing: Writing, x: Tensor, y: Tensor | None) -> dict[s
         density = writing.target.log_density(scored, _num_targets(observed))
         dims = ("chain", "draw", "new_obs")
         variables["log_likelihood"] = (dims, density, {"units": "nats"})
+        errors = _errors(writing, variables["y_mean"][1], observed)
+        variables["loss"] = (dims[:2], -density.mean(-1), {"units": "nats"})
+        variables["error"] = (dims[:2], errors, unit)
         constant["y"] = (("new_obs", "output")[: observed.ndim], observed, unit)
     coords = _coords(drawn.shape, "new_obs", new)
     return {
@@ -220,6 +223,16 @@ def _of_posterior(writing: Writing, x: Tensor, y: Tensor | None) -> tuple[Tensor
     predicted = writing.posterior.predict(x, **options)
     scored = None if y is None else writing.posterior.log_likelihood(x, y, **options)
     return predicted.sample, scored, predicted.mean
+
+
+def _errors(writing: Writing, mean: _Array, observed: _Array) -> _Array:
+    """RMSE of each draw, or its share of wrong classes, ``(chain, draw)``."""
+    law = writing.likelihood or writing.posterior.chain(0).likelihood
+    if law.task == "classification":
+        chosen = mean.argmax(-1) if mean.ndim > observed.ndim + 2 else mean > 0.5
+        return np.asarray((chosen != observed).mean(-1))
+    squares = (mean - observed) ** 2
+    return np.asarray(np.sqrt(squares.reshape(*squares.shape[:2], -1).mean(-1)))
 
 
 def _of_held_out(writing: Writing, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

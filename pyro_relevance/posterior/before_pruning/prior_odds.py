@@ -8,8 +8,11 @@ ratio is read off the fit and kept:
     \log\frac{P(\gamma_e = 1 \mid D)}{P(\gamma_e = 0 \mid D)} + \log\pi - \log\pi_0
 
 It is exact where an edge's evidence does not depend on the other edges. Under other odds the others
-are kept more or less often and the weights are fitted anew, so that it is an approximation that
-grows with the distance from the prior of the fit.
+are kept more or less often and the weights are fitted anew. In ``analysis/results/prior_odds.json``
+the mean error of a probability against refits, with odds from 1:100 to 100:1, is at most .03 for
+independent and .10 for correlated inputs of a linear model, towards keeping too little at small
+odds, and .08 for the inputs of Boston; single edges are wrong by up to .9. Read it as a question
+about the mask, not as a second fit.
 """
 
 from __future__ import annotations

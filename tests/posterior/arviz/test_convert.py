@@ -344,6 +344,18 @@ def test_too_much_memory_is_refused_before_the_work(posterior, monkeypatch):
         report.to_arviz(posterior, num_samples=allowed + 1)
 
 
+def test_sites_are_left_out_where_they_alone_do_not_fit(posterior, monkeypatch):
+    def variables(**options):
+        return set(dataset(report.to_arviz(posterior, num_samples=20, **options), "posterior"))
+
+    assert "gate" in variables()
+    needed = 2 * 20 * 25 * (4 + 4 + 4 + 26)  # chains, draws, edges, bytes of gates and effects
+    monkeypatch.setattr(_report_memory, "MEMORY_LIMIT", needed + 100)
+    assert "gate" not in variables()
+    with pytest.raises(ValueError, match="or sites=False"):
+        variables(sites=True)
+
+
 def test_memory_counts_the_data(posterior, monkeypatch):
     monkeypatch.setattr(_report_memory, "MEMORY_LIMIT", 100_000)
     assert report.to_arviz(posterior, num_samples=20) is not None

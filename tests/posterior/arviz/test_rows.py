@@ -56,6 +56,13 @@ def test_predictions_are_in_the_targets_unit_under_the_likelihood_given(
     scored = values(idata, "predictions", "log_likelihood")
     np.testing.assert_allclose(scored, expected, rtol=1e-4, atol=1e-4)
     assert idata["predictions"]["y"].attrs["units"] == "kg"
+    # The same draws as those of the intervals.
+    over = pr.intervals.loss_interval(
+        posterior, (x, y), likelihood=NOISE, num_samples=7, seed=2, probability=0.5
+    )
+    loss, error = (values(idata, "predictions", name) for name in ("loss", "error"))
+    np.testing.assert_allclose(np.quantile(loss, 0.75), over.loss.upper + np.log(5), rtol=1e-5)
+    np.testing.assert_allclose(np.quantile(error, 0.75), 5 * over.error.upper, rtol=1e-5)
 
 
 @pytest.mark.contract
@@ -116,6 +123,8 @@ def test_probabilities_of_classes_keep_an_axis_and_have_no_unit() -> None:
     assert idata["predictions"]["y_mean"].dims == ("chain", "draw", "new_obs", "class")
     np.testing.assert_allclose(idata["predictions"]["y_mean"].sum("class"), 1.0, rtol=1e-5)
     assert idata["predictions"]["y"].dtype.kind == "i"
+    wrong = idata["predictions"]["y_mean"].to_numpy().argmax(-1) != (y > 0).long().numpy()
+    np.testing.assert_allclose(idata["predictions"]["error"], wrong.mean(-1))
 
 
 @pytest.mark.statistical

@@ -101,7 +101,8 @@ def tests_of_recipe(sets: Sequence[KnownData], settings: Settings) -> list[list[
     tests = []
     for i, one in enumerate(sets):
         held = max((of_recipe[i] for of_recipe in found), key=lambda held: held.score(noise))
-        tests.append(tests_of(held.networks, data[i], held.folds, one.groups))
+        folds = [fold.held_out.numpy() for fold in held.folds]
+        tests.append(tests_of(held.networks, data[i], folds, one.groups))
     return tests
 
 

@@ -33,6 +33,17 @@ ROOT = Path(__file__).parents[2]
             {"linear, exact, correlation 0.9", "table recipe, inputs", "table recipe, weights"},
         ),
         (
+            "analysis.run_holdout",
+            "holdout_test",
+            {
+                "holdout test, networks of the recipe, rate 0.1",
+                "holdout test, boosted trees, rate 0.1",
+                "knockoffs with the lasso, rate 0.1",
+                "lasso, non-zero",
+            },
+        ),
+        ("analysis.run_boston_noise", "boston_noise", {"holdout test of the command"}),
+        (
             "analysis.bench_latency",
             "latency",
             {"50% of the channels, batch 128", "50% of the channels, batch 1"},

@@ -164,12 +164,13 @@ class Job:
             best = self._best(held)
         return recipes[best], held[best], mixture(alike if best < len(alike) else [held[best]])
 
-    def choose_dense(self, recipe: TableRecipe) -> tuple[TableRecipe, HeldOut]:
+    def choose_dense(self) -> tuple[TableRecipe, HeldOut]:
         """Return the dense recipe with the best held-out log likelihood, and its predictions."""
-        recipes = [replace(recipe, gated=False)]
-        if self.encoder.task == "classification":
-            dense = replace(self.settings.recipe, num_steps=recipe.num_steps, gated=False)
-            recipes = [dense.widened(factor) for factor in self.settings.weight_scales]
+        candidates = self.settings.candidates(self.encoder.task)
+        # Without gates their prior makes no difference.
+        same = self.settings.recipe.prior_log_odds
+        recipes = [replace(recipe, gated=False, prior_log_odds=same) for recipe in candidates]
+        recipes = list(dict.fromkeys(recipes))
         held = self.cross_validate(recipes, "dense, held out")
         best = self._best(held)
         return recipes[best], held[best]
@@ -210,12 +211,12 @@ class Job:
         """Return the test result of outputs for the test rows."""
         return _score(outputs, noise, self.test[1], self.encoder, size)
 
-    def dense_score(self, recipe: TableRecipe) -> tuple[dict[str, Score], HeldOut]:
+    def dense_score(self) -> tuple[dict[str, Score], HeldOut]:
         """Return the test result of a dense network and its held-out predictions.
 
-        It is trained like the gated one, with weight scales that are chosen for it.
+        It is trained like the gated one; its recipe is chosen among the same candidates.
         """
-        dense, held = self.choose_dense(recipe)
+        dense, held = self.choose_dense()
         network = self.train(dense, 1, "dense network").posterior
         outputs = evaluate(network, self.test[0], None, num_samples=1)
         size = sum(p.numel() for p in network.model.network.parameters())

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_relevance.commands.table.background import dense_network
 from pyro_relevance.commands.table.job import Job, Score
 from pyro_relevance.commands.table.recipe import HeldOut, TableRecipe
 from pyro_relevance.commands.table.settings import TableSettings
@@ -100,6 +101,7 @@ def run_table(
     settings: TableSettings,
     *,
     rows: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    workers: int = 1,
     progress: bool = True,
     checkpoint: Path | None = None,
 ) -> TableRun:
@@ -110,6 +112,8 @@ def run_table(
         settings: The settings.
         rows: Numbers of the training and of the test rows; ``None`` for a random split by the
             settings' ``test_fraction`` and ``seed``.
+        workers: Processes; with two, the dense network has its own (a script that asks for two
+            needs ``if __name__ == "__main__":``).
         progress: Whether progress bars are shown.
         checkpoint: Where the fit writes its state and resumes from.
 
@@ -118,19 +122,17 @@ def run_table(
     """
     started = time.perf_counter()
     job = Job.of(table, settings, rows, progress=progress)
-    recipe, held, together = job.choose()
-    predictive = together.noise(job.noise, pruned=False)
-    fit = job.train(
-        recipe,
-        settings.num_chains,
-        f"fit, {settings.num_chains} chains",
-        checkpoint=None if checkpoint is None else Checkpoint(checkpoint, interval=10.0),
-    )
+    with dense_network(job, workers) as dense:
+        recipe, held, together = job.choose()
+        kept = None if checkpoint is None else Checkpoint(checkpoint, interval=10.0)
+        text = f"fit, {settings.num_chains} chains"
+        fit = job.train(recipe, settings.num_chains, text, checkpoint=kept)
+        tested = job.test_inputs(held)
+        scores, dense_held = dense()
     chain = int(fit.posterior.elbo(*job.training).argmax())
     posterior = fit.posterior.chain(chain)
     mask = settings.decide()(posterior)
-    noise = held.noise(job.noise, pruned=True)
-    scores, dense_held = job.dense_score(recipe) if settings.dense else ({}, None)
+    noise, predictive = held.noise(job.noise, pruned=True), together.noise(job.noise, pruned=False)
     scores["posterior mean"] = job.posterior_score(fit.posterior, predictive)
     scores["pruned"] = job.pruned_score(posterior, mask, noise)
     return TableRun(
@@ -146,7 +148,7 @@ def run_table(
         predictive=predictive,
         held=held,
         expected=job.expected(held, posterior, mask, noise),
-        tested=job.test_inputs(held),
+        tested=tested,
         diagnosis=run_diagnosis(fit, mask, held, dense_held),
         scores=scores,
         train=job.training,

@@ -21,8 +21,9 @@ from scipy import stats
 
 __all__ = ["corrected", "null_spread", "z_score"]
 
-PRIOR_COLUMNS = 4
-"""Columns whose weight the bound has in the estimate."""
+PRIOR_COLUMNS = 12
+"""Columns whose weight the bound has in the estimate; chosen on simulated noise (20 columns that do
+not matter, 150 rows, networks that overfit), where it gives uniform p-values."""
 
 FEW_HITS = 10
 

@@ -28,9 +28,10 @@ def test_the_spread_by_hand() -> None:
     # Without a column below zero it is the bound, and it never leaves its limits.
     assert null_spread([3.0, 9.0]) == pytest.approx(2**0.5)
     assert null_spread([-4.0, -4.0, 5.0]) == pytest.approx(2**0.5)
-    assert null_spread([-1.0, -0.5, 7.0]) == pytest.approx(((8 + 1.25) / 6) ** 0.5)
+    assert null_spread([-1.0, -0.5, 7.0]) == pytest.approx(((24 + 1.25) / 14) ** 0.5)
     # Ties of columns that are not read say that nothing was fitted to them.
-    assert null_spread([-6.0] * 20) == 1.0
+    assert null_spread([-6.0] * 4) == pytest.approx((24 / 16) ** 0.5)
+    assert null_spread([-6.0] * 40) == 1.0
 
 
 @pytest.mark.exact

@@ -55,8 +55,10 @@ def relevance(
     """A forest plot of one edge group, one row per edge.
 
     The dot is the mean over chains and draws, filled above ``threshold``; the bar is the 89 %
-    equal-tailed interval over them; small dots are the means of single chains. The panel beside it
-    shows the edge's effect (norm of the gated weights that read it) in the same way.
+    equal-tailed interval over them; small dots are the means of single chains. A probability that
+    is constant over the draws of a chain has no such interval: its bar is the range over chains,
+    and says so. The panel beside it shows the edge's effect (norm of the gated weights that read
+    it) in the same way.
 
     Args:
         idata: What `to_arviz` returned.
@@ -97,8 +99,9 @@ def relevance(
         _rows(axes[1], _variable(dataset, f"{stem}_effect", coords), order, kept)
         _finish(axes[1], "effect", threshold)
         axes[1].tick_params(axis="y", length=0)
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4)
+        entries = [axis.get_legend_handles_labels() for axis in axes]
+        known = {name: handle for part in entries[::-1] for handle, name in zip(*part, strict=True)}
+        figure.legend(list(known.values()), list(known), loc="outside lower center", ncols=4)
     _label_rows(axes[0], labels, figure)
     return figure
 
@@ -128,7 +131,9 @@ def _rows(ax: Axes, array: xr.DataArray, order: Array, kept: Array) -> None:
     """Interval, single chains and mean of each edge, from top to bottom."""
     values = pooled(array)[:, order]
     rows = np.arange(len(order))
-    low, high = quantiles(values)
+    constant = bool((array == array.isel(draw=0)).all())
+    low, high = (values.min(0), values.max(0)) if constant else quantiles(values)
+    name = "range over chains" if constant else f"{100 * INTERVAL:.0f} % interval"
     ax.hlines(
         rows,
         low,
@@ -136,7 +141,7 @@ def _rows(ax: Axes, array: xr.DataArray, order: Array, kept: Array) -> None:
         color=COLOURS[0],
         linewidth=1.2,
         alpha=0.6,
-        label=f"{100 * INTERVAL:.0f} % interval",
+        label=name,
     )
     chains = array.mean("draw").transpose("chain", ...).to_numpy()[:, order]
     if len(chains) > 1:

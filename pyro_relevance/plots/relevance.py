@@ -99,9 +99,7 @@ def relevance(
         _rows(axes[1], _variable(dataset, f"{stem}_effect", coords), order, kept)
         _finish(axes[1], "effect", threshold)
         axes[1].tick_params(axis="y", length=0)
-        entries = [axis.get_legend_handles_labels() for axis in axes]
-        known = {name: handle for part in entries[::-1] for handle, name in zip(*part, strict=True)}
-        figure.legend(list(known.values()), list(known), loc="outside lower center", ncols=4)
+        _legend(figure, axes)
     _label_rows(axes[0], labels, figure)
     return figure
 
@@ -177,6 +175,13 @@ def _finish(ax: Axes, var_name: str, threshold: float) -> None:
     ax.axvline(threshold, color=GREY, linestyle="--", linewidth=0.8, zorder=0, label="threshold")
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel(var_name.replace("_", " ").capitalize())
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    """What is drawn in either panel, each thing once."""
+    entries = [axis.get_legend_handles_labels() for axis in axes]
+    known = {name: handle for part in entries[::-1] for handle, name in zip(*part, strict=True)}
+    figure.legend(list(known.values()), list(known), loc="outside lower center", ncols=4)
 
 
 def _label_rows(ax: Axes, labels: Array, figure: Figure) -> None:

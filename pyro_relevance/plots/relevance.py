@@ -55,10 +55,9 @@ def relevance(
     """A forest plot of one edge group, one row per edge.
 
     The dot is the mean over chains and draws, filled above ``threshold``; the bar is the 89 %
-    equal-tailed interval over them; small dots are the means of single chains. A probability that
-    is constant over the draws of a chain has no such interval: its bar is the range over chains,
-    and says so. The panel beside it shows the edge's effect (norm of the gated weights that read
-    it) in the same way.
+    equal-tailed interval over them, or the range over chains of a probability that no draw changes;
+    small dots are the means of single chains. The panel beside it shows the edge's effect (norm of
+    the gated weights that read it) in the same way.
 
     Args:
         idata: What `to_arviz` returned.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.edges.find import Edges, find_edges
-from pyro_relevance.model import likelihoods
+from pyro_relevance.model import likelihoods, priors
 
 FEATURES = (
     "CRIM",
@@ -63,7 +63,7 @@ class FakePosterior:
         return SimpleNamespace(
             network=self.network,
             gate_prior=None,
-            weight_prior=None,
+            weight_prior=priors.PointWeights(),
             relaxation=None,
             likelihood=likelihoods.Gaussian(1.0),
         )

@@ -55,8 +55,9 @@ def relevance(
     """A forest plot of one edge group, one row per edge.
 
     The dot is the mean over chains and draws, filled above ``threshold``; the bar is the 89 %
-    equal-tailed interval over them; small dots are the means of single chains. The panel beside it
-    shows the edge's effect (norm of the gated weights that read it) in the same way.
+    equal-tailed interval over them, or the range over chains of a probability that no draw changes;
+    small dots are the means of single chains. The panel beside it shows the edge's effect (norm of
+    the gated weights that read it) in the same way.
 
     Args:
         idata: What `to_arviz` returned.
@@ -97,8 +98,7 @@ def relevance(
         _rows(axes[1], _variable(dataset, f"{stem}_effect", coords), order, kept)
         _finish(axes[1], "effect", threshold)
         axes[1].tick_params(axis="y", length=0)
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4)
+        _legend(figure, axes)
     _label_rows(axes[0], labels, figure)
     return figure
 
@@ -128,7 +128,9 @@ def _rows(ax: Axes, array: xr.DataArray, order: Array, kept: Array) -> None:
     """Interval, single chains and mean of each edge, from top to bottom."""
     values = pooled(array)[:, order]
     rows = np.arange(len(order))
-    low, high = quantiles(values)
+    constant = bool((array == array.isel(draw=0)).all())
+    low, high = (values.min(0), values.max(0)) if constant else quantiles(values)
+    name = "range over chains" if constant else f"{100 * INTERVAL:.0f} % interval"
     ax.hlines(
         rows,
         low,
@@ -136,7 +138,7 @@ def _rows(ax: Axes, array: xr.DataArray, order: Array, kept: Array) -> None:
         color=COLOURS[0],
         linewidth=1.2,
         alpha=0.6,
-        label=f"{100 * INTERVAL:.0f} % interval",
+        label=name,
     )
     chains = array.mean("draw").transpose("chain", ...).to_numpy()[:, order]
     if len(chains) > 1:
@@ -172,6 +174,13 @@ def _finish(ax: Axes, var_name: str, threshold: float) -> None:
     ax.axvline(threshold, color=GREY, linestyle="--", linewidth=0.8, zorder=0, label="threshold")
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel(var_name.replace("_", " ").capitalize())
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    """What is drawn in either panel, each thing once."""
+    entries = [axis.get_legend_handles_labels() for axis in axes]
+    known = {name: handle for part in entries[::-1] for handle, name in zip(*part, strict=True)}
+    figure.legend(list(known.values()), list(known), loc="outside lower center", ncols=4)
 
 
 def _label_rows(ax: Axes, labels: Array, figure: Figure) -> None:

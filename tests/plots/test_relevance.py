@@ -48,11 +48,21 @@ def test_order_of_the_network_without_sorting(idata):
     assert labels(plots.relevance(idata, sort=False).axes[0]) == list(FEATURES)
 
 
-def test_intervals_hold_89_percent_of_all_draws(idata, probability):
-    ax = plots.relevance(idata, sort=False).axes[0]
-    ends = np.quantile(probability.reshape(-1, 13), [0.055, 0.945], axis=0)
-    segments = np.stack(labelled(ax, "89 % interval").get_segments())
+def test_intervals_hold_89_percent_of_all_draws(idata):
+    figure = plots.relevance(idata, sort=False)
+    effect = idata["relevance"]["inputs_effect"].to_numpy().reshape(-1, 13)
+    ends = np.quantile(effect, [0.055, 0.945], axis=0)
+    segments = np.stack(labelled(figure.axes[1], "89 % interval").get_segments())
     np.testing.assert_allclose(segments[:, :, 0].T, ends)
+
+
+def test_a_probability_that_no_draw_changes_has_a_range_over_chains(idata, probability):
+    figure = plots.relevance(idata, sort=False)
+    segments = np.stack(labelled(figure.axes[0], "range over chains").get_segments())
+    ends = [probability.min((0, 1)), probability.max((0, 1))]
+    np.testing.assert_allclose(segments[:, :, 0].T, ends)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"range over chains", "89 % interval"} <= set(names)
 
 
 def test_small_dots_are_the_single_chains(idata, probability):

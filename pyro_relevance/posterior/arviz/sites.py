@@ -60,7 +60,8 @@ def site_variables(posterior: Posterior, draws: Draws, num_samples: int, seed: i
     import xarray as xr
 
     sites = posterior.sample_sites(num_samples, seed=seed)
-    drawn = {name: w for name, w in draws.weights.items() if w.shape[1] > 1}
+    latent = _latent_parameters(posterior)
+    drawn = {name: weight for name, weight in draws.weights.items() if name in latent}
     packed = torch.cat([w.flatten(2) for w in drawn.values()], -1) if drawn else None
     variables: dict[str, Any] = {}
     coords: dict[str, Any] = {}
@@ -119,8 +120,9 @@ def point_estimates(
 
     variables: dict[str, Any] = {}
     coords: dict[str, Any] = {"chain": np.arange(posterior.num_chains)}
+    latent = _latent_parameters(posterior)
     for parameter, value in draws.weights.items():
-        if value.shape[1] == 1:
+        if parameter not in latent:
             name = parameter_name(parameter)
             dims = ("chain", *(f"{name}_dim_{i}" for i in range(value.ndim - 2)))
             variables[name] = (dims, _array(value[:, 0]))
@@ -136,6 +138,12 @@ def point_estimates(
         coords["edge"] = np.asarray(labels, dtype=np.str_)
         variables["prior_log_odds"] = (("chain", "edge"), _array(odds), {"units": "nats"})
     return xr.Dataset(variables, coords)
+
+
+def _latent_parameters(posterior: Posterior) -> tuple[str, ...]:
+    """Names of the parameters that are drawn; the others are point estimates."""
+    model = posterior.model
+    return model.weight_prior.latent_parameters(dict(model.network.named_parameters()))
 
 
 def _noise(laws: list[Likelihood], target: TargetUnits, prefix: str) -> dict[str, Any]:

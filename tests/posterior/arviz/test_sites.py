@@ -59,6 +59,9 @@ def test_every_latent_site_and_every_weight_is_written_once() -> None:
     np.testing.assert_array_equal(written["layer_0_weight"], draws.weights["0.weight"])
     assert "ArdWeights" in written.attrs["weight_prior"]
     assert not set(idata["point_estimates"].data_vars) & parameters
+    one = pr.to_arviz(posterior, num_samples=1)
+    assert parameters <= set(one["posterior"].data_vars)
+    assert not set(one["point_estimates"].data_vars) & parameters
 
 
 @pytest.mark.exact

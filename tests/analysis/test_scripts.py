@@ -27,6 +27,11 @@ ROOT = Path(__file__).parents[2]
             {"lasso", "boosting, best 10", "relevance, false discovery rate 0.1"},
         ),
         (
+            "analysis.run_enumeration",
+            "enumeration",
+            {"exact", "optimum of the spike-and-slab family", "spike and slab", "low rank"},
+        ),
+        (
             "analysis.bench_latency",
             "latency",
             {"50% of the channels, batch 128", "50% of the channels, batch 1"},

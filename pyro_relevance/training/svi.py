@@ -104,8 +104,7 @@ def fit(
     Args:
         model: The model, or one for each chain; these may differ in their numbers.
         data: ``(x, y)`` or a map-style data set; a list of pairs gives each chain its own.
-        guide: A guide, or what makes one from a model; each chain starts from a copy. The default
-            is `SpikeAndSlabGuide` where gated weights have a Gaussian prior, else `MeanFieldGuide`.
+        guide: A guide, or what makes one from a model; each chain has its own. See `default_guide`.
         optimisation: Epochs, batch size, learning rates, optimiser and schedules.
         estimation: The ELBO, and how often gates are drawn for a step.
         execution: Device, precision, and whether steps are recorded and replayed.

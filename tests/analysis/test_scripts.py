@@ -44,6 +44,11 @@ ROOT = Path(__file__).parents[2]
         ),
         ("analysis.run_boston_noise", "boston_noise", {"holdout test of the command"}),
         (
+            "analysis.run_enumeration",
+            "enumeration",
+            {"exact", "optimum of the spike-and-slab family", "spike and slab", "low rank"},
+        ),
+        (
             "analysis.bench_latency",
             "latency",
             {"50% of the channels, batch 128", "50% of the channels, batch 1"},

@@ -42,6 +42,13 @@ class LowRankGuide(nn.Module, RelevanceGuide):
     certainty, or be undecided about each; correlated gates can say that exactly one of them is
     needed.
 
+    Do not use it over Gaussian weights: weights are independent of the gates here, and that costs
+    more than correlated gates gain. In linear models of 10 inputs with a correlation of 0.9 (n =
+    200, ``analysis/run_enumeration.py``) inclusion probabilities are off by 0.12 on average, those
+    of `MeanFieldGuide` by 0.14 and those of `SpikeAndSlabGuide` by 0.10; its ELBO is 8.9 nats below
+    the evidence, against 5.0 and 2.9. Use it with ``noise="shared"``: its reverse model has to read
+    the gates of one draw.
+
     Args:
         model: The model whose sites are approximated.
         rank: :math:`r`, number of common factors.

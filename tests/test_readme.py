@@ -46,8 +46,8 @@ def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
 @pytest.mark.contract
 def test_every_block_of_python_is_run_here() -> None:
-    assert len(re.findall(r"^```python$", README, re.M)) == 4
-    for name in ("quickstart", "images", "graph", "baselines"):
+    assert len(re.findall(r"^```python$", README, re.M)) == 5
+    for name in ("quickstart", "relevant", "images", "graph", "baselines"):
         block(name)
 
 
@@ -87,6 +87,16 @@ def test_the_quickstart_finds_what_it_says(
     with torch.no_grad():
         error = (small(x[rows_held])[:, 0] - y[rows_held]).square().mean()
     assert float(error) < 0.5 * float(y[rows_held].var())
+
+
+@pytest.mark.statistical
+def test_the_example_of_relevant_inputs_finds_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested = run(block("relevant"), tmp_path, monkeypatch)["tested"]
+    assert tested.relevant == ("b",)
+    assert tested.inseparable == (("a", "copy of a"),)
+    assert "a or copy of a: cannot be told apart" in capsys.readouterr().out
 
 
 @pytest.mark.contract

@@ -43,7 +43,8 @@ class Normal(dist.Normal):
         Returns:
             ``(*sample_shape, *batch_shape)`` log densities in nats.
         """
-        if value.shape != self.loc.shape or value.dtype != self.loc.dtype:
+        same = value.shape == self.loc.shape
+        if not same or not value.dtype == self.loc.dtype == self.scale.dtype:
             density: Tensor = super().log_prob(value)
             return density
         if self._validate_args:

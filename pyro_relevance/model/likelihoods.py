@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_relevance.model import distributions
+from pyro_relevance.model.distributions.normal import Normal
 
 __all__ = [
     "Bernoulli",
@@ -118,7 +119,8 @@ class _Location(nn.Module):
             # bounded softly so that one wild output cannot make a likelihood of zero width.
             log_factor = 3.0 * torch.tanh(outputs[..., self.num_targets :] / 3.0)
             scale = scale * log_factor.exp()
-        scale = scale + self.minimum_scale
+        if self.minimum_scale:
+            scale = scale + self.minimum_scale
         if self.num_targets == 1:
             return location.squeeze(-1), scale.squeeze(-1)
         return location, scale
@@ -162,7 +164,7 @@ class Gaussian(_Location):
 
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
         """Return ``Normal(location, scale)`` for ``(num_data, num_outputs)`` outputs."""
-        return self._finish(dist.Normal(*self.location_and_scale(outputs), validate_args=False))
+        return self._finish(Normal(*self.location_and_scale(outputs), validate_args=False))
 
 
 class StudentT(_Location):

@@ -300,30 +300,39 @@ def make_program(
             parameters are the gates'.
     """
     guide: Any = modules[0].guide
+    gates = answers(guide).gate_parameters
+    if held_out is not None and not gates:
+        raise ValueError(
+            f"Expected a guide that names its gate_parameters where held_out is given, but "
+            f"{type(guide).__name__} has none. Use MeanFieldGuide or LowRankGuide, or derive "
+            "yours from guides.RelevanceGuide."
+        )
+    recordable = _recordable(modules, batches, num_particles, elbo)
+    program: Program = recordable or LoopProgram(modules, num_particles)
+
+    def recorded() -> ReplayedProgram:
+        assert recordable is not None
+        return ReplayedProgram(recordable, None if replay else num_steps)
+
+    may_record = recordable is not None and replay is not False
     if held_out is not None:
-        gates = answers(guide).gate_parameters
-        if not gates:
-            raise ValueError(
-                f"Expected a guide that names its gate_parameters where held_out is given, but "
-                f"{type(guide).__name__} has none. Use MeanFieldGuide or LowRankGuide, or derive "
-                "yours from guides.RelevanceGuide."
-            )
-        return TwoLevelProgram(LoopProgram(modules, num_particles), held_out, gates)
+        return TwoLevelProgram(program, held_out, gates, recorded if may_record else None)
+    return recorded() if may_record else program
+
+
+def _recordable(
+    modules: Sequence[ELBOModule], batches: Batches, num_particles: int, elbo: ELBO | None
+) -> RecordableProgram | None:
+    """Return all chains in one call, or None where network, guide or ELBO do not allow it."""
     model: Any = modules[0].model
     lean = elbo is None or type(elbo) is LeanELBO
     # Which operations a step skips depends on the gates that were drawn: steps differ.
     skips = model.has_operations and model.operation_relaxation.skips_zeros
-    if not lean or skips or not answers(guide).vectorised:
-        return LoopProgram(modules, num_particles)
+    if not lean or skips or not answers(modules[0].guide).vectorised:
+        return None
     if len(modules) == 1:
-        program: RecordableProgram | None = LoopProgram(modules, num_particles)
-    else:
-        program = _vectorised(modules, batches, num_particles)
-    if program is None:
         return LoopProgram(modules, num_particles)
-    if replay is False:
-        return program
-    return ReplayedProgram(program, None if replay else num_steps)
+    return _vectorised(modules, batches, num_particles)
 
 
 def _vectorised(

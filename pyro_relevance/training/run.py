@@ -100,8 +100,10 @@ class TrainingRun:
             OSError: If the checkpoint cannot be written; the previous one is kept.
         """
         self._resume()
-        if isinstance(self.program, ReplayedProgram):
-            self.program.num_taken = self.step
+        levels = self.program.levels if isinstance(self.program, TwoLevelProgram) else ()
+        for program in (self.program, *levels):
+            if isinstance(program, ReplayedProgram):
+                program.num_taken = self.step
         started, before = time.monotonic(), self.seconds
         good = KeptState()
         self._keep(good)

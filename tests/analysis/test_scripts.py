@@ -53,6 +53,7 @@ ROOT = Path(__file__).parents[2]
             "latency",
             {"50% of the channels, batch 128", "50% of the channels, batch 1"},
         ),
+        ("analysis.bench_fit", "fit_time", {"fit"}),
     ],
 )
 def test_a_smoke_run_writes_a_record(

@@ -123,7 +123,7 @@ def test_replay_and_resume_give_the_same_bits(num_chains, tmp_path, programs):
     assert not programs
     replayed = quick_fit(replay=True, num_chains=num_chains)
     assert same(replayed.posterior.state, plain.posterior.state)
-    assert programs[0].num_recordings == 1
+    assert programs[0].num_recordings == 2
 
     def stop(event):
         if event.step >= 41:

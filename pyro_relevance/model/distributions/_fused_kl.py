@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["LARGE", "FusedKl"]
+__all__ = ["LARGE", "FusedKl", "minus_sign"]
 
 LARGE = 4096
 """Number of gates from which the fused form is faster; below it, Python costs more than memory."""
@@ -34,7 +34,7 @@ class FusedKl(torch.autograd.Function):
     def forward(q: Tensor, p: Tensor) -> Tensor:
         """Return the divergence, ``(*shape)`` in nats."""
         a = q.abs().neg_()
-        b = _minus_sign(q) * p
+        b = minus_sign(q) * p
         odds = a.exp()
         on = (odds + 1.0).reciprocal_()
         ratio = b.abs().neg_().exp_().sub_(odds).mul_(on)
@@ -54,15 +54,15 @@ class FusedKl(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_q = torch.sigmoid(q) * torch.sigmoid(-q) * (q - p) * grad
         if ctx.needs_input_grad[1]:
-            flip = _minus_sign(q)  # so that neither probability is near 1
+            flip = minus_sign(q)  # so that neither probability is near 1
             of_p = (torch.sigmoid(p * flip) - torch.sigmoid(q * flip)) * flip * grad
         return of_q, of_p
 
 
-def _minus_sign(value: Tensor) -> Tensor:
+def minus_sign(value: Tensor) -> Tensor:
     """Return -1 where ``value`` is positive, else 1; at 0 either."""
     one = torch.ones((), dtype=value.dtype, device=value.device)
-    return torch.copysign(one, value).neg_()
+    return torch.copysign(one, -value)
 
 
 def _log1p_(x: Tensor) -> Tensor:

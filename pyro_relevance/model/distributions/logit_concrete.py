@@ -15,7 +15,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
-from pyro_relevance.model.distributions._fused_kl import LARGE, FusedKl
+from pyro_relevance.model.distributions._fused_kl import LARGE, FusedKl, minus_sign
 from pyro_relevance.model.distributions._numeric import (
     at_least_float32,
     check_floating,
@@ -145,7 +145,7 @@ def bernoulli_kl(q_logits: Tensor, p_logits: Tensor) -> Tensor:
     if q_logits.shape == p_logits.shape and q_logits.numel() >= LARGE:
         fused: Tensor = FusedKl.apply(q_logits, p_logits)
         return fused
-    flip = 1 - 2 * (q_logits > 0).to(q_logits.dtype)
+    flip = minus_sign(q_logits.detach())
     q, p = q_logits * flip, p_logits * flip
     return torch.sigmoid(q) * (q - p) + F.softplus(p) - F.softplus(q)
 

@@ -31,6 +31,7 @@ _BOUND_FUNCTIONS = {
     *("bmm.default", "baddbmm.default", "cat.default", "where.self", "gt.Scalar", "t.default"),
     *("logit_.default", "rand.default", "split_with_sizes.default", "abs.default"),
     *("gather.default", "transpose.int", "stack.default", "logsumexp.default", "permute.default"),
+    *("addcmul.default", "copysign.Tensor"),
 }
 _BOUND_METHODS = {"view.default", "expand.default", "unsqueeze.default", "squeeze.dim"}
 

@@ -14,7 +14,11 @@ import torch
 from torch import Tensor
 
 from pyro_relevance._random import seeded
-from pyro_relevance.training.programs.chains import RecordableProgram, WrappedProgram
+from pyro_relevance.training.programs.chains import (
+    LoopProgram,
+    RecordableProgram,
+    WrappedProgram,
+)
 from pyro_relevance.training.programs.recording import record
 
 __all__ = ["ReplayedProgram"]
@@ -98,7 +102,7 @@ class ReplayedProgram(WrappedProgram):
         self.num_replayed = 0
         self._num_steps = num_steps
         self._tensors = program.tensors()
-        self._views = program.views()
+        self._is_single = isinstance(program, LoopProgram)
         first = next(iter(self._tensors.values()))
         self._dtype = torch.promote_types(first.dtype, torch.float32)
         self._kinds: dict[tuple[_Shapes, bool], _Kind] = {}
@@ -111,8 +115,9 @@ class ReplayedProgram(WrappedProgram):
         return sum(kind.recording is not None for kind in self._kinds.values())
 
     def views(self) -> dict[str, Tensor]:
-        """See :class:`Program`; a recorded step changes its tensors in place alone."""
-        return self._views
+        """See :class:`Program`; without a walk over all modules."""
+        found = {name: tensor.detach() for name, tensor in self._tensors.items()}
+        return {n: t.unsqueeze(0) for n, t in found.items()} if self._is_single else found
 
     def backward(self, x: Tensor, y: Tensor, per_chain: bool, kl_weight: float) -> Tensor:
         """See :class:`Program`; gradients replace those that the parameters have."""

@@ -6,6 +6,7 @@ is computed once, and what has no effect is dropped. The numbers stay the same, 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -68,20 +69,52 @@ def simplify(graph: Graph, values: dict[str, Tensor]) -> None:
     results = set(next(n for n in graph.nodes if n.op == "output").all_input_nodes)
     constants: dict[Node, Tensor] = {}
     known: dict[Hashable, Node] = {}
+    versions = _Versions()
     for node in list(graph.nodes):
         if node.op == "get_attr" and node not in in_place:
             constants[node] = values[str(node.target)]
-        if not _is_operator(node):
+        if not _is_operator(node) and node.target is not operator.getitem:
             continue
+        _reduce(node)
+        key = (_key(node), versions.of_inputs(node))
+        versions.add(node)
         same = _unchanged(node)
         if same is None and node not in in_place and node not in results:
-            same = _times_one(node, constants) or _folded(node, constants, graph, values)
+            same = _identity(node, constants, in_place)
+            same = same or _folded(node, constants, graph, values)
             if same is None and not _is_random(node):
-                same = known.setdefault(_key(node), node)
+                same = known.setdefault(key, node)
         if same is not None and same is not node:
             node.replace_all_uses_with(same)
             graph.erase_node(node)
     _drop_unused(graph)
+
+
+class _Versions:
+    """How often the memory of each tensor has been written to, up to a place in the list."""
+
+    def __init__(self) -> None:
+        self._owners: dict[Node, Node] = {}
+        self._counts: dict[Node, int] = {}
+
+    def of_inputs(self, node: Node) -> tuple[int, ...]:
+        """Return the versions of what an operator reads."""
+        owners = [self._owners.get(source, source) for source in node.all_input_nodes]
+        return tuple(self._counts.get(owner, 0) for owner in owners)
+
+    def add(self, node: Node) -> None:
+        """Go on by one operator: whose memory its result is, and what it writes to."""
+        sources = node.all_input_nodes
+        if not sources:
+            return
+        target: Any = node.target
+        views = target is operator.getitem or any(r.alias_info for r in target._schema.returns)
+        if views:
+            self._owners[node] = self._owners.get(sources[0], sources[0])
+        if _changes(node):
+            for source in sources:  # more than it writes to, which does no harm
+                owner = self._owners.get(source, source)
+                self._counts[owner] = self._counts.get(owner, 0) + 1
 
 
 def _folded(
@@ -89,6 +122,8 @@ def _folded(
 ) -> Node | None:
     """Return a constant with the value of an operator on constants."""
     target: Any = node.target
+    if not _is_operator(node):
+        return None
     if target in _OF_FORM_ALONE:
         source: Any = node.args[0]
         inputs = constants | {source: source.meta["form"].empty()}
@@ -112,12 +147,16 @@ def _folded(
     return folded
 
 
-def _times_one(node: Node, constants: dict[Node, Tensor]) -> Node | None:
-    """Return the input of a multiplication by one, or of a first power, in the same form."""
-    if node.target not in _TIMES | _POWERS:
+def _identity(node: Node, constants: dict[Node, Tensor], in_place: set[Node]) -> Node | None:
+    """Return the input of an operator that copies it: times one, a first power, a single part."""
+    source, factor = (*node.args, None, None)[:2]
+    if node.target is _ATEN.cat.default and isinstance(source, list) and len(source) == 1:
+        source, factor = source[0], 1
+    elif node.target not in _TIMES | _POWERS:
         return None
-    source, factor = node.args[:2]
-    if not isinstance(source, Node) or source.meta["form"] != node.meta["form"]:
+    if not isinstance(source, Node) or source in in_place:
+        return None
+    if source.meta["form"] != node.meta["form"]:
         return None
     if isinstance(factor, Node):
         value = constants.get(factor)
@@ -172,7 +211,32 @@ def _unchanged(node: Node) -> Node | None:
         return source  # type: ignore[no-any-return]
     if node.target is _ATEN.t.default and source.target is _ATEN.t.default:
         return source.args[0]  # type: ignore[no-any-return]
+    if node.target is operator.getitem and source.target is _ATEN.split_with_sizes.default:
+        whole: Any = source.args[0]
+        return whole if len(source.args[1]) == 1 else None
     return None
+
+
+def _reduce(node: Node) -> None:
+    """Turn an operator, and a view of its result, into a single cheaper one with the same bits."""
+    source: Any = node.args[0] if node.args else None
+    if node.target is _ATEN.pow.Tensor_Scalar and node.args[1] == 2:
+        node.target, node.args = _ATEN.mul.Tensor, (source, source)
+    elif (
+        node.target is _ATEN.view.default
+        and isinstance(source, Node)
+        and source.target is _ATEN.sum.dim_IntList
+        and source.args[2:] == (True,)
+        and len(source.users) == 1
+        and _is_without(source.args[1], source.meta["form"].shape, node.meta["form"].shape)
+    ):
+        node.target, node.args = _ATEN.sum.dim_IntList, (*source.args[:2], False)
+
+
+def _is_without(dims: Any, shape: torch.Size, other: torch.Size) -> bool:
+    """Whether a shape is another one without some of its dimensions."""
+    gone = {dim % len(shape) for dim in dims}
+    return tuple(n for i, n in enumerate(shape) if i not in gone) == tuple(other)
 
 
 def _drop_unused(graph: Graph) -> None:

@@ -85,3 +85,47 @@ def test_moments_of_draws():
     assert_mean(Normal(LOC, SCALE).sample((20_000,)), LOC)
     squares = (Normal(LOC, SCALE).sample((20_000,)) - LOC).square()
     assert_mean(squares, SCALE.square())
+
+
+def _density(kind, value, loc, scale):
+    return kind(loc, scale, validate_args=False).log_prob(value)
+
+
+@pytest.mark.exact
+def test_the_density_of_a_normal_is_that_of_torch_with_both_derivatives():
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(3, 40, dtype=torch.float64, generator=generator)
+    numbers[2] = (3 * numbers[2]).exp()
+    inputs = tuple(row.clone().requires_grad_() for row in numbers)
+    torch.testing.assert_close(_density(Normal, *inputs), _density(dist.Normal, *inputs))
+    assert torch.autograd.gradcheck(lambda *given: _density(Normal, *given), inputs)
+    rows = (*numbers[:2, :6], 1 + numbers[1, :6] ** 2)
+    moderate = tuple(row.clone().requires_grad_() for row in rows)
+    assert torch.autograd.gradgradcheck(lambda *given: _density(Normal, *given), moderate)
+
+
+@pytest.mark.exact
+def test_the_density_of_other_shapes_and_types():
+    loc, scale = torch.randn(5), torch.rand(5) + 0.5
+    for value in (torch.randn(3, 5), torch.randn(5).double(), torch.zeros(())):
+        torch.testing.assert_close(
+            _density(Normal, value, loc, scale), _density(dist.Normal, value, loc, scale)
+        )
+    mixed = _density(Normal, loc.double(), loc.double(), scale)
+    torch.testing.assert_close(mixed, _density(dist.Normal, loc.double(), loc.double(), scale))
+    with pytest.raises(ValueError, match="within the support"):
+        Normal(loc, scale, validate_args=True).log_prob(torch.full((5,), float("nan")))
+
+
+@pytest.mark.exact
+def test_the_density_under_vmap():
+    loc, scale, value = torch.randn(4, 6), torch.rand(4, 1) + 0.5, torch.randn(6)
+
+    def density(loc, scale):
+        return _density(Normal, value, loc, scale.expand(6)).sum()
+
+    found = torch.func.vmap(torch.func.grad(density, argnums=(0, 1)))(loc, scale)
+    for index in range(4):
+        expected = torch.func.grad(density, argnums=(0, 1))(loc[index], scale[index])
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a[index], b)

@@ -239,3 +239,18 @@ def test_first_bad_tensor_and_site():
     assert first_bad_site(module, state, x, y * 1e6, 1.0) == "y"  # the largest one
     state["guide.gate_log_odds"] = torch.full((9,), float("inf"))
     assert first_bad_site(module, state, x, y, 1.0) == "gate"
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("num_chains", [1, 3])
+def test_views_are_the_state_without_copies(num_chains):
+    modules = _chains(make_model(make_network(batch_norm=True)), num_chains)
+    program = LoopProgram(modules, 1) if num_chains == 1 else VectorisedProgram(modules, 1)
+    for each in (program, ReplayedProgram(program)):
+        views = each.views()
+        assert same(views, each.state())
+        with torch.no_grad():
+            each.named_parameters()[0][1].add_(1)
+        assert same(views, each.state())
+    loop = LoopProgram(_chains(make_model(), 3), 1)
+    assert same(loop.views(), loop.state())

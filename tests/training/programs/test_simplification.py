@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 import torch
 from torch.fx import Graph
@@ -65,3 +67,74 @@ def test_draws_and_changes_in_place_stay_and_what_nobody_reads_goes():
     listed.call(ATEN.add_.Tensor, x, 1.0)
     listed.call(ATEN.exp.default, x)
     assert listed.simplified(x) == [ATEN.rand.default, ATEN.add_.Tensor]
+
+
+@pytest.mark.exact
+def test_what_is_computed_twice_is_computed_once():
+    listed = Listed(torch.ones(3))
+    (x,) = listed.arguments
+    twice = [listed.call(ATEN.exp.default, x) for _ in range(2)]
+    powers = [listed.call(ATEN.pow.Tensor_Scalar, x, power) for power in (3, 3.0)]
+    total = listed.call(ATEN.add.Tensor, *twice)
+    other = listed.call(ATEN.add.Tensor, *powers)
+    targets = listed.simplified(total, other)
+    assert targets.count(ATEN.exp.default) == 1
+    assert targets.count(ATEN.pow.Tensor_Scalar) == 2  # integers and floats differ
+
+
+@pytest.mark.exact
+def test_what_was_written_to_in_between_is_computed_again():
+    listed = Listed(torch.ones(4))
+    (x,) = listed.arguments
+    view = listed.call(ATEN.view.default, x, [2, 2])
+    first = listed.call(ATEN.mul.Tensor, view, 3.0)
+    listed.call(ATEN.add_.Tensor, x, 1.0)
+    second = listed.call(ATEN.mul.Tensor, view, 3.0)
+    third = listed.call(ATEN.mul.Tensor, view, 3.0)
+    result = listed.call(ATEN.sub.Tensor, listed.call(ATEN.sub.Tensor, first, second), third)
+    assert listed.simplified(result).count(ATEN.mul.Tensor) == 2
+
+
+@pytest.mark.exact
+def test_results_have_memory_of_their_own():
+    listed = Listed(torch.ones(3))
+    (x,) = listed.arguments
+    twice = [listed.call(ATEN.exp.default, x) for _ in range(2)]
+    same = listed.call(ATEN.mul.Tensor, x, 1.0)
+    ones = listed.call(ATEN.ones_like.default, x)
+    targets = listed.simplified(*twice, same, ones)
+    assert targets == [ATEN.exp.default] * 2 + [ATEN.mul.Tensor, ATEN.ones_like.default]
+
+
+@pytest.mark.exact
+def test_factors_of_one_and_values_of_a_form_go():
+    listed = Listed(torch.ones(3), torch.ones(3))
+    x, y = listed.arguments
+    same = listed.call(ATEN.mul.Tensor, x, listed.call(ATEN.ones_like.default, y))
+    same = listed.call(ATEN.div.Tensor, listed.call(ATEN.pow.Tensor_Scalar, same, 1.0), 1)
+    assert listed.simplified(listed.call(ATEN.exp.default, same)) == [ATEN.exp.default]
+
+
+@pytest.mark.exact
+def test_a_factor_of_one_that_copies_before_a_change_stays():
+    listed = Listed(torch.ones(3))
+    (x,) = listed.arguments
+    copy = listed.call(ATEN.mul.Tensor, x, 1.0)
+    listed.call(ATEN.add_.Tensor, x, 1.0)
+    targets = listed.simplified(listed.call(ATEN.exp.default, copy))
+    assert targets == [ATEN.mul.Tensor, ATEN.add_.Tensor, ATEN.exp.default]
+
+
+@pytest.mark.exact
+def test_squares_sums_and_single_parts_are_cheaper():
+    listed = Listed(torch.ones(2, 3))
+    (x,) = listed.arguments
+    square = listed.call(ATEN.pow.Tensor_Scalar, x, 2)
+    total = listed.call(ATEN.sum.dim_IntList, square, [0], True)
+    row = listed.call(ATEN.view.default, total, [3])
+    parts = listed.graph.call_function(ATEN.split_with_sizes.default, (row, [3], -1))
+    part = listed._keep(listed.graph.call_function(operator.getitem, (parts, 0)), torch.ones(3))
+    values = listed.graph.call_function(ATEN.cat.default, ([part],))
+    joined = listed._keep(values, torch.ones(3))
+    targets = listed.simplified(listed.call(ATEN.exp.default, joined))
+    assert targets == [ATEN.mul.Tensor, ATEN.sum.dim_IntList, ATEN.exp.default]

@@ -276,7 +276,8 @@ def test_the_command_writes_a_run_folder(tmp_path, capsys):
     assert load_pruned(tmp_path / "network.safetensors")(torch.zeros(2, 13)).shape == (2, 1)
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["rows"][0]["metrics"]["rmse"]["mean"] > 0
-    dims = report.load(tmp_path / "posterior.nc").posterior["mlp_operation_probability"].dims
+    relevance = report.load(tmp_path / "posterior.nc")["relevance"]
+    dims = relevance["mlp_operation_probability"].dims
     assert dims == ("chain", "draw", "source", "target", "operation")
     network = spaces.mlp_space(13, 1)
     posterior = load_posterior(tmp_path / "posterior.safetensors", network=network)

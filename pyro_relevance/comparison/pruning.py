@@ -15,6 +15,7 @@ from pyro_relevance.comparison.baselines import (
     dense,
     filter_pruning,
     fit_and_prune,
+    gradual_magnitude_pruning,
     lottery_ticket,
     magnitude_pruning,
     random_ticket,
@@ -101,6 +102,14 @@ def _to_the_limit(
 
 def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
     return {"magnitude": _to_the_limit(magnitude_pruning, task, plan, seed)}
+
+
+def _plan_gradual(task: Task, seconds: float, seed: int) -> Plan:
+    return {"num_epochs": epochs_within(seconds, _seconds_of_dense(task, seed))}
+
+
+def _run_gradual(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    return {"gradual-magnitude": _to_the_limit(gradual_magnitude_pruning, task, plan, seed)}
 
 
 def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
@@ -228,6 +237,12 @@ PRUNING: dict[str, Method] = {
         "relevance-units", "relevance of units", "posterior over inputs, units or channels"
     ),
     "magnitude": Method("network", _plan_magnitude, _run_magnitude, "Han et al. 2015"),
+    "gradual-magnitude": Method(
+        "network",
+        _plan_gradual,
+        _run_gradual,
+        "gradual magnitude pruning in one training (Zhu and Gupta 2017)",
+    ),
     "filters": Method("network", _plan_filters, _run_filters, "Li et al. 2017"),
     "lottery-ticket": Method(
         "network", _plan_tickets, _run_tickets, "Frankle and Carbin 2019, with its control"

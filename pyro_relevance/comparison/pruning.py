@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from pyro_relevance.comparison.pace import (
     seconds_per_epoch,
 )
 from pyro_relevance.comparison.tasks import Task
+from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.masks import Mask
 
 __all__ = ["PRUNING"]
@@ -143,12 +145,20 @@ def _limit(task: Task) -> dict[str, int]:
     return {"num_macs": task.num_macs}
 
 
+def _uniform_network(task: Task) -> Callable[[], nn.Module]:
+    """Makes the network built by people with the same share of each layer's channels."""
+
+    def make() -> nn.Module:
+        small, _ = prune_filters(_network(task)(), task.data.train[0][:2], **_limit(task))
+        reinitialise(small)
+        return small.train()
+
+    return make
+
+
 def _seconds_of_pruned(task: Task, seed: int) -> float:
     """Seconds of an epoch of a network that is pruned to the limit."""
-    small, _ = prune_filters(
-        seeded_network(_network(task), seed), task.data.train[0][:2], **_limit(task)
-    )
-    return seconds_of_network(task, small)
+    return seconds_of_network(task, seeded_network(_uniform_network(task), seed))
 
 
 def _plan_filters(task: Task, seconds: float, seed: int) -> Plan:
@@ -223,6 +233,44 @@ def _run_configuration(
     return run
 
 
+def _plan_same_widths(task: Task, seconds: float, seed: int) -> Plan:
+    return {
+        **_plan_configuration("relevance of units")(task, seconds, seed),
+        # The widths are given, so that the control has all of the time for its weights.
+        "num_epochs_after": epochs_within(seconds, _seconds_of_pruned(task, seed)),
+    }
+
+
+def _run_same_widths(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    """Find widths by the posterior over units, and train a network of them from the start."""
+    found = fit_and_prune(
+        _network(task),
+        task.data.train,
+        recipe=task.recipe,
+        configuration=_configuration(task, "relevance of units"),
+        num_epochs=plan["num_epochs"],
+        num_epochs_after=0,
+        seed=seed,
+        **_limit(task),
+    )
+
+    def make() -> nn.Module:
+        small = copy.deepcopy(found.network)
+        reinitialise(small)
+        return small.train()
+
+    control = dense(
+        make,
+        task.data.train,
+        recipe=task.recipe,
+        num_epochs=plan["num_epochs_after"],
+        seed=seed,
+    )
+    given = dataclasses.replace(found.history[0], kind="given")
+    control = dataclasses.replace(control, choice=found.choice, history=(given, *control.history))
+    return {"same-widths": control}
+
+
 def _by_configuration(row: str, name: str, about: str) -> Method:
     return Method("network", _plan_configuration(name), _run_configuration(row, name), about)
 
@@ -230,6 +278,15 @@ def _by_configuration(row: str, name: str, about: str) -> Method:
 PRUNING: dict[str, Method] = {
     "dense": _by_people("dense", _network, "built by people"),
     "small": _by_people("small", _small_network, "built by people, small"),
+    "uniform-widths": _by_people(
+        "uniform-widths", _uniform_network, "control: the same share of each layer's channels"
+    ),
+    "same-widths": Method(
+        "network",
+        _plan_same_widths,
+        _run_same_widths,
+        "control: the widths of relevance-units, given, and trained from the start",
+    ),
     "relevance-weights": _by_configuration(
         "relevance-weights", "relevance of weights", "posterior over single weights"
     ),

@@ -161,7 +161,8 @@ def run_one(
     rows = {}
     for name, result in results.items():
         # A control that comes with a method has the time of its own stages, not that of both.
-        seconds = spent if len(results) == 1 else sum(result.seconds.values())
+        given = sum(stage.seconds for stage in result.history if stage.kind == "given")
+        seconds = spent - given if len(results) == 1 else sum(result.seconds.values())
         times = {"planning": planned["seconds"], "running": seconds, **result.seconds}
         content = _evaluated(task, result, seed)
         content["metrics"] |= {

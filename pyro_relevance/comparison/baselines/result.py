@@ -22,8 +22,9 @@ class Stage:
 
     Args:
         name: What was done.
-        kind: ``"search"`` (of a structure), ``"training"`` (of a network that is not final yet) or
-            ``"retraining"`` (of the pruned or derived network).
+        kind: ``"search"`` (of a structure), ``"training"`` (of a network that is not final yet),
+            ``"retraining"`` (of the pruned or derived network) or ``"given"`` (what a control is
+            given, the time of which does not count).
         num_epochs: Number of epochs.
         seconds: Wall time.
         value: Loss at the end in nats, or the value of an architecture that was measured.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 
 from torch import nn
@@ -26,7 +27,7 @@ from pyro_relevance.comparison.baselines.filter_pruning import prune_filters
 from pyro_relevance.comparison.baselines.recipe import seeded_network
 from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
-    epochs_within,
+    epochs_in_steps,
     seconds_of_network,
     seconds_per_epoch,
 )
@@ -52,7 +53,7 @@ def _by_people(
 
     def plan(task: Task, seconds: float, seed: int) -> Plan:
         network = seeded_network(make_network(task), seed)
-        return {"num_epochs": epochs_within(seconds, seconds_of_network(task, network))}
+        return {"num_epochs": epochs_in_steps(task, seconds, seconds_of_network(task, network))}
 
     def run(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
         return {
@@ -74,8 +75,8 @@ def _seconds_of_dense(task: Task, seed: int) -> float:
 def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
     each = _seconds_of_dense(task, seed)
     return {
-        "num_epochs": epochs_within(0.4 * seconds, each),
-        "num_epochs_round": epochs_within(0.6 * seconds / NUM_ROUNDS, each),
+        "num_epochs": epochs_in_steps(task, 0.4 * seconds, each),
+        "num_epochs_round": epochs_in_steps(task, 0.6 * seconds / NUM_ROUNDS, each),
         "num_rounds": NUM_ROUNDS,
     }
 
@@ -107,7 +108,7 @@ def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
 
 
 def _plan_gradual(task: Task, seconds: float, seed: int) -> Plan:
-    return {"num_epochs": epochs_within(seconds, _seconds_of_dense(task, seed))}
+    return {"num_epochs": epochs_in_steps(task, seconds, _seconds_of_dense(task, seed))}
 
 
 def _run_gradual(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
@@ -117,7 +118,7 @@ def _run_gradual(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]
 def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
     each = _seconds_of_dense(task, seed)
     return {
-        "num_epochs": epochs_within(seconds / (NUM_TICKETS + 1), each),
+        "num_epochs": epochs_in_steps(task, seconds / (NUM_TICKETS + 1), each),
         "num_rounds": NUM_TICKETS,
     }
 
@@ -125,10 +126,14 @@ def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
 def _run_tickets(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
     winner = _to_the_limit(lottery_ticket, task, plan, seed)
     assert isinstance(winner.choice, Mask)
+    recipe = task.recipe
+    if recipe.deadline < math.inf:  # as much time as the last training of the winner
+        deadline = time.perf_counter() + winner.history[-1].seconds
+        recipe = dataclasses.replace(recipe, deadline=deadline)
     control = random_ticket(
         _network(task),
         task.data.train,
-        recipe=task.recipe,
+        recipe=recipe,
         mask=winner.choice,
         num_epochs=plan["num_epochs"],
         seed=seed,
@@ -163,8 +168,8 @@ def _seconds_of_pruned(task: Task, seed: int) -> float:
 
 def _plan_filters(task: Task, seconds: float, seed: int) -> Plan:
     return {
-        "num_epochs": epochs_within(0.4 * seconds, _seconds_of_dense(task, seed)),
-        "num_epochs_after": epochs_within(0.6 * seconds, _seconds_of_pruned(task, seed)),
+        "num_epochs": epochs_in_steps(task, 0.4 * seconds, _seconds_of_dense(task, seed)),
+        "num_epochs_after": epochs_in_steps(task, 0.6 * seconds, _seconds_of_pruned(task, seed)),
     }
 
 
@@ -205,8 +210,8 @@ def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
         of_weights = configuration.granularity == ("weight",)
         each_after = (_seconds_of_dense if of_weights else _seconds_of_pruned)(task, seed)
         return {
-            "num_epochs": epochs_within(0.6 * seconds, each),
-            "num_epochs_after": epochs_within(0.4 * seconds, each_after),
+            "num_epochs": epochs_in_steps(task, 0.6 * seconds, each),
+            "num_epochs_after": epochs_in_steps(task, 0.4 * seconds, each_after),
         }
 
     return plan
@@ -237,12 +242,13 @@ def _plan_same_widths(task: Task, seconds: float, seed: int) -> Plan:
     return {
         **_plan_configuration("relevance of units")(task, seconds, seed),
         # The widths are given, so that the control has all of the time for its weights.
-        "num_epochs_after": epochs_within(seconds, _seconds_of_pruned(task, seed)),
+        "num_epochs_after": epochs_in_steps(task, seconds, _seconds_of_pruned(task, seed)),
     }
 
 
 def _run_same_widths(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
     """Find widths by the posterior over units, and train a network of them from the start."""
+    started = time.perf_counter()
     found = fit_and_prune(
         _network(task),
         task.data.train,
@@ -259,14 +265,16 @@ def _run_same_widths(task: Task, plan: Plan, seed: int) -> dict[str, BaselineRes
         reinitialise(small)
         return small.train()
 
+    spent = time.perf_counter() - started
+    recipe = dataclasses.replace(task.recipe, deadline=task.recipe.deadline + spent)
     control = dense(
         make,
         task.data.train,
-        recipe=task.recipe,
+        recipe=recipe,
         num_epochs=plan["num_epochs_after"],
         seed=seed,
     )
-    given = dataclasses.replace(found.history[0], kind="given")
+    given = dataclasses.replace(found.history[0], kind="given", seconds=spent)
     control = dataclasses.replace(control, choice=found.choice, history=(given, *control.history))
     return {"same-widths": control}
 

@@ -30,7 +30,7 @@ def gradual_magnitude_pruning(
     *,
     recipe: Recipe,
     density: float | Mapping[str, float],
-    num_epochs: int,
+    num_epochs: float,
     start: float = 0.1,
     end: float = 0.6,
     interval: int = 40,
@@ -52,8 +52,9 @@ def gradual_magnitude_pruning(
         density: Share d of the weights that is kept in the end, of all layers together; or of each
             layer, by its name.
         num_epochs: Epochs of the training.
-        start: Share of the steps before pruning starts (step :math:`t_0`).
-        end: Share of the steps after which nothing more is pruned (step :math:`t_1`).
+        start: Share of the training before pruning starts (step :math:`t_0`).
+        end: Share of the training after which nothing more is pruned (step :math:`t_1`). Shares are
+            those of the learning rate: of time where the recipe has a deadline.
         interval: Steps between two prunings, at most; fewer where the run is too short for 20.
         seed: Seed of everything.
 
@@ -71,9 +72,15 @@ def gradual_magnitude_pruning(
     smallest_weights(network, density)  # checks the densities before any work
     pruning = GradualPruning(density, start=start, end=end, interval=interval)
     trained = recipe.train(
-        network, data, num_epochs=num_epochs, name="gradual", callbacks=[pruning], seed=seed
+        network,
+        data,
+        num_epochs=num_epochs,
+        until=recipe.deadline,
+        name="gradual",
+        callbacks=[pruning],
+        seed=seed,
     )
-    stage = Stage.of(trained, "training with pruning", "training", num_epochs)
+    stage = Stage.of(trained, "training with pruning", "training")
     return BaselineResult.of(trained, kept_weights(trained.network), [stage], data[0][:2])
 
 
@@ -107,48 +114,49 @@ class GradualPruning:
             raise ValueError(f"Expected interval >= 1, but got {interval}.")
         self.density = density
         self.start, self.end, self.interval = start, end, interval
-        self.zeros: dict[str, Tensor] = {}
+        self.load({})
 
     def __call__(self, state: TrainingState) -> None:
         """Prune where it is time to, and write the zeros of earlier prunings again."""
-        progress = self.progress(state.step, state.num_steps)
-        if progress is not None:
-            self.zeros = smallest_weights(state.model.network, self.now(progress))
+        done = min(1.0, max(0.0, (state.progress - self.start) / (self.end - self.start)))
+        if done == 0:
+            self.last = state.step
+        elif self._is_due(state, done):
+            self.last, self.done = state.step, done
+            self.zeros = smallest_weights(state.model.network, self.density_after(done))
         set_zeros(state.model.network, self.zeros)
 
-    def progress(self, step: int, num_steps: int) -> float | None:
-        """Return how much of pruning is done after a step, in [0, 1]; ``None`` between prunings.
+    def density_after(self, done: float) -> float | dict[str, float]:
+        """Return the density after a share of pruning: exactly the last one after all of it.
 
         Args:
-            step: Steps taken so far, counted from 1.
-            num_steps: Steps of the whole run.
-        """
-        last = max(1, round(self.end * num_steps))
-        first = min(round(self.start * num_steps), last - 1)
-        interval = min(self.interval, max(1, (last - first) // FEWEST))
-        if not first <= step <= last or ((step - first) % interval and step != last):
-            return None
-        return (step - first) / (last - first)
-
-    def now(self, progress: float) -> float | dict[str, float]:
-        """Return the density at a progress of pruning: exactly the last one at 1.
-
-        Args:
-            progress: See `progress`.
+            done: The share :math:`(t - t_0)/(t_1 - t_0)`, in [0, 1].
         """
         if isinstance(self.density, Mapping):
-            return {name: _density(value, progress) for name, value in self.density.items()}
-        return _density(self.density, progress)
+            return {name: _density(value, done) for name, value in self.density.items()}
+        return _density(self.density, done)
+
+    def _is_due(self, state: TrainingState, done: float) -> bool:
+        several = int((self.end - self.start) * state.num_steps / FEWEST)
+        waited = state.step - self.last >= min(self.interval, max(1, several))
+        return self.done < 1 and (waited or done == 1)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state that an interrupted run needs to go on."""
-        return self.zeros
+        numbers = {"last": torch.tensor(self.last), "done": torch.tensor(self.done).double()}
+        return {**numbers, **{f"zeros/{name}": zeros for name, zeros in self.zeros.items()}}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; nothing starts again."""
-        self.zeros = {name: entries.to(torch.bool) for name, entries in state.items()}
+        self.last = int(state["last"]) if state else 0
+        self.done = float(state["done"]) if state else 0.0
+        self.zeros = {
+            name.removeprefix("zeros/"): entries
+            for name, entries in state.items()
+            if name.startswith("zeros/")
+        }
 
 
-def _density(last: float, progress: float) -> float:
+def _density(last: float, done: float) -> float:
     """The formula above, in the form that is exact at both ends."""
-    return last + (1 - last) * (1 - progress) ** 3
+    return last + (1 - last) * (1 - done) ** 3

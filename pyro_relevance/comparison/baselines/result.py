@@ -37,16 +37,15 @@ class Stage:
     value: float = float("nan")
 
     @classmethod
-    def of(cls, trained: Trained, name: str, kind: str, num_epochs: float) -> Stage:
+    def of(cls, trained: Trained, name: str, kind: str) -> Stage:
         """Return the stage of a training.
 
         Args:
             trained: What came out.
             name: See above.
             kind: See above.
-            num_epochs: See above.
         """
-        return cls(name, kind, num_epochs, trained.seconds, trained.loss)
+        return cls(name, kind, trained.num_epochs, trained.seconds, trained.loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

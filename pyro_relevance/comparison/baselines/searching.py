@@ -57,6 +57,7 @@ def train_plain_architecture(
     *,
     recipe: Recipe,
     num_epochs: float,
+    until: float = math.inf,
     name: str,
     seed: int,
 ) -> Trained:
@@ -68,6 +69,7 @@ def train_plain_architecture(
         data: The training examples.
         recipe: How it is trained.
         num_epochs: Epochs over them; less than one is that share of the examples, once.
+        until: As of ``Recipe.train``.
         name: What the progress bar says.
         seed: Seed of everything.
 
@@ -77,7 +79,7 @@ def train_plain_architecture(
     with seeded(substream(seed, name)):
         network = reinitialised_network(make_network(True), architecture, data[0][:2])
     data, number = whole_epochs(data, num_epochs)
-    return recipe.train(network.train(), data, num_epochs=number, name=name, seed=seed)
+    return recipe.train(network.train(), data, num_epochs=number, until=until, name=name, seed=seed)
 
 
 def train_architecture(
@@ -110,10 +112,11 @@ def train_architecture(
         data,
         recipe=recipe,
         num_epochs=num_epochs,
+        until=recipe.deadline,
         name="final training",
         seed=seed,
     )
-    stage = Stage.of(trained, "final training", "retraining", num_epochs)
+    stage = Stage.of(trained, "final training", "retraining")
     return BaselineResult.of(trained, architecture, [*history, stage], data[0][:2])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from pyro_relevance.comparison.baselines import Recipe, dense, gradual_magnitude
 from pyro_relevance.comparison.baselines.gradual_magnitude import GradualPruning
 from pyro_relevance.comparison.baselines.magnitude import kept_weights, smallest_weights
 from pyro_relevance.comparison.baselines.recipe import seeded_network
+from pyro_relevance.training.callbacks import TrainingState
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.plain import FALLING, train_plain, with_zeros
 from pyro_relevance.training.schedules import Schedules, cosine
@@ -54,38 +58,71 @@ def watched(density, num_epochs=40, **settings):
     return watch
 
 
+def state(step, num_steps, network, time_used=0.0):
+    model = SimpleNamespace(network=network)
+    return TrainingState(step, num_steps, None, 1.0, 1.0, None, model, None, time_used)
+
+
+def simulated(pruning, num_steps, seconds=0.0, limit=1.0):
+    """Number of weights of 1,000, and share of pruning that is done, after each step of a run."""
+    network = torch.nn.Linear(100, 10)
+    numbers, done = [], []
+    pruning.load({})
+    for step in range(1, num_steps + 1):
+        now = state(step, num_steps, network, step * seconds / limit)
+        pruning(now)
+        numbers.append(int(network.weight.count_nonzero()))
+        done.append(pruning.done)
+        if now.is_last:
+            break
+    return numbers, done
+
+
 @pytest.mark.exact
 def test_the_schedule_is_that_of_the_paper():
     pruning = GradualPruning(0.05, start=0.1, end=0.6, interval=40)
     num_steps, first, last = 2000, 200, 1200
-    steps = [t for t in range(1, num_steps + 1) if pruning.progress(t, num_steps) is not None]
-    assert steps == list(range(first, last + 1, 40))
-    for step in steps:
-        sparsity = 0.95 + (0.0 - 0.95) * (1 - (step - first) / (last - first)) ** 3  # eq. (1)
-        density = pruning.now(pruning.progress(step, num_steps))
-        assert density == pytest.approx(1 - sparsity, rel=1e-12)
-    assert pruning.now(0.0) == 1.0
-    assert pruning.now(1.0) == 0.05
+    numbers, _ = simulated(pruning, num_steps)
+    for step, number in enumerate(numbers, 1):
+        pruned = min(max(first, first + (step - first) // 40 * 40), last)
+        sparsity = 0.95 + (0.0 - 0.95) * (1 - (pruned - first) / (last - first)) ** 3  # eq. (1)
+        assert number == int(1000 * (1 - sparsity) + 1e-6), step
+    assert numbers[-1] == 50
+    assert pruning.density_after(0.0) == 1.0
+    assert pruning.density_after(1.0) == 0.05
     layers = GradualPruning({"hidden1": 0.05, "output": 0.5})
-    assert layers.now(1.0) == {"hidden1": 0.05, "output": 0.5}
-    assert layers.now(0.5) == {"hidden1": 0.05 + 0.95 / 8, "output": 0.5 + 0.5 / 8}
+    assert layers.density_after(1.0) == {"hidden1": 0.05, "output": 0.5}
+    assert layers.density_after(0.5) == {"hidden1": 0.05 + 0.95 / 8, "output": 0.5 + 0.5 / 8}
 
 
 @pytest.mark.property
-@pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 50, 399, 400, 1001, 5000])
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 50, 399, 400, 1001, 3000])
 @pytest.mark.parametrize(("start", "end"), [(0.1, 0.6), (0.0, 1.0), (0.9, 0.95)])
 def test_runs_of_every_length_are_pruned_to_the_end(num_steps, start, end):
-    pruning = GradualPruning(0.1, start=start, end=end)
-    done = {t: pruning.progress(t, num_steps) for t in range(1, num_steps + 1)}
-    values = [value for value in done.values() if value is not None]
-    assert values == sorted(values)
-    assert values[-1] == 1.0
-    last = max(t for t, value in done.items() if value is not None)
-    assert last == max(1, round(end * num_steps))
-    if (end - start) * num_steps >= 21:
-        assert len(values) >= 20
-    gaps = [t for t, value in done.items() if value is not None]
-    assert all(b - a <= 40 for a, b in zip(gaps, gaps[1:], strict=False))
+    numbers, done = simulated(GradualPruning(0.1, start=start, end=end), num_steps)
+    assert numbers[-1] == 100
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(numbers) == num_steps
+    # Pruning is over when its time is, and not before it.
+    assert (done.index(1.0) + 1) / num_steps >= end
+    assert done.index(1.0) / num_steps < end
+    changes = [t for t, (a, b) in enumerate(pairwise([0.0, *done]), 1) if a != b]
+    assert all(b - a <= 40 for a, b in pairwise(changes))
+    assert all(t / num_steps > start for t in changes)
+    if (end - start) * num_steps >= 25:
+        assert len(changes) >= 20
+
+
+@pytest.mark.exact
+def test_the_schedule_goes_by_the_time_where_that_is_over_first():
+    """3,000 steps are planned, and the time is enough for 1,000 of them."""
+    by_time, done = simulated(GradualPruning(0.1), 3000, seconds=0.01, limit=10.0)
+    assert len(by_time) == 1000
+    assert by_time[-1] == 100
+    assert done.index(1.0) == pytest.approx(599, abs=1)
+    changes = [t for t, (a, b) in enumerate(pairwise(by_time), 2) if a != b]
+    assert changes[:3] == [140, 180, 220]
+    assert by_time[139] == int(1000 * (0.1 + 0.9 * (1 - 0.04 / 0.5) ** 3))
 
 
 @pytest.mark.exact

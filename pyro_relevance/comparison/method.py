@@ -14,7 +14,7 @@ __all__ = ["Method", "Plan"]
 Plan = dict[str, Any]
 """Numbers of epochs and queries by name; epochs need not be whole.
 
-Where the recipe has a deadline, a training has a share of the time, and up to twice its epochs."""
+Where the recipe has a deadline, trainings have shares of the time, and epochs are estimates."""
 
 
 @dataclass(frozen=True, slots=True)

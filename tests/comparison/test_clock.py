@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyro_relevance.comparison import METHODS, Comparison, make_task, pruning, run_one
+from pyro_relevance.comparison import METHODS, Comparison, make_task, pace, pruning, run_one
 from pyro_relevance.comparison import runs as module
-from pyro_relevance.comparison.baselines import Recipe, lottery_ticket
+from pyro_relevance.comparison.baselines import Recipe, lottery_ticket, searching
 from pyro_relevance.comparison.baselines import recipe as recipes
 from pyro_relevance.comparison.baselines.recipe import HEADROOM, length
 from pyro_relevance.comparison.pruning import PRUNING
@@ -27,7 +27,7 @@ NETWORKS = [name for name in PRUNING if name != "lottery-ticket"]
 def clock(monkeypatch):
     clock = SimpleNamespace(now=10.0, step=0.25)
     fake = SimpleNamespace(perf_counter=lambda: clock.now, monotonic=lambda: clock.now)
-    for place in (module, recipes, pruning, loop):
+    for place in (module, pace, recipes, pruning, searching, loop):
         monkeypatch.setattr(place, "time", fake)
     take_step = loop.TrainingRun.take_step
 
@@ -71,6 +71,23 @@ def test_each_method_uses_its_time(tmp_path, monkeypatch, clock, name, factor):
 
 @pytest.mark.exact
 @pytest.mark.parametrize("factor", [0.6, 1.7])
+@pytest.mark.parametrize("name", ["random-search", "evolution", "reinforce"])
+def test_queries_share_the_time_that_they_have(tmp_path, monkeypatch, clock, name, factor):
+    slower_than_planned(monkeypatch, clock, name, factor)
+    comparison = Comparison("boston", (name,), BUDGET / 60, num_seeds=1)
+    content = run_one(comparison, name, 0, tmp_path)[name]
+    assert 60 * content["metrics"]["minutes_running"] == pytest.approx(BUDGET, rel=0.05)
+    *queries, final = [stage["seconds"] for stage in content["stages"]]
+    assert len(queries) == content["plan"]["num_queries"]
+    measured = [seconds for seconds in queries if seconds > 0]  # those known have no training
+    if name == "random-search" and len(measured) == len(queries):
+        assert measured == pytest.approx([0.6 * BUDGET / len(queries)] * len(queries), abs=0.5)
+    assert sum(queries) <= 0.62 * BUDGET
+    assert final >= 0.38 * BUDGET
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("factor", [0.6, 1.7])
 def test_shares_of_the_time_are_those_of_the_plan(tmp_path, monkeypatch, clock, factor):
     shares = {
         "magnitude": [0.4, 0.2, 0.2, 0.2],
@@ -105,9 +122,9 @@ def test_a_training_is_as_long_as_its_time_or_its_epochs(clock):
     assert recipe.until(1.0) == 30.0
     assert recipe.until(0.25) == 15.0
     assert RECIPE.until(0.25) == math.inf
-    for until, steps in ((11.0, 4), (10.0, 1), (-5.0, 1), (1000.0, 12)):
+    for until, steps in ((11.0, 4), (10.0, 1), (-5.0, 1), (1000.0, HEADROOM * 6)):
         clock.now = 10.0
-        # Three steps in an epoch; with a time, up to twice as many as planned.
+        # Three steps in an epoch.
         trained = RECIPE.train(make(), regression(), num_epochs=2, until=until)
         assert trained.num_epochs == pytest.approx(steps / 3)
         assert trained.seconds == steps * 0.25

@@ -23,7 +23,7 @@ from pyro_relevance.training.svi import Fit
 
 __all__ = ["Recipe", "StepTimer", "Trained", "length", "seeded_network"]
 
-HEADROOM = 2.0
+HEADROOM = 4.0
 """How often its planned epochs a training does, at most, that goes on until a time."""
 SHORTEST = 1e-9
 """Seconds of a training whose time is over: one step."""
@@ -168,8 +168,8 @@ class Length(TypedDict):
 def length(num_epochs: float, until: float) -> Length:
     """Return how long a training goes on: some epochs, or until a time where it has one.
 
-    In that time up to twice the epochs are done, since they were planned by the pace of a few
-    steps. One step is taken where the time is over.
+    In that time up to `HEADROOM` times the epochs are done, since they were planned by the pace of
+    a few steps. One step is taken where the time is over.
 
     Args:
         num_epochs: Number of epochs that were planned.

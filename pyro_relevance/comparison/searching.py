@@ -25,7 +25,7 @@ from pyro_relevance.comparison.baselines import (
     train_random_architecture,
 )
 from pyro_relevance.comparison.baselines.darts import Order, search_operations
-from pyro_relevance.comparison.baselines.recipe import Trained, seeded_network
+from pyro_relevance.comparison.baselines.recipe import HEADROOM, SHORTEST, Trained, seeded_network
 from pyro_relevance.comparison.baselines.searching import QueryMethod
 from pyro_relevance.comparison.baselines.single_path import train_shared
 from pyro_relevance.comparison.method import Method, Plan
@@ -165,7 +165,12 @@ def _run_random_architecture(task: Task, plan: Plan, seed: int) -> dict[str, Bas
 
 
 def _structure_settings(task: Task, plan: Plan, seed: int) -> SearchSettings:
-    recipe = task.recipe
+    recipe, plan = task.recipe, dict(plan)
+    if recipe.deadline < math.inf:
+        plan["max_seconds"] = max(SHORTEST, recipe.deadline - time.perf_counter())
+        plan["search_share"] = 0.25 if task.shared else 0.6
+        for name in ("num_epochs", "num_epochs_after"):
+            plan[name] = math.ceil(HEADROOM * plan[name])
     return SearchSettings(
         shared=task.shared,
         granularity=task.granularity,

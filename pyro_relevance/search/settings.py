@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -71,6 +72,9 @@ class SearchSettings:
         precision: How networks are computed in training.
         augment: Changes the inputs of each minibatch at random.
         seed: Seed of everything.
+        max_seconds: Wall time of everything, at most, as of ``Optimisation``: numbers of epochs are
+            then limits, too. Trials of finalists are not shortened.
+        search_share: Share of that time for the search; the final training has what is left.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -98,13 +102,18 @@ class SearchSettings:
     precision: Precision = Precision()
     augment: Callable[[Tensor], Tensor] | None = None
     seed: int = 0
+    max_seconds: float = math.inf
+    search_share: float = 0.6
 
     def __post_init__(self) -> None:
         """Check what the parts do not check themselves."""
         if not 0.0 <= self.warm_up < 1.0:
             raise ValueError(f"Expected warm_up in [0, 1), but got {self.warm_up}.")
-        if not 0.0 < self.held_out < 1.0:
-            raise ValueError(f"Expected held_out in (0, 1), but got {self.held_out}.")
+        for name in ("held_out", "search_share"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise ValueError(f"Expected {name} in (0, 1), but got {getattr(self, name)}.")
+        if not self.max_seconds > 0:
+            raise ValueError(f"Expected max_seconds > 0, but got {self.max_seconds}.")
         counts = {
             "num_epochs": self.num_epochs,
             "num_effective": self.num_effective,
@@ -173,6 +182,7 @@ class SearchSettings:
                 learning_rate=cosine(1.0, 0.05),
                 gate_learning_rate=after(self.warm_up),
             ),
+            max_seconds=self.search_share * self.max_seconds,
         )
 
     def training_optimisation(self, num_epochs: int) -> Optimisation:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +131,11 @@ class _Search:
         self.folder = folder
         self.progress = progress
         self.example = x[:2]
+        self.started = time.perf_counter()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> SearchResult:
-        started = time.perf_counter()
         posterior = self.fit()
         searched = time.perf_counter()
         network, edges = posterior.network(), posterior.edges
@@ -157,7 +157,7 @@ class _Search:
             trials=tuple(trials),
             network=small,
             seconds={
-                "search": searched - started,
+                "search": searched - self.started,
                 "choice": decided - searched,
                 "training": time.perf_counter() - decided,
             },
@@ -305,8 +305,10 @@ class _Search:
         return small
 
     def train_further(self, small: PrunedNetwork) -> PrunedNetwork:
-        number = self.settings.num_epochs_after
-        return fine_tune(small, self.data, **self.training(self.data, number, "final")).network
+        arguments = self.training(self.data, self.settings.num_epochs_after, "final")
+        left = self.settings.max_seconds - (time.perf_counter() - self.started)
+        optimisation = replace(arguments.pop("optimisation"), max_seconds=max(1e-9, left))
+        return fine_tune(small, self.data, optimisation=optimisation, **arguments).network
 
     def training(self, data: tuple[Tensor, Tensor], num_epochs: int, name: str) -> dict[str, Any]:
         """Arguments of the training of a derived network."""

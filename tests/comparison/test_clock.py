@@ -10,10 +10,12 @@ import pytest
 
 from pyro_relevance.comparison import METHODS, Comparison, make_task, pace, pruning, run_one
 from pyro_relevance.comparison import runs as module
+from pyro_relevance.comparison import searching as methods
 from pyro_relevance.comparison.baselines import Recipe, lottery_ticket, searching
 from pyro_relevance.comparison.baselines import recipe as recipes
 from pyro_relevance.comparison.baselines.recipe import HEADROOM, length
 from pyro_relevance.comparison.pruning import PRUNING
+from pyro_relevance.search import structure
 from pyro_relevance.training import run as loop
 from tests.comparison.baselines.test_pruning import RECIPE, make
 from tests.small_fits import regression
@@ -27,7 +29,7 @@ NETWORKS = [name for name in PRUNING if name != "lottery-ticket"]
 def clock(monkeypatch):
     clock = SimpleNamespace(now=10.0, step=0.25)
     fake = SimpleNamespace(perf_counter=lambda: clock.now, monotonic=lambda: clock.now)
-    for place in (module, pace, recipes, pruning, searching, loop):
+    for place in (module, pace, recipes, pruning, searching, methods, structure, loop):
         monkeypatch.setattr(place, "time", fake)
     take_step = loop.TrainingRun.take_step
 
@@ -84,6 +86,18 @@ def test_queries_share_the_time_that_they_have(tmp_path, monkeypatch, clock, nam
         assert measured == pytest.approx([0.6 * BUDGET / len(queries)] * len(queries), abs=0.5)
     assert sum(queries) <= 0.62 * BUDGET
     assert final >= 0.38 * BUDGET
+
+
+@pytest.mark.exact
+@pytest.mark.filterwarnings("ignore::pyro_relevance.errors.CollapseWarning")
+@pytest.mark.parametrize("factor", [0.6, 1.7])
+def test_the_posterior_over_structure_uses_its_time(tmp_path, monkeypatch, clock, factor):
+    monkeypatch.setattr(methods, "number_of_candidates", lambda *_: 5)  # takes no time here
+    slower_than_planned(monkeypatch, clock, "structure-posterior", factor)
+    comparison = Comparison("boston", ("structure-posterior",), BUDGET / 60, num_seeds=1)
+    content = run_one(comparison, "structure-posterior", 0, tmp_path)["structure-posterior"]
+    assert 60 * content["metrics"]["minutes_running"] == pytest.approx(BUDGET, rel=0.05)
+    assert [s["seconds"] for s in content["stages"]] == pytest.approx([36, 0, 24], abs=1.0)
 
 
 @pytest.mark.exact

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from pyro_relevance.model.relaxations import Mixture, SampledPath
@@ -15,6 +18,9 @@ def test_a_joint_search_anneals_and_is_not_tempered() -> None:
     search = settings.search_optimisation(1000)
     assert (search.num_epochs, search.batch_size, search.learning_rate) == (9, 16, 0.02)
     assert search.gate_learning_rate == settings.gate_learning_rate
+    assert search.max_seconds == math.inf
+    timed = replace(settings, max_seconds=20.0, search_share=0.25)
+    assert timed.search_optimisation(1000).max_seconds == 5.0
     schedules = search.schedules
     assert schedules.temperature(0.0) == 1.0
     assert schedules.temperature(1.0) == pytest.approx(0.1)
@@ -54,6 +60,8 @@ def test_derived_networks_are_trained_by_a_falling_rate() -> None:
     [
         ({"warm_up": 1.0}, r"warm_up in \[0, 1\), but got 1.0"),
         ({"held_out": 0.0}, r"held_out in \(0, 1\), but got 0.0"),
+        ({"search_share": 1.0}, r"search_share in \(0, 1\), but got 1.0"),
+        ({"max_seconds": 0.0}, "max_seconds > 0, but got 0.0"),
         ({"num_candidates": 0}, "num_candidates >= 1, but got 0"),
         ({"evaluation": "all"}, "evaluation from .* got 'all'"),
         ({"num_epochs_trial": 0}, "num_epochs_trial > 0, but got 0"),

@@ -21,7 +21,7 @@ from pyro_relevance.training.plain import FALLING, train_plain
 from pyro_relevance.training.schedules import Schedules
 from pyro_relevance.training.svi import Fit
 
-__all__ = ["Recipe", "StepTimer", "Trained", "length", "seeded_network"]
+__all__ = ["HEADROOM", "SHORTEST", "Recipe", "StepTimer", "Trained", "length", "seeded_network"]
 
 HEADROOM = 4.0
 """How often its planned epochs a training does, at most, that goes on until a time."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyro_relevance import comparison, errors, graphs, masks, plots
+    from pyro_relevance.commands.table.predictor import Predictor, load_run
     from pyro_relevance.comparison import baselines, robustness
     from pyro_relevance.data import augmentation, datasets, images, networks, tables
     from pyro_relevance.edges import Edges, find_edges, operators
@@ -103,6 +104,8 @@ _HOMES = {
     "export_torch": "surgery",
     "export_onnx": "surgery",
     "ExportReceipt": "surgery",
+    "load_run": "commands.table.predictor",
+    "Predictor": "commands.table.predictor",
     "derive": "graphs.derivation",
     "search_structure": "search",
     "SearchSettings": "search",
@@ -154,6 +157,7 @@ __all__ = [
     "Optimisation",
     "Posterior",
     "Precision",
+    "Predictor",
     "PrunedNetwork",
     "RelevanceModel",
     "ScoreFunctionELBO",
@@ -186,6 +190,7 @@ __all__ = [
     "likelihoods",
     "load_posterior",
     "load_pruned",
+    "load_run",
     "masks",
     "networks",
     "operators",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pyro_relevance.commands.table.background import dense_network
 from pyro_relevance.commands.table.job import Job, Score
+from pyro_relevance.commands.table.predictor import Predictor
 from pyro_relevance.commands.table.recipe import HeldOut, TableRecipe
 from pyro_relevance.commands.table.settings import TableSettings
 from pyro_relevance.commands.table.verdict import run_diagnosis
@@ -85,6 +86,11 @@ class TableRun:
     def posterior(self) -> Posterior:
         """Posterior of the chain that was pruned."""
         return self.fit.posterior.chain(self.chain)
+
+    @property
+    def predictor(self) -> Predictor:
+        """What predicts new rows; ``load_run`` reads the same from the run folder."""
+        return Predictor(self.encoder, self.pruned, self.noise, self.diagnosis.failed)
 
     def inputs_read(self) -> NDArray[np.bool_]:
         """Return which input gates the pruned network still reads, ``(num_gates,)``."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyro_relevance import comparison, errors, graphs, masks, plots
+    from pyro_relevance.commands import estimators as sklearn
     from pyro_relevance.commands.table.predictor import Predictor, load_run
     from pyro_relevance.comparison import baselines, robustness
     from pyro_relevance.data import augmentation, datasets, images, networks, tables
@@ -139,6 +140,7 @@ _MODULES = {
     "query_search": "search.queries",
     "shared_weights": "search.shared_weights",
     "collapse": "search.collapse",
+    "sklearn": "commands.estimators",
     "baselines": "comparison.baselines",
     "comparison": "comparison",
     "robustness": "comparison.robustness",
@@ -207,6 +209,7 @@ __all__ = [
     "schedules",
     "search_structure",
     "shared_weights",
+    "sklearn",
     "tables",
     "to_arviz",
 ]

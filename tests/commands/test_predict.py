@@ -96,7 +96,7 @@ def test_new_levels_are_told(
     out = str(tmp_path / "out.csv")
     assert main(["predict", str(folder / "run"), str(new), "--out", out]) == 0
     printed = capsys.readouterr().out
-    assert "Note: 'pink' of 'colour' was not among the levels of the training rows" in printed
+    assert "Note: 'pink' of 'colour' did not occur in the training rows" in printed
     assert "Note: 1 missing value of 'size', which had none in the training rows" in printed
     assert len(pd.read_csv(out)) == 2
 

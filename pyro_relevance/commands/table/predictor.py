@@ -78,8 +78,8 @@ class Predictor:
         frame = self._named(frame)
         self._require_columns(frame)
         found = [
-            f"{listed(levels)} of '{name}' was not among the levels of the training rows: zero in "
-            "all its inputs."
+            f"{listed(levels)} of '{name}' did not occur in the training rows, or too rarely for "
+            "an input: zero in all inputs of the column."
             for name, levels in self.encoder.unseen_levels(frame).items()
         ]
         for column in self.encoder.columns:

@@ -57,6 +57,6 @@ def test_wrong_settings_and_targets_are_told() -> None:
 @pytest.mark.contract
 def test_levels_that_are_new_are_told(fitted: RelevanceRegressor) -> None:
     frame, _ = rows(20)
-    with pytest.warns(UserWarning, match="'pink' of 'colour' was not among the levels"):
+    with pytest.warns(UserWarning, match="'pink' of 'colour' did not occur"):
         fitted.predict(frame.assign(colour="pink"))
     assert pr.sklearn.RelevanceRegressor is RelevanceRegressor

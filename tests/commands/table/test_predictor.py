@@ -108,7 +108,7 @@ def test_missing_columns_and_new_levels_are_told() -> None:
     with pytest.warns(UserWarning, match="'green'|missing") as caught:
         values = predictor.predict(frame)
     told = [str(warning.message) for warning in caught]
-    assert told[0].startswith("'green' of 'colour' was not among the levels")
+    assert told[0].startswith("'green' of 'colour' did not occur")
     assert told[1].startswith("1 missing value of 'size', which had none in the training rows")
     assert told == list(predictor.notes(frame))
     assert caught[0].filename == __file__

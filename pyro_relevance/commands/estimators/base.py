@@ -59,7 +59,7 @@ class RelevanceEstimator(BaseEstimator):  # type: ignore[misc]
             job = Job.of(table, settings, rows)
             done = fit_table(job)
             network = done.pruned(job.training[0][:MOST_EXAMPLES])
-        self.diagnosis_ = run_diagnosis(done.fit, done.mask, done.held, None)
+            self.diagnosis_ = run_diagnosis(done.fit, done.mask, done.held, None)
         self.holdout_test_ = done.tested
         self.notes_ = (*table.notes, *job.encoder.notes)
         network.requires_grad_(False)

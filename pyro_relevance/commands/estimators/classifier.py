@@ -122,7 +122,9 @@ class RelevanceClassifier(ClassifierMixin, RelevanceEstimator):  # type: ignore[
         return probability[:, [order.index(name) for name in as_levels(pd.Series(self.classes_))]]
 
     def _settings(self, seed: int) -> TableSettings:
-        first, *others = tuple(self.prior_log_odds)
+        if not len(self.prior_log_odds):
+            raise ValueError("Expected at least one candidate in prior_log_odds, but got none.")
+        first, *others = self.prior_log_odds
         recipe = replace(
             TableSettings().recipe,
             hidden=tuple(self.hidden),

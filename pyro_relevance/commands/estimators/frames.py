@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pyro_relevance.data.tables import Table
+from pyro_relevance.data.tables._text import listed
 from pyro_relevance.data.tables.columns import as_levels
 from pyro_relevance.data.tables.table import Task, choose_features
 from pyro_relevance.errors import DataError
@@ -25,7 +26,16 @@ def as_frame(X: Any, names: Sequence[str]) -> pd.DataFrame:
     Args:
         X: ``(num_rows, num_features)`` frame or array.
         names: ``(num_features,)`` names that the columns get.
+
+    Raises:
+        DataError: If names occur twice.
     """
+    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"Expected different column names in X, but got {listed(repeated)} more than once. "
+            "Rename or remove the copies."
+        )
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
     columns = [_as_column(frame.iloc[:, place]) for place in range(frame.shape[1])]
     return pd.DataFrame(dict(zip(names, columns, strict=True)))

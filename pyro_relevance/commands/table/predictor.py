@@ -200,7 +200,14 @@ class Predictor:
         return frame.rename(columns=str)
 
     def _require_columns(self, frame: pd.DataFrame) -> None:
-        absent = [name for name in self.encoder.input_labels if name not in frame.columns]
+        count = {name: list(frame.columns).count(name) for name in self.encoder.input_labels}
+        absent = [name for name, number in count.items() if not number]
+        repeated = [name for name, number in count.items() if number > 1]
+        if repeated:
+            raise DataError(
+                f"Expected each column once, but got {listed(repeated)} more than once in the "
+                "rows. Remove or rename the copies."
+            )
         if absent:
             raise DataError(
                 f"Expected the columns {listed(self.encoder.input_labels)}, but got rows without "

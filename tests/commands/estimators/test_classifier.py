@@ -48,3 +48,5 @@ def test_wrong_targets_are_told() -> None:
         RelevanceClassifier(**SMALL).fit(frame, ["a"] * 40)
     with pytest.raises(ValueError, match="Unknown label type"):
         RelevanceClassifier(**SMALL).fit(frame, y)
+    with pytest.raises(ValueError, match="Expected at least one candidate in prior_log_odds"):
+        RelevanceClassifier(**{**SMALL, "prior_log_odds": ()}).fit(frame, y > 0)

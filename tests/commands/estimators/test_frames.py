@@ -60,3 +60,9 @@ def test_columns_of_no_use_are_left_out_with_a_note() -> None:
     ]
     with pytest.raises(DataError, match="Expected at least one feature beside the target"):
         as_table(as_frame(frame[["same"]], ["same"]), target, "regression")
+
+
+@pytest.mark.contract
+def test_names_that_occur_twice_are_told() -> None:
+    with pytest.raises(DataError, match="different column names in X, but got 'a' more than once"):
+        as_frame(np.zeros((3, 3)), ["a", "b", "a"])

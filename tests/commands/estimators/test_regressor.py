@@ -9,6 +9,7 @@ from scipy import stats
 import pyro_relevance as pr
 from pyro_relevance.commands.estimators.regressor import RelevanceRegressor
 from pyro_relevance.commands.table.settings import TableSettings
+from tests.bounds import FAILURE_RATE
 from tests.commands.estimators.test_base import SMALL, rows
 
 
@@ -28,14 +29,16 @@ def test_predictions_are_those_of_the_pruned_network(fitted: RelevanceRegressor)
 
 
 @pytest.mark.statistical
-def test_intervals_hold_what_they_say(fitted: RelevanceRegressor) -> None:
-    frame, y = rows()
-    narrow, wide = fitted.predict_interval(frame, 0.5), fitted.predict_interval(frame, 0.99)
-    assert (wide[:, 0] < narrow[:, 0]).all()
-    assert (wide[:, 1] > narrow[:, 1]).all()
-    inside = int(((y > wide[:, 0]) & (y < wide[:, 1])).sum())
-    # Rows that were trained on: at least as many as new ones would be.
-    assert stats.binom.cdf(inside, len(y), 0.99) > 1e-6
+def test_intervals_hold_new_rows_as_often_as_they_say() -> None:
+    """Not more rarely: the noise is that of networks of fewer rows, and a bit too wide."""
+    frame, y = rows(600)
+    y = y + np.random.default_rng(2).normal(scale=10.0, size=len(y))
+    made = RelevanceRegressor(**{**SMALL, "num_folds": 5}).fit(frame[:200], y[:200])
+    ends = made.predict_interval(frame[200:], 0.8)
+    inside = int(((y[200:] > ends[:, 0]) & (y[200:] < ends[:, 1])).sum())
+    assert stats.binom.cdf(inside, 400, 0.8) > FAILURE_RATE
+    assert inside < 400  # nor all of them
+    np.testing.assert_allclose(ends.mean(1), made.predict(frame[200:]), rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.contract
@@ -48,6 +51,10 @@ def test_wrong_settings_and_targets_are_told() -> None:
     frame, y = rows(40)
     with pytest.raises(ValueError, match="Expected rule to be 'median' or 'fdr'"):
         RelevanceRegressor(**{**SMALL, "rule": "none"}).fit(frame, y)
+    with pytest.raises(ValueError, match="Expected num_steps >= 1, but got 0"):
+        RelevanceRegressor(**{**SMALL, "num_steps": 0}).fit(frame, y)
+    with pytest.raises(ValueError, match="Expected units of each hidden layer >= 1, but got 0"):
+        RelevanceRegressor(**{**SMALL, "hidden": (5, 0)}).fit(frame, y)
     with pytest.raises(ValueError, match="Expected a y that varies, but got 1 in all 40 rows"):
         RelevanceRegressor(**SMALL).fit(frame, np.ones(40))
     with pytest.raises(ValueError, match="Input y contains NaN"):

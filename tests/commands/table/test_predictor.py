@@ -102,6 +102,8 @@ def test_missing_columns_and_new_levels_are_told() -> None:
     predictor = regression()
     with pytest.raises(DataError, match="Expected the columns 'size', 'colour', but got rows with"):
         predictor.predict(rows()[["size"]])
+    with pytest.raises(DataError, match="Expected each column once, but got 'size' more than once"):
+        predictor.predict(rows()[["size", "colour", "size"]])
     with pytest.raises(TypeError, match="Expected a DataFrame .* but got ndarray"):
         predictor.predict(np.zeros((2, 2)))  # type: ignore[arg-type]
     frame = pd.DataFrame({"size": [np.nan, 2.0], "colour": ["green", "red"]})

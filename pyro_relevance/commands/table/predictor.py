@@ -6,6 +6,7 @@ JSON and safetensors; nothing is unpickled.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -154,7 +155,7 @@ class Predictor:
                 f"Expected a target of classes, but '{self.encoder.target_name}' is a quantity. "
                 "Use predict_interval for its uncertainty."
             )
-        probability: NDArray[np.float64] = self._outputs(frame).double().softmax(-1).numpy()
+        probability: NDArray[np.float64] = self._outputs(frame).softmax(-1).numpy()
         return probability
 
     def save(self, folder: str | os.PathLike[str], **record: Any) -> None:
@@ -183,12 +184,14 @@ class Predictor:
         frame = self._named(frame)
         for note in self.notes(frame):
             warnings.warn(note, UserWarning, stacklevel=3)
+        # In float64, so that a row's prediction does not depend on the rows beside it.
+        network = copy.deepcopy(self.network).double()
         with torch.no_grad():
-            outputs: Tensor = self.network(self.encoder.transform_features(frame))
+            outputs: Tensor = network(self.encoder.transform_features(frame).double())
         return outputs
 
     def _in_units(self, outputs: Tensor) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = outputs[:, 0].double().numpy()
+        values: NDArray[np.float64] = outputs[:, 0].numpy()
         return self.encoder.target_mean + self.encoder.target_scale * values
 
     def _named(self, frame: pd.DataFrame) -> pd.DataFrame:

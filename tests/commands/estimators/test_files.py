@@ -36,16 +36,16 @@ def test_what_was_saved_is_what_is_loaded(fitted: Any, tmp_path: Path) -> None:
     assert loaded.relevant_.tolist() == fitted.relevant_.tolist()
     for name in ("holdout_test_", "diagnosis_", "notes_", "n_features_in_"):
         assert getattr(loaded, name) == getattr(fitted, name)
+    predicted = pr.load_run(tmp_path / "new").predict(frame)
     if hasattr(fitted, "classes_"):
         assert loaded.classes_.dtype == fitted.classes_.dtype
-        assert loaded.predict_proba(frame).tolist() == fitted.predict_proba(frame).tolist()
-        assert pr.load_run(tmp_path / "new").predict(frame).tolist() == [
-            str(label) for label in fitted.predict(frame)
-        ]
+        assert loaded.predict(frame).tolist() == fitted.predict(frame).tolist()
+        shares = fitted.predict_proba(frame)
+        np.testing.assert_allclose(loaded.predict_proba(frame), shares, rtol=1e-9)
+        assert predicted.tolist() == [str(label) for label in fitted.predict(frame)]
     else:
-        assert (
-            pr.load_run(tmp_path / "new").predict(frame).tolist() == loaded.predict(frame).tolist()
-        )
+        np.testing.assert_allclose(loaded.predict(frame), fitted.predict(frame), rtol=1e-9)
+        np.testing.assert_allclose(predicted, fitted.predict(frame), rtol=1e-9)
 
 
 @pytest.mark.contract

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyro_relevance import comparison, errors, graphs, masks, plots
+    from pyro_relevance.commands import estimators as sklearn
+    from pyro_relevance.commands.table.predictor import Predictor, load_run
     from pyro_relevance.comparison import baselines, robustness
     from pyro_relevance.data import augmentation, datasets, images, networks, tables
     from pyro_relevance.edges import Edges, find_edges, operators
@@ -103,6 +105,8 @@ _HOMES = {
     "export_torch": "surgery",
     "export_onnx": "surgery",
     "ExportReceipt": "surgery",
+    "load_run": "commands.table.predictor",
+    "Predictor": "commands.table.predictor",
     "derive": "graphs.derivation",
     "search_structure": "search",
     "SearchSettings": "search",
@@ -136,6 +140,7 @@ _MODULES = {
     "query_search": "search.queries",
     "shared_weights": "search.shared_weights",
     "collapse": "search.collapse",
+    "sklearn": "commands.estimators",
     "baselines": "comparison.baselines",
     "comparison": "comparison",
     "robustness": "comparison.robustness",
@@ -154,6 +159,7 @@ __all__ = [
     "Optimisation",
     "Posterior",
     "Precision",
+    "Predictor",
     "PrunedNetwork",
     "RelevanceModel",
     "ScoreFunctionELBO",
@@ -186,6 +192,7 @@ __all__ = [
     "likelihoods",
     "load_posterior",
     "load_pruned",
+    "load_run",
     "masks",
     "networks",
     "operators",
@@ -202,6 +209,7 @@ __all__ = [
     "schedules",
     "search_structure",
     "shared_weights",
+    "sklearn",
     "tables",
     "to_arviz",
 ]

@@ -12,9 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import pyro_relevance as pr
 from pyro_relevance.commands.main import _parser
 from tests.image_files import write_mnist
 
@@ -46,8 +48,8 @@ def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
 @pytest.mark.contract
 def test_every_block_of_python_is_run_here() -> None:
-    assert len(re.findall(r"^```python$", README, re.M)) == 5
-    for name in ("quickstart", "relevant", "images", "graph", "baselines"):
+    assert len(re.findall(r"^```python$", README, re.M)) == 6
+    for name in ("quickstart", "relevant", "sklearn", "images", "graph", "baselines"):
         block(name)
 
 
@@ -97,6 +99,22 @@ def test_the_example_of_relevant_inputs_finds_what_it_says(
     assert tested.relevant == ("b",)
     assert tested.inseparable == (("a", "copy of a"),)
     assert "a or copy of a: cannot be told apart" in capsys.readouterr().out
+
+
+@pytest.mark.contract
+def test_the_example_of_estimators_predicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(block("sklearn"), tmp_path, monkeypatch)
+    assert "The fit failed" not in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"boston"}
+    X, y = made["X"].iloc[made["test_rows"]], made["y"].iloc[made["test_rows"]]
+    model = made["model"]
+    assert model.score(X, y) > 0.7
+    assert {"LSTAT", "RM"} <= set(model.feature_names_in_[model.relevant_])
+    loaded = pr.sklearn.RelevanceRegressor.load(tmp_path / "boston")
+    for other in (made["run"], model):
+        np.testing.assert_allclose(loaded.predict(X), other.predict(X), rtol=1e-9)
 
 
 @pytest.mark.contract
@@ -215,7 +233,7 @@ def test_commands_are_understood_by_the_parser() -> None:
         assert callable(given.run)
         understood.append(words[0])
     assert len(understood) >= 10
-    assert set(understood) == {"table", "search", "compare"}
+    assert set(understood) == {"table", "predict", "search", "compare"}
 
 
 @pytest.mark.contract

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyro_relevance
+from pyro_relevance.commands.predict import add_predict
 from pyro_relevance.commands.table.command import add_table
 
 __all__ = ["main"]
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_table(commands)
+    add_predict(commands)
     _add_search(commands)
     _add_compare(commands)
     return parser

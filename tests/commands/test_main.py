@@ -178,6 +178,7 @@ def test_the_same_seed_gives_the_same_report(folder: Path, tmp_path: Path) -> No
         (["things.csv", "--target", "z"], "Expected a target among the columns"),
         (["--target", "y"], "Expected FILE beside --target y"),
         (["things.csv", "--target", "y", "--chains", "0"], "Expected num_chains >= 1"),
+        (["things.csv", "--target", "y", "--steps", "0"], "Expected num_steps >= 1"),
         (["things.csv", "--target", "y", "--rate", "2"], "Expected rate in (0, 1)"),
         (["things.csv", "--target", "y", "--folds", "1"], "Expected 2 <= num_folds"),
     ],

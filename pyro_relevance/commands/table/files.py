@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import numpy as np
 from pyro_relevance import masks, plots
 from pyro_relevance._files import replacing
 from pyro_relevance.commands.table.job import NUM_DRAWS
+from pyro_relevance.commands.table.predictor import describe_noise
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import TableRun
 from pyro_relevance.comparison.records import make_record, row, write_json
 from pyro_relevance.data.splits import Examples
 from pyro_relevance.data.tables.columns import NumericColumn
-from pyro_relevance.model import likelihoods
-from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.posterior.arviz import convert as report
 from pyro_relevance.posterior.files import save_posterior
 
@@ -150,8 +148,8 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
         table=str(run.table.path),
         notes=[*run.table.notes, *run.encoder.notes],
         target={"mean": run.encoder.target_mean, "scale": run.encoder.target_scale},
-        noise=_noise(run.noise),
-        predictive_noise=_noise(run.predictive),
+        noise=describe_noise(run.noise),
+        predictive_noise=describe_noise(run.predictive),
         chain=run.chain,
         held_out_rule=run.mask.rule,
         inclusion_probability={
@@ -159,6 +157,7 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
             for gate, label in enumerate(run.encoder.input_labels)
         },
         diagnosis=str(run.diagnosis),
+        fit_failed=run.diagnosis.failed,
         holdout_test=run.tested.to_dict(),
         inputs_left=[
             label
@@ -167,15 +166,3 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
         ],
         receipt=run.pruned.receipt.to_dict(),
     )
-
-
-def _noise(law: Likelihood) -> dict[str, Any]:
-    """Return fitted noise of new rows, on the standardised target."""
-    noise: Any = law
-    described = likelihoods.describe(law)
-    if isinstance(noise, likelihoods.StudentT):
-        described |= {
-            "noise_scale": math.exp(float(noise.log_scale.detach())),
-            "degrees_of_freedom": 2.0 + math.exp(float(noise.log_excess.detach())),
-        }
-    return described

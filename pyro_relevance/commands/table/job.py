@@ -85,7 +85,18 @@ class Job:
         *,
         progress: bool = False,
     ) -> Job:
-        """Split and encode a table; statistics come from the training rows alone."""
+        """Split and encode a table; statistics come from the training rows alone.
+
+        Args:
+            table: The table.
+            settings: The settings.
+            rows: Numbers of the training and of the test rows; there may be no test rows where
+                nothing is scored. ``None`` for a random split.
+            progress: Whether progress bars are shown.
+
+        Raises:
+            DataError: If the table cannot be encoded.
+        """
         labels = table.target.to_numpy() if table.task == "classification" else None
         train_rows, test_rows = rows or split_rows(
             table.num_rows, test_fraction=settings.test_fraction, seed=settings.seed, labels=labels

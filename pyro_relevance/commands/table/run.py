@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_relevance.commands.table.background import dense_network
+from pyro_relevance.commands.table.fitting import fit_table
 from pyro_relevance.commands.table.job import Job, Score
+from pyro_relevance.commands.table.predictor import Predictor
 from pyro_relevance.commands.table.recipe import HeldOut, TableRecipe
 from pyro_relevance.commands.table.settings import TableSettings
 from pyro_relevance.commands.table.verdict import run_diagnosis
@@ -27,7 +29,7 @@ from pyro_relevance.posterior.diagnosis import Diagnosis
 from pyro_relevance.posterior.holdout import HoldoutTest
 from pyro_relevance.posterior.intervals import LossInterval
 from pyro_relevance.posterior.posterior import Posterior
-from pyro_relevance.surgery.pruning import PrunedNetwork, apply_mask, prune
+from pyro_relevance.surgery.pruning import PrunedNetwork, apply_mask
 from pyro_relevance.training.svi import Checkpoint, Fit
 
 __all__ = ["TableRun", "run_table"]
@@ -86,6 +88,11 @@ class TableRun:
         """Posterior of the chain that was pruned."""
         return self.fit.posterior.chain(self.chain)
 
+    @property
+    def predictor(self) -> Predictor:
+        """What predicts new rows; ``load_run`` reads the same from the run folder."""
+        return Predictor(self.encoder, self.pruned, self.noise, self.diagnosis.failed)
+
     def inputs_read(self) -> NDArray[np.bool_]:
         """Return which input gates the pruned network still reads, ``(num_gates,)``."""
         posterior = self.posterior
@@ -122,34 +129,28 @@ def run_table(
     """
     started = time.perf_counter()
     job = Job.of(table, settings, rows, progress=progress)
+    kept = None if checkpoint is None else Checkpoint(checkpoint, interval=10.0)
     with dense_network(job, workers) as dense:
-        recipe, held, together = job.choose()
-        kept = None if checkpoint is None else Checkpoint(checkpoint, interval=10.0)
-        text = f"fit, {settings.num_chains} chains"
-        fit = job.train(recipe, settings.num_chains, text, checkpoint=kept)
-        tested = job.test_inputs(held)
+        done = fit_table(job, kept)
         scores, dense_held = dense()
-    chain = job.best_chain(fit.posterior)
-    posterior = fit.posterior.chain(chain)
-    mask = settings.decide()(posterior)
-    noise, predictive = held.noise(job.noise, pruned=True), together.noise(job.noise, pruned=False)
-    scores["posterior mean"] = job.posterior_score(fit.posterior, predictive)
-    scores["pruned"] = job.pruned_score(posterior, mask, noise)
+    predictive = done.together.noise(job.noise, pruned=False)
+    scores["posterior mean"] = job.posterior_score(done.fit.posterior, predictive)
+    scores["pruned"] = job.pruned_score(done.posterior, done.mask, done.noise)
     return TableRun(
         table=table,
         encoder=job.encoder,
         settings=settings,
-        recipe=recipe,
-        fit=fit,
-        chain=chain,
-        mask=mask,
-        pruned=prune(posterior.network(), posterior.edges, mask, example_input=job.test[0]),
-        noise=noise,
+        recipe=done.recipe,
+        fit=done.fit,
+        chain=done.chain,
+        mask=done.mask,
+        pruned=done.pruned(job.test[0]),
+        noise=done.noise,
         predictive=predictive,
-        held=held,
-        expected=job.expected(held, posterior, mask, noise),
-        tested=tested,
-        diagnosis=run_diagnosis(fit, mask, held, dense_held),
+        held=done.held,
+        expected=job.expected(done.held, done.posterior, done.mask, done.noise),
+        tested=done.tested,
+        diagnosis=run_diagnosis(done.fit, done.mask, done.held, dense_held),
         scores=scores,
         train=job.training,
         test=job.test,

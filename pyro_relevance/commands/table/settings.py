@@ -56,8 +56,15 @@ class TableSettings:
             raise ValueError(f"Expected rule to be 'median' or 'fdr', but got {self.rule!r}.")
         if not 0.0 < self.rate < 1.0:
             raise ValueError(f"Expected rate in (0, 1), but got {self.rate}.")
-        if self.num_chains < 1:
-            raise ValueError(f"Expected num_chains >= 1, but got {self.num_chains}.")
+        counts = {
+            "num_chains": self.num_chains,
+            "num_steps": self.recipe.num_steps,
+            "batch_size": self.recipe.batch_size,
+            "units of each hidden layer": min(self.recipe.hidden, default=1),
+        }
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"Expected {name} >= 1, but got {count}.")
         for name in ("noise_scales", "weight_scales"):
             if not getattr(self, name):
                 raise ValueError(f"Expected at least one candidate in {name}, but got none.")

@@ -1,4 +1,4 @@
-"""From a CSV file of a user to tensors: ``read_table``, ``Table``, ``encode``, ``Encoder``.
+"""From a CSV file of a user to tensors: ``read_table``, ``encode``, ``Encoder``, ``read_rows``.
 
 Stands in front of ``find_edges``: an encoder names the gate of every original column
 (``input_labels``) and says which tensor columns share it (``input_index``). Nothing is repaired in
@@ -11,6 +11,7 @@ from __future__ import annotations
 from pyro_relevance.data.splits import split_rows
 from pyro_relevance.data.tables.columns import CategoryColumn, NumericColumn
 from pyro_relevance.data.tables.encoder import Encoder, encode
+from pyro_relevance.data.tables.rows import read_rows
 from pyro_relevance.data.tables.table import Table, read_table
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NumericColumn",
     "Table",
     "encode",
+    "read_rows",
     "read_table",
     "split_rows",
 ]

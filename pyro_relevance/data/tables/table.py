@@ -18,7 +18,7 @@ from pyro_relevance.data.tables.csv_files import SEPARATORS, check_header, conve
 from pyro_relevance.data.tables.regular_csv import read_regular
 from pyro_relevance.errors import DataError
 
-__all__ = ["Table", "Task", "read_table"]
+__all__ = ["Table", "Task", "choose_features", "read_table"]
 
 Task = Literal["regression", "classification"]
 
@@ -119,7 +119,7 @@ def read_table(
         columns = {n: column[present].reset_index(drop=True) for n, column in columns.items()}
         values = values[present].reset_index(drop=True)
     values, recognised = _check_target(values, target, task, path, notes)
-    features = _choose_features(columns, row_numbers, path, notes)
+    features = choose_features(columns, row_numbers, path, notes)
     return Table(features, values, recognised, target, path, tuple(notes))
 
 
@@ -200,7 +200,7 @@ def _read_columns(
     }
 
 
-def _choose_features(
+def choose_features(
     columns: dict[str, pd.Series], row_numbers: Sequence[str], path: Path, notes: list[str]
 ) -> pd.DataFrame:
     """Columns that become inputs; a note for each of the others."""

@@ -78,10 +78,11 @@ class PrunedNetwork(nn.Module):
             path: File to write, usually ``*.safetensors``.
 
         Raises:
-            ValueError: The network is not built of standard modules and functions of torch, so
+            ValueError: A parameter is not finite, or the network is not built of standard modules and functions of torch, so
                 that its architecture cannot be described. Try ``export_torch``.
             CheckpointError: The file could not be written.
         """
+        _check_finite(self.network)
         description = describe(self.network)
         tensors, packed = pack(self.network.state_dict())
         metadata = {
@@ -163,4 +164,11 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[nn.Modu
         ):
             raise ValueError(f"Expected numbers of columns in {key!r}, but got negative ones.")
     network.load_state_dict(state, assign=True)
+    _check_finite(network)
     return network, Receipt.from_dict(parse_json(metadata["receipt"]))
+
+
+def _check_finite(network: nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if not bool(parameter.detach().isfinite().all()):
+            raise ValueError(f"Expected finite numbers in parameter {name!r}, but got others.")

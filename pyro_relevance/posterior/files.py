@@ -275,8 +275,8 @@ def _fault_of_description(description: Mapping[str, Any]) -> str | None:
         return "expected prior and relaxation of operations, but got one of them"
     for name, hint in _FIELDS.items():
         value = description[name]
-        part = hint is Mapping and (value is None or isinstance(value, Mapping))
-        if not part and not fits(value, hint):
+        is_part = value is None or isinstance(value, Mapping)
+        if not (is_part if hint is Mapping else fits(value, hint)):
             return f"expected {name} as {hint}, but got {repr(description[name])[:60]}"
     if description["num_data"] < 1 or description["first_chain"] < 0:
         return "expected num_data >= 1 and first_chain >= 0"
@@ -310,20 +310,19 @@ def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Pa
                 "Pass the network and guide that the posterior was fitted with, and example_input= "
                 "where the guide makes its parameters at its first call."
             )
-    parameters = dict(module.named_parameters())
     for name, tensor in own.items():
-        fault = _fault_of_type(tensor, saved[name], name in parameters)
+        fault = _fault_of_type(tensor, saved[name])
         if fault:
             raise _damaged(file, f"{fault} for '{prefix}.{name}'")
         tensor.data = saved[name][0].clone()
 
 
-def _fault_of_type(own: Tensor, saved: Tensor, parameter: bool) -> str | None:
+def _fault_of_type(own: Tensor, saved: Tensor) -> str | None:
     """Return what is wrong with the type or the numbers of a tensor; floats may have any width."""
     floats = own.is_floating_point() and saved.is_floating_point()
     if own.dtype != saved.dtype and not floats:
         return f"expected {own.dtype}, but got {saved.dtype}"
-    if parameter and not bool(saved.isfinite().all()):
+    if bool(own.isfinite().all()) and not bool(saved.isfinite().all()):  # a mask may be infinite
         return "expected finite numbers, but got others"
     return None
 

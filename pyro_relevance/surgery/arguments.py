@@ -89,7 +89,7 @@ def fits(value: Any, hint: Any, *, infinite: bool = False) -> bool:
     if hint is Tensor:
         return isinstance(value, Tensor)
     if origin is tuple or origin is list or origin is Sequence:
-        return _fits_sequence(value, parts, infinite)
+        return _fits_sequence(value, origin, parts, infinite)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(
             fits(key, parts[0]) and fits(item, parts[1], infinite=infinite)
@@ -98,10 +98,10 @@ def fits(value: Any, hint: Any, *, infinite: bool = False) -> bool:
     return _is_plain(value)
 
 
-def _fits_sequence(value: Any, parts: tuple[Any, ...], infinite: bool) -> bool:
+def _fits_sequence(value: Any, origin: Any, parts: tuple[Any, ...], infinite: bool) -> bool:
     if not isinstance(value, tuple | list):
         return False
-    if len(parts) == 1 or parts[1:] == (Ellipsis,):
+    if origin is not tuple or parts[1:] == (Ellipsis,):
         return all(fits(item, parts[0], infinite=infinite) for item in value)
     return len(parts) == len(value) and all(
         fits(item, part, infinite=infinite) for item, part in zip(value, parts, strict=True)

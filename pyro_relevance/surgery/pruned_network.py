@@ -21,6 +21,7 @@ from pyro_relevance.surgery.building import build, check_state
 from pyro_relevance.surgery.description import describe
 from pyro_relevance.surgery.plain_modules import SelectFeatures
 from pyro_relevance.surgery.receipt import Receipt
+from pyro_relevance.surgery.steps import GraphNetwork
 
 __all__ = ["PrunedNetwork", "load_pruned"]
 
@@ -78,8 +79,9 @@ class PrunedNetwork(nn.Module):
             path: File to write, usually ``*.safetensors``.
 
         Raises:
-            ValueError: A parameter is not finite, or the network is not built of standard modules and functions of torch, so
-                that its architecture cannot be described. Try ``export_torch``.
+            ValueError: A parameter is not finite, or the network is not built of standard modules
+                and functions of torch, so that its architecture cannot be described. Try
+                ``export_torch``.
             CheckpointError: The file could not be written.
         """
         _check_finite(self.network)
@@ -169,6 +171,11 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[nn.Modu
 
 
 def _check_finite(network: nn.Module) -> None:
-    for name, parameter in network.named_parameters():
-        if not bool(parameter.detach().isfinite().all()):
-            raise ValueError(f"Expected finite numbers in parameter {name!r}, but got others.")
+    """Check parameters, and the statistics of standard modules; masks may be infinite."""
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        if type(module) not in (nn.Module, GraphNetwork):
+            own |= dict(module.named_buffers(recurse=False))
+        for key, tensor in own.items():
+            if not bool(tensor.detach().isfinite().all()):
+                raise ValueError(f"Expected finite numbers in {key!r} of {name!r}, but got others.")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,20 +49,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     0 done, 2 wrong input, 3 done, but the fit failed and there is nothing to report from it, 130
-    interrupted.
+    interrupted, 143 ended by SIGTERM.
     """
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        return int(given.run(given))
+        with _interrupted_by_sigterm():
+            return int(given.run(given))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if given.traceback:
             raise
         print(f"pyro-relevance: {error}", file=sys.stderr)
         return 2
+    except _Terminated:
+        print(
+            "pyro-relevance: ended by SIGTERM; the same command goes on from here.", file=sys.stderr
+        )
+        return 143
     except KeyboardInterrupt:
         print("pyro-relevance: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end: everything is left as after Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM interrupt the block, as Ctrl-C does; outside of the main thread nothing changes.
+
+    A worker that was forked inside the block just ends.
+    """
+    process = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() != process:
+            os._exit(128 + number)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

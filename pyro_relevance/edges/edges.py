@@ -10,12 +10,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_relevance._files import parse_json
 from pyro_relevance.edges.gates import GateFactor, gate_factor
-from pyro_relevance.edges.groups import EdgeGroup, Skipped, group_from_dict, group_to_dict
+from pyro_relevance.edges.groups import EdgeGroup, Skipped, group_from_dict, group_to_dict, sizes
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["Edges"]
@@ -294,21 +296,40 @@ class Edges:
             EdgeError: The text is not a description of edges.
         """
         try:
-            content = json.loads(text)
-            return cls(
-                tuple(group_from_dict(group) for group in content["groups"]),
-                tuple(Skipped(name, reason) for name, reason in content["skipped"]),
-                {name: tuple(shape) for name, shape in content["shapes"].items()},
-                tuple(content["buffers"]),
-                tuple(group_from_dict(group) for group in content["structure"]),
-                {name: int(count) for name, count in content["positions"].items()},
-                {name: tuple(edges) for name, edges in content.get("rewritten", {}).items()},
-                {name: tuple(counts) for name, counts in content.get("products", {}).items()},
-                tuple(group_from_dict(group) for group in content.get("operations", [])),
+            content = parse_json(text)
+            shapes = {name: sizes(shape) for name, shape in content["shapes"].items()}
+            groups, structure, operations = (
+                tuple(group_from_dict(group, shapes) for group in content.get(part, []))
+                for part in ("groups", "structure", "operations")
             )
-        except (ValueError, KeyError, TypeError) as error:
+            known = {group.name for group in (*groups, *structure)}
+            numbers = {
+                part: {name: _counts(part, name, counts) for name, counts in found.items()}
+                for part in ("rewritten", "products")
+                for found in [content.get(part, {})]
+            }
+            buffers, positions = content["buffers"], content["positions"]
+            _counts("positions", "", list(positions.values()))
+            if not shapes.keys() >= {*buffers, *positions} or not known >= {
+                *filter(None, (*numbers["rewritten"], *numbers["products"]))
+            }:
+                raise ValueError("a tensor or group is named that is not there")
+            skipped = tuple(Skipped(name, reason) for name, reason in content["skipped"])
+            if not all(isinstance(t, str) for s in skipped for t in (s.name, s.reason)):
+                raise ValueError("a reason is no text")
+            return cls(
+                groups,
+                skipped,
+                shapes,
+                tuple(buffers),
+                structure,
+                positions,
+                **numbers,
+                operations=operations,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise EdgeError(
-                f"Expected the text of Edges.to_json(), but could not read it: {error}"
+                f"Expected the text of Edges.to_json(), but could not read it: {error!r}"
             ) from error
 
     def __str__(self) -> str:
@@ -352,3 +373,9 @@ class Edges:
                     f"{start}{', '.join(map(str, group.shape))}), "
                     f"but got {tuple(shape)}. Pass one value per edge."
                 )
+
+
+def _counts(part: str, name: str, counts: Any) -> tuple[int, ...]:
+    if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
+        raise ValueError(f"expected numbers >= 0 in {part} {name!r}, but got {repr(counts)[:60]}")
+    return tuple(counts)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 from pyro_relevance.edges.slots import Slot
 
-__all__ = ["EdgeGroup", "GridLabels", "Skipped", "Slot", "group_from_dict", "group_to_dict"]
+__all__ = [
+    "EdgeGroup",
+    "GridLabels",
+    "Skipped",
+    "Slot",
+    "group_from_dict",
+    "group_to_dict",
+    "sizes",
+]
+
+_MOST_OUTPUTS = 2**20
+"""Most outputs of a network that no tensor of a file reads."""
+_GRANULARITIES = ("input", "unit", "weight", "operation", "output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +121,81 @@ def group_to_dict(group: EdgeGroup) -> dict[str, Any]:
     }
 
 
-def group_from_dict(content: dict[str, Any]) -> EdgeGroup:
-    """Rebuild a group from :func:`group_to_dict`."""
+def group_from_dict(
+    content: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]
+) -> EdgeGroup:
+    """Rebuild a group from :func:`group_to_dict`.
 
-    def slots(items: list[tuple[str, int | None, list[int] | None]]) -> tuple[Slot, ...]:
-        return tuple(
-            Slot(name, dim, None if index is None else tuple(index)) for name, dim, index in items
+    Args:
+        content: The group, of any origin.
+        tensors: Shape of every parameter and buffer of the network.
+
+    Raises:
+        ValueError: The content is no group over these tensors.
+        KeyError, TypeError: A part is missing or of another kind.
+    """
+    name, granularity, labels = content["name"], content["granularity"], content["labels"]
+    if not isinstance(name, str) or granularity not in _GRANULARITIES:
+        raise ValueError(f"expected one of {_GRANULARITIES}, but got {granularity!r:.60}")
+    shape = sizes(content["shape"])
+    num_edges = math.prod(shape)
+    if labels is not None and (
+        not isinstance(labels, list)
+        or len(labels) != num_edges
+        or not all(isinstance(label, str) for label in labels)
+    ):
+        raise ValueError(f"expected {num_edges} labels of group {name!r}")
+    slots = {
+        key: tuple(_slot(item, shape, tensors) for item in content[key])
+        for key in ("consumers", "producers")
+    }
+    most = _MOST_OUTPUTS if granularity == "output" else 0
+    if (
+        labels is None
+        and num_edges > most
+        and not any(
+            num_edges <= math.prod(tensors[slot.tensor]) for part in slots.values() for slot in part
         )
+    ):
+        raise ValueError(f"expected tensors with the {num_edges} edges of group {name!r}")
+    named = GridLabels(shape) if labels is None else tuple(labels)
+    return EdgeGroup(name, granularity, shape, named, slots["consumers"], slots["producers"])
 
-    shape = tuple(content["shape"])
-    labels = GridLabels(shape) if content["labels"] is None else tuple(content["labels"])
-    return EdgeGroup(
-        content["name"],
-        content["granularity"],
-        shape,
-        labels,
-        slots(content["consumers"]),
-        slots(content["producers"]),
-    )
+
+def sizes(content: Any) -> tuple[int, ...]:
+    """Return a shape that was read from JSON.
+
+    Raises:
+        ValueError: It is no list of sizes, or of more entries than any tensor has.
+    """
+    if (
+        not isinstance(content, list)
+        or len(content) > 64
+        or not all(type(size) is int and 0 <= size < 2**40 for size in content)
+        or math.prod(content) >= 2**60
+    ):
+        raise ValueError(f"expected a shape, but got {repr(content)[:60]}")
+    return tuple(content)
+
+
+def _slot(item: Any, gates: tuple[int, ...], tensors: Mapping[str, tuple[int, ...]]) -> Slot:
+    """Return a slot whose positions are those of its tensor, and whose gates are the group's."""
+    tensor, dim, index = item
+    if not isinstance(tensor, str) or tensor not in tensors:
+        raise ValueError(f"expected a tensor of the network, but got {tensor!r:.60}")
+    shape, num_gates = tensors[tensor], math.prod(gates)
+    known = dim is None or (type(dim) is int and -len(shape) <= dim < len(shape))
+    if not known:
+        raise ValueError(f"expected an axis of {tensor!r}, but got {dim!r:.60}")
+    num_positions = math.prod(shape) if dim is None else shape[dim]
+    if index is None:
+        fits = num_positions == num_gates
+    else:
+        fits = (
+            isinstance(index, list)
+            and len(index) == num_positions
+            and all(type(gate) is int and -1 <= gate < num_gates for gate in index)
+        )
+    if not fits:
+        raise ValueError(f"expected a gate of {num_gates} for each position along {tensor!r}")
+    return Slot(tensor, dim, None if index is None else tuple(index))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-__all__ = ["MAX_PACKED_DENSITY", "pack", "packed_size", "unpack"]
+from pyro_relevance._files import parse_json
+
+__all__ = ["MAX_PACKED_DENSITY", "pack", "packed_shapes", "packed_size", "unpack"]
 
 MAX_PACKED_DENSITY = 0.9
 _VALUES, _BITS = "::values", "::bits"
@@ -67,7 +70,7 @@ def unpack(tensors: Mapping[str, Tensor], packed: str) -> dict[str, Tensor]:
     Raises:
         ValueError: A packed tensor is missing or does not fit its mask.
     """
-    shapes = {name: torch.Size(shape) for name, shape in json.loads(packed).items()}
+    shapes = _shapes(packed)
     dense = {
         name: tensor for name, tensor in tensors.items() if not name.endswith((_VALUES, _BITS))
     }
@@ -76,8 +79,18 @@ def unpack(tensors: Mapping[str, Tensor], packed: str) -> dict[str, Tensor]:
             raise ValueError(
                 f"Expected values and bits of the packed tensor {name!r}, but they are missing."
             )
-        values = tensors[name + _VALUES]
-        nonzero = _from_bits(tensors[name + _BITS], shape.numel())
+        values, bits = tensors[name + _VALUES], tensors[name + _BITS]
+        if bits.dtype is not torch.uint8 or bits.shape != (-(-shape.numel() // 8),):
+            raise ValueError(
+                f"Expected a bit for each of {shape.numel()} entries of {name!r}, but got "
+                f"{bits.dtype} of shape {tuple(bits.shape)}."
+            )
+        if values.ndim != 1 or values.numel() > shape.numel() or name in dense:
+            raise ValueError(
+                f"Expected at most {shape.numel()} values of {name!r}, once and in one dimension, "
+                f"but got shape {tuple(values.shape)}."
+            )
+        nonzero = _from_bits(bits, shape.numel())
         if int(nonzero.sum()) != values.numel():
             raise ValueError(
                 f"Expected {int(nonzero.sum())} values of {name!r}, but got {values.numel()}."
@@ -85,7 +98,40 @@ def unpack(tensors: Mapping[str, Tensor], packed: str) -> dict[str, Tensor]:
         flat = values.new_zeros(shape.numel())
         flat[nonzero] = values
         dense[name] = flat.reshape(shape)
+    if len(tensors) != len(dense) + len(shapes):
+        raise ValueError("Expected values and bits of listed tensors only, but got further ones.")
     return dense
+
+
+def packed_shapes(tensors: Mapping[str, Tensor], packed: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor that :func:`unpack` would make.
+
+    Args:
+        tensors: First result of :func:`pack`.
+        packed: Second result of :func:`pack`.
+
+    Raises:
+        ValueError: The text is damaged.
+    """
+    dense = {
+        name: tuple(tensor.shape)
+        for name, tensor in tensors.items()
+        if not name.endswith((_VALUES, _BITS))
+    }
+    return {**dense, **{name: tuple(shape) for name, shape in _shapes(packed).items()}}
+
+
+def _shapes(packed: str) -> dict[str, torch.Size]:
+    content = parse_json(packed)
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected shapes of packed tensors, but got {packed[:60]!r}.")
+    for name, shape in content.items():
+        known = isinstance(shape, list) and len(shape) <= 64
+        if not known or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
+            raise ValueError(f"Expected a shape of {name!r}, but got {repr(shape)[:60]}.")
+        if math.prod(shape) >= 2**60:
+            raise ValueError(f"Expected a tensor {name!r} in memory, but got shape {shape}.")
+    return {name: torch.Size(shape) for name, shape in content.items()}
 
 
 def _to_bits(flags: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,38 @@ from torch import Tensor, nn
 from pyro_relevance._files import read_tensors, tensors_below, write_tensors
 from pyro_relevance._random import seeded
 from pyro_relevance.edges.find import Edges
-from pyro_relevance.errors import CheckpointError
-from pyro_relevance.model import guides, likelihoods, priors, relaxations
+from pyro_relevance.errors import CheckpointError, EdgeError
+from pyro_relevance.model import likelihoods, priors, relaxations, stored
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.evaluation import quiet
-from pyro_relevance.posterior.history import History
+from pyro_relevance.posterior.history import History, check_arrays
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.surgery import description as architecture
+from pyro_relevance.surgery.arguments import fits
+from pyro_relevance.surgery.building import check_state
 
 __all__ = ["load_posterior", "save_posterior"]
 
 FORMAT = "pyro_relevance posterior 1"
+
+# The fields of a file, and of those that files of graphs have beside them.
+_PART = Mapping
+_FIELDS: dict[str, Any] = {
+    "format": str,
+    "num_data": int,
+    "first_chain": int,
+    "temperature": float,
+    "edges": str,
+    "network": _PART,
+    "likelihood": _PART,
+    "guide": _PART,
+    "gate_prior": _PART,
+    "weight_prior": _PART,
+    "relaxation": _PART,
+    "has_gates": bool,
+}
+_OF_OPERATIONS = {"operation_prior", "operation_relaxation"}
 
 MakeGuide = Callable[[RelevanceModel], nn.Module]
 
@@ -59,15 +79,15 @@ def save_posterior(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         "edges": model.edges.to_json(),
         "network": _tried(_describe_network, model.network),
         "likelihood": _tried(likelihoods.describe, model.likelihood),
-        "guide": _describe_guide(posterior.guide),
-        "gate_prior": None if model.gate_prior is None else _describe(model.gate_prior),
-        "weight_prior": _describe(model.weight_prior),
-        "relaxation": _describe(model.relaxation),
+        "guide": stored.describe_guide(posterior.guide),
+        "gate_prior": None if model.gate_prior is None else stored.describe(model.gate_prior),
+        "weight_prior": stored.describe(model.weight_prior),
+        "relaxation": stored.describe(model.relaxation),
         "has_gates": model.gate_prior is not None,
     }
     if model.has_operations:
-        description["operation_prior"] = _describe(model.operation_prior)
-        description["operation_relaxation"] = _describe(model.operation_relaxation)
+        description["operation_prior"] = stored.describe(model.operation_prior)
+        description["operation_relaxation"] = stored.describe(model.operation_relaxation)
     write_tensors(Path(path), tensors, description)
 
 
@@ -141,6 +161,9 @@ class _PosteriorFile:
             raise CheckpointError(
                 f"Expected a posterior at {path}, but the file is of another kind. Check the path."
             )
+        fault = _fault_of_description(description) or _fault_of_tensors(tensors)
+        if fault:
+            raise _damaged(path, fault)
         return cls(path, tensors, description)
 
     @property
@@ -157,13 +180,30 @@ class _PosteriorFile:
                 f"Expected {name}= for {self.path}, because it is of a class that cannot be stored "
                 f"without code. Pass load_posterior(path, {name}=...)."
             )
+        description = self.description[name]
         try:
-            return _BUILDERS[name](self.description[name])
-        except (KeyError, TypeError, ValueError) as error:
+            if name == "network":
+                check_state(description, self._shapes("model.network."))
+            if name == "guide":
+                self._check_rank(description)
+            return stored.build(name, description)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"Expected a {name} of this library in {self.path}, but cannot make it: {error}. "
                 f"Use another copy, or pass load_posterior(path, {name}=...)."
             ) from error
+
+    def _shapes(self, prefix: str) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each tensor of a part, for one chain."""
+        found = tensors_below(prefix, self.state)
+        return {name: tuple(tensor.shape[1:]) for name, tensor in found.items()}
+
+    def _check_rank(self, description: Mapping[str, Any]) -> None:
+        """Check the size of a guide before its factors are made."""
+        sizes = [math.prod(shape) for shape in self._shapes("guide.").values()]
+        rank = description.get("rank", 1)
+        if not isinstance(rank, int) or rank > max(sizes, default=0):
+            raise ValueError(f"Expected a rank with the factors of the file, but got {rank!r:.60}")
 
     def model(self, given: Mapping[str, Any]) -> RelevanceModel:
         """Return the model with the values of the first chain.
@@ -177,11 +217,14 @@ class _PosteriorFile:
         if "operation_prior" in self.description:
             names += ["operation_prior", "operation_relaxation"]
         parts = {name: self.part(name, given[name]) for name in names}
-        model = RelevanceModel(
-            edges=Edges.from_json(self.description["edges"]),
-            num_data=int(self.description["num_data"]),
-            **{"gate_prior": None, **parts},
-        )
+        try:
+            model = RelevanceModel(
+                edges=Edges.from_json(self.description["edges"]),
+                num_data=self.description["num_data"],
+                **{"gate_prior": None, **parts},
+            )
+        except (EdgeError, KeyError, IndexError, ValueError, RuntimeError) as error:
+            raise _damaged(self.path, f"its parts do not fit each other: {error}") from error
         model.set_mode(temperature=float(self.description["temperature"]))
         _adopt(model, "model", self.state, self.path)
         return model
@@ -207,6 +250,8 @@ class _PosteriorFile:
     def posterior(self, model: RelevanceModel, guide: nn.Module) -> Posterior:
         """Return the posterior of model and guide, with all chains and the history."""
         arrays = {n: t.numpy() for n, t in tensors_below("history/", self.tensors).items()}
+        if arrays:
+            check_arrays(arrays, num_chains=len(next(iter(self.state.values()))), path=self.path)
         return Posterior(
             model,
             guide,
@@ -214,6 +259,42 @@ class _PosteriorFile:
             history=History.from_arrays(arrays) if arrays else None,
             first_chain=int(self.description["first_chain"]),
         )
+
+
+def _damaged(path: Path, fault: str) -> CheckpointError:
+    return CheckpointError(
+        f"Expected a complete posterior at {path}, but it is damaged: {fault}. Use another copy."
+    )
+
+
+def _fault_of_description(description: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the fields of a file, or ``None``."""
+    if not _FIELDS.keys() <= description.keys() <= _FIELDS.keys() | _OF_OPERATIONS:
+        return f"expected the fields {sorted(_FIELDS)}, but got {sorted(description)}"[:400]
+    if len(description.keys() & _OF_OPERATIONS) == 1:
+        return "expected prior and relaxation of operations, but got one of them"
+    for name, hint in _FIELDS.items():
+        value = description[name]
+        is_part = value is None or isinstance(value, Mapping)
+        if not (is_part if hint is Mapping else fits(value, hint)):
+            return f"expected {name} as {hint}, but got {repr(description[name])[:60]}"
+    if description["num_data"] < 1 or description["first_chain"] < 0:
+        return "expected num_data >= 1 and first_chain >= 0"
+    if description["temperature"] <= 0:
+        return "expected temperature > 0"
+    return None
+
+
+def _fault_of_tensors(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return what is wrong with the tensors of a file, or ``None``."""
+    others = [name for name in tensors if not name.startswith(("state/", "history/"))]
+    if others:
+        return f"expected state and history, but got the tensor {others[0]!r}"
+    state = tensors_below("state/", tensors)
+    chains = {len(tensor) if tensor.ndim else 0 for tensor in state.values()}
+    if len(chains) != 1 or 0 in chains:
+        return f"expected tensors of as many chains, at least one, but got {sorted(chains)}"
+    return None
 
 
 def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Path) -> None:
@@ -230,7 +311,20 @@ def _adopt(module: nn.Module, prefix: str, state: Mapping[str, Tensor], file: Pa
                 "where the guide makes its parameters at its first call."
             )
     for name, tensor in own.items():
+        fault = _fault_of_type(tensor, saved[name])
+        if fault:
+            raise _damaged(file, f"{fault} for '{prefix}.{name}'")
         tensor.data = saved[name][0].clone()
+
+
+def _fault_of_type(own: Tensor, saved: Tensor) -> str | None:
+    """Return what is wrong with the type or the numbers of a tensor; floats may have any width."""
+    floats = own.is_floating_point() and saved.is_floating_point()
+    if own.dtype != saved.dtype and not floats:
+        return f"expected {own.dtype}, but got {saved.dtype}"
+    if bool(own.isfinite().all()) and not bool(saved.isfinite().all()):  # a mask may be infinite
+        return "expected finite numbers, but got others"
+    return None
 
 
 def _describe_network(network: nn.Module) -> dict[str, Any] | None:
@@ -244,120 +338,3 @@ def _tried(describe: Callable[[Any], Any], thing: Any) -> Any:
         return describe(thing)
     except ValueError:  # not describable without code: to be given when loading
         return None
-
-
-def _describe(thing: Any) -> dict[str, Any] | None:
-    """Return class and fields of one of the library's values, or ``None`` for any other object."""
-    name = type(thing).__name__
-    if _KINDS.get(name) is not type(thing):
-        return None
-    return {"kind": name, **{f.name: _plain(getattr(thing, f.name)) for f in fields(thing)}}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.ndim:
-        return {"tensor": value.tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
-    if isinstance(value, Mapping):
-        return {"mapping": {name: _plain(item) for name, item in value.items()}}
-    return value.item() if hasattr(value, "item") else value
-
-
-def _unplain(value: Any) -> Any:
-    if isinstance(value, dict) and "tensor" in value:
-        return torch.tensor(value["tensor"], dtype=_DTYPES[value["dtype"]])
-    if isinstance(value, dict) and "mapping" in value:
-        return {name: _unplain(item) for name, item in value["mapping"].items()}
-    return value
-
-
-def _build(description: Mapping[str, Any], kinds: Mapping[str, Any]) -> Any:
-    """Make a value of one of the classes that a file may name."""
-    name = description["kind"]
-    if name not in kinds:
-        raise ValueError(f"Expected one of {sorted(kinds)}, but got {name!r}")
-    settings = {key: _unplain(value) for key, value in description.items() if key != "kind"}
-    return kinds[name](**settings)
-
-
-def _describe_guide(guide: nn.Module) -> dict[str, Any] | None:
-    if type(guide) in (guides.MeanFieldGuide, guides.SpikeAndSlabGuide):
-        return {"kind": type(guide).__name__}
-    if type(guide) is guides.LowRankGuide:
-        return {"kind": "LowRankGuide", "rank": guide.rank}
-    return None
-
-
-def _mean_field() -> MakeGuide:
-    return guides.MeanFieldGuide
-
-
-def _spike_and_slab() -> MakeGuide:
-    return guides.SpikeAndSlabGuide
-
-
-def _low_rank(rank: int) -> MakeGuide:
-    return lambda model: guides.LowRankGuide(model, rank=rank)
-
-
-def _by_name(*classes: type) -> dict[str, type]:
-    return {cls.__name__: cls for cls in classes}
-
-
-# The classes that a file may name, by the part of the model that they make; no file can ask for
-# anything else. What is not registered here is not in a file and must be given when it is loaded.
-_GATE_PRIORS = _by_name(
-    priors.IndependentPrior, priors.HierarchicalPrior, priors.DescriptionLengthPrior
-)
-_WEIGHT_PRIORS = _by_name(
-    priors.PointWeights,
-    priors.GaussianWeights,
-    priors.ArdWeights,
-    priors.HorseshoeWeights,
-    priors.LogUniformWeights,
-)
-_RELAXATIONS = _by_name(
-    relaxations.Concrete,
-    relaxations.HardConcreteGate,
-    relaxations.StraightThrough,
-    relaxations.Hardening,
-)
-_OPERATION_PRIORS = _by_name(
-    priors.CategoricalPrior, priors.DirichletPrior, priors.OperationCostPrior
-)
-_OPERATION_RELAXATIONS = _by_name(
-    relaxations.Mixture, relaxations.SampledPath, relaxations.TopPaths
-)
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float64,
-        torch.float32,
-        torch.bfloat16,
-        torch.float16,
-        torch.int64,
-        torch.int32,
-        torch.bool,
-    )
-}
-_GUIDES = {
-    "MeanFieldGuide": _mean_field,
-    "SpikeAndSlabGuide": _spike_and_slab,
-    "LowRankGuide": _low_rank,
-}
-_KINDS: dict[str, Any] = {
-    **_GATE_PRIORS,
-    **_WEIGHT_PRIORS,
-    **_RELAXATIONS,
-    **_OPERATION_PRIORS,
-    **_OPERATION_RELAXATIONS,
-}
-_BUILDERS: dict[str, Callable[[Any], Any]] = {
-    "network": architecture.build,
-    "likelihood": likelihoods.build,
-    "gate_prior": partial(_build, kinds=_GATE_PRIORS),
-    "weight_prior": partial(_build, kinds=_WEIGHT_PRIORS),
-    "relaxation": partial(_build, kinds=_RELAXATIONS),
-    "operation_prior": partial(_build, kinds=_OPERATION_PRIORS),
-    "operation_relaxation": partial(_build, kinds=_OPERATION_RELAXATIONS),
-    "guide": partial(_build, kinds=_GUIDES),
-}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["History"]
+from pyro_relevance.errors import CheckpointError
+
+__all__ = ["History", "check_arrays"]
 
 Array = npt.NDArray[np.float64]
 
@@ -119,6 +123,40 @@ class History:
             copies["temperature"],
             copies["kl_weight"],
             copies["expected_size"],
+        )
+
+
+def check_arrays(arrays: Mapping[str, npt.NDArray[Any]], *, num_chains: int, path: Path) -> None:
+    """Check the arrays of a history that was read from a file.
+
+    Args:
+        arrays: What `History.to_arrays` returned, possibly changed on the disk.
+        num_chains: Number of chains of the file.
+        path: The file, for the message.
+
+    Raises:
+        CheckpointError: If an array is missing, of another shape or type, or has a number that a
+            run does not record.
+    """
+    fields = History.__dataclass_fields__.keys()
+    fault = f"expected the arrays {sorted(fields)}" if arrays.keys() != fields else ""
+    num_records = arrays["step"].size if not fault else 0
+    for name, values in arrays.items():
+        rows = (num_chains,) if name in ("loss", "expected_size") else ()
+        if fault:
+            break
+        if values.dtype != np.float64 or values.shape != (*rows, num_records):
+            fault = f"expected '{name}' of shape {(*rows, num_records)} and type float64"
+        elif not np.isfinite(values).all() and name != "expected_size":
+            fault = f"expected finite numbers in '{name}'"
+        elif name != "loss" and (values < 0).any():
+            fault = f"expected numbers >= 0 in '{name}'"
+    if not fault and (np.diff(arrays["step"]) <= 0).any():
+        fault = "expected rising numbers of steps"
+    if fault:
+        raise CheckpointError(
+            f"Expected the history of a run in {path}, but it is damaged: {fault}. Use another "
+            "copy."
         )
 
 

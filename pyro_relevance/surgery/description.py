@@ -23,30 +23,23 @@ of step 0. A tensor that is no part of a state dict has its ``"values"`` in the 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 from torch.nn.utils.parametrize import is_parametrized
 
-from pyro_relevance.edges.operators.registry import module_arguments, module_named
+from pyro_relevance.edges.operators.registry import module_arguments
+from pyro_relevance.surgery.building import FLAGS, MAX_VALUES, build, build_without_memory
 from pyro_relevance.surgery.operations import name_of_function
 from pyro_relevance.surgery.plain_modules import Constant, SelectFeatures
 from pyro_relevance.surgery.steps import GraphNetwork, Result, Step
-from pyro_relevance.surgery.values import ADVICE, DTYPES, from_json, to_json
+from pyro_relevance.surgery.values import ADVICE, DTYPES, to_json
 
 __all__ = ["build", "describe"]
 
-# Written only where it is true, so that the meaning of older descriptions does not change.
-_FLAGS = ("inplace", "return_indices")
 _LEAVES = (SelectFeatures, Constant, GraphNetwork)
-
-_MAX_VALUES = 65536
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
@@ -75,36 +68,9 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return description
 
 
-def build(description: Mapping[str, Any]) -> nn.Module:
-    """Make the network that :func:`describe` described, with re-initialised parameters.
-
-    Nothing outside of the lists of modules and operations is imported or called, whatever the
-    description says, and no code is made from it. The random state stays as it was.
-
-    Args:
-        description: What :func:`describe` returned, possibly read from JSON.
-
-    Returns:
-        A network of ``nn.Sequential``, standard modules and ``GraphNetwork``, in training mode.
-
-    Raises:
-        ValueError: The description is damaged or names an unknown module or operation.
-    """
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        return _build(description)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
-        yield
-
-
 def _check_shapes(module: nn.Module, description: Mapping[str, Any]) -> None:
     """Check shapes now, not only when the file is read."""
-    with _quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
-        built = _shapes(_build(description))
+    built = _shapes(build_without_memory(description))
     given = _shapes(module)
     wrong = sorted(
         name for name in given.keys() | built.keys() if given.get(name) != built.get(name)
@@ -144,7 +110,7 @@ def _describe(module: nn.Module, name: str) -> dict[str, Any]:
     keys = module_arguments(type(module))
     if keys is not None:
         arguments = {key: _argument(module, key) for key in keys.split()}
-        arguments |= {key: True for key in _FLAGS if getattr(module, key, False)}
+        arguments |= {key: True for key in FLAGS if getattr(module, key, False)}
         if getattr(module, "affine", False) and getattr(module, "bias", True) is None:
             arguments["bias"] = False
         return {"type": type(module).__name__, "arguments": arguments}
@@ -286,9 +252,9 @@ def _describe_tensor(
     if isinstance(tensor, nn.Parameter):
         entry["parameter"] = True
     elif key not in saved:
-        if tensor.numel() > _MAX_VALUES or tensor.is_complex():
+        if tensor.numel() > MAX_VALUES or tensor.is_complex():
             raise ValueError(
-                f"Expected real constants of at most {_MAX_VALUES} entries, but got {dtype} of "
+                f"Expected real constants of at most {MAX_VALUES} entries, but got {dtype} of "
                 f"shape {tuple(tensor.shape)} as {_join(name, key)!r}. Register it as a "
                 "persistent buffer."
             )
@@ -310,54 +276,6 @@ def _written_step(step: Step, where: str) -> list[Any]:
     if step.kwargs:
         written.append({key: to_json(value, where) for key, value in step.kwargs.items()})
     return written
-
-
-def _build(description: Mapping[str, Any]) -> nn.Module:
-    arguments: dict[str, Any]
-    try:
-        kind = description["type"]
-        if kind == "Sequential":
-            return nn.Sequential(
-                OrderedDict((key, _build(child)) for key, child in description["children"].items())
-            )
-        if kind == "Graph":
-            return _build_graph(description)
-        arguments = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in description["arguments"].items()
-        }
-        if kind == "SelectFeatures":
-            return SelectFeatures(range(arguments["num_features"]))
-        if kind == "Constant":
-            return Constant(torch.zeros(arguments["shape"]))
-        return module_named(kind)(**arguments)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(
-            f"Expected a description made by describe(), but got {description!r}: {error!r}"
-        ) from error
-
-
-def _build_graph(description: Mapping[str, Any]) -> GraphNetwork:
-    steps = []
-    for op, target, *rest in description["steps"]:
-        args = tuple(from_json(value) for value in rest[0]) if rest else ()
-        kwargs = {key: from_json(value) for key, value in rest[1].items()} if rest[1:] else {}
-        steps.append(Step(op, target, args, kwargs))
-    modules = {key: _build(child) for key, child in description["modules"].items()}
-    entries = description["tensors"]
-    tensors = {key: _build_tensor(entry) for key, entry in entries.items()}
-    unsaved = [key for key, entry in entries.items() if "values" in entry]
-    return GraphNetwork(steps, modules, tensors, unsaved)
-
-
-def _build_tensor(entry: Mapping[str, Any]) -> Tensor:
-    dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
-    if "values" in entry:
-        return torch.tensor(from_json(entry["values"]), dtype=dtype).reshape(shape)
-    tensor = torch.zeros(shape, dtype=dtype)
-    if not entry.get("parameter", False):
-        return tensor
-    return nn.Parameter(tensor, requires_grad=tensor.is_floating_point() or tensor.is_complex())
 
 
 def _join(module: str, name: str) -> str:

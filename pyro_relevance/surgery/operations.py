@@ -115,6 +115,10 @@ def _function_of_user(name: str) -> Callable[..., Any] | None:
             f"register it first: pr.operators.operator('{namespace}::{key}', saved=True)."
         )
     packet = getattr(getattr(torch.ops, namespace), key)
+    if overload not in packet.overloads():
+        raise ValueError(
+            f"Expected {namespace}::{key} with one of {packet.overloads()}, but got {name!r}."
+        )
     return getattr(packet, overload)  # type: ignore[no-any-return]
 
 

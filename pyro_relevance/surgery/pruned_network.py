@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pyro_relevance._files import read_safetensors, replacing, save_safetensors
-from pyro_relevance.edges.packing import pack, unpack
+from pyro_relevance._files import (
+    json_text,
+    parse_json,
+    read_safetensors,
+    replacing,
+    save_safetensors,
+)
+from pyro_relevance.edges.packing import pack, packed_shapes, unpack
 from pyro_relevance.errors import CheckpointError
-from pyro_relevance.surgery.description import build, describe
+from pyro_relevance.surgery.building import build, check_state
+from pyro_relevance.surgery.description import describe
+from pyro_relevance.surgery.plain_modules import SelectFeatures
 from pyro_relevance.surgery.receipt import Receipt
+from pyro_relevance.surgery.steps import GraphNetwork
 
 __all__ = ["PrunedNetwork", "load_pruned"]
 
@@ -71,18 +79,20 @@ class PrunedNetwork(nn.Module):
             path: File to write, usually ``*.safetensors``.
 
         Raises:
-            ValueError: The network is not built of standard modules and functions of torch, so
-                that its architecture cannot be described. Try ``export_torch``.
+            ValueError: A parameter is not finite, or the network is not built of standard modules
+                and functions of torch, so that its architecture cannot be described. Try
+                ``export_torch``.
             CheckpointError: The file could not be written.
         """
+        _check_finite(self.network)
         description = describe(self.network)
         tensors, packed = pack(self.network.state_dict())
         metadata = {
             "format": _FORMAT,
             "version": str(_VERSION),
-            "architecture": json.dumps(description),
+            "architecture": json_text(description),
             "packed": packed,
-            "receipt": json.dumps(self.receipt.to_dict()),
+            "receipt": json_text(self.receipt.to_dict()),
         }
         try:
             with replacing(path) as temporary:
@@ -113,7 +123,7 @@ def load_pruned(path: str | os.PathLike[str]) -> PrunedNetwork:
         )
     try:
         tensors, metadata = read_safetensors(name)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"Expected a whole safetensors file, but {name!r} is damaged: {error}"
         ) from error
@@ -129,13 +139,43 @@ def load_pruned(path: str | os.PathLike[str]) -> PrunedNetwork:
             "Read it with the release of the library that wrote it."
         )
     try:
-        network = build(json.loads(metadata["architecture"]))
-        state = unpack(tensors, metadata["packed"])
-        network.load_state_dict(state, assign=True)
-        receipt = Receipt.from_dict(json.loads(metadata["receipt"]))
+        network, receipt = _read(tensors, metadata)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"Expected a consistent file, but {name!r} is damaged: {error}"
         ) from error
     network.requires_grad_(True)
     return PrunedNetwork(network.eval(), receipt).eval()
+
+
+def _read(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[nn.Module, Receipt]:
+    """Return network and receipt, after a check that the architecture fits the tensors."""
+    description = parse_json(metadata["architecture"])
+    packed = metadata["packed"]
+    check_state(description, packed_shapes(tensors, packed))
+    network, state = build(description), unpack(tensors, packed)
+    for key, made in network.state_dict().items():
+        given = state[key]
+        kinds = (made.is_floating_point(), made.is_complex())
+        if kinds != (given.is_floating_point(), given.is_complex()) or (
+            not any(kinds) and made.dtype != given.dtype
+        ):
+            raise ValueError(f"Expected {made.dtype} for {key!r}, but got {given.dtype}.")
+        if isinstance(network.get_submodule(key.rpartition(".")[0]), SelectFeatures) and (
+            bool((given < 0).any())
+        ):
+            raise ValueError(f"Expected numbers of columns in {key!r}, but got negative ones.")
+    network.load_state_dict(state, assign=True)
+    _check_finite(network)
+    return network, Receipt.from_dict(parse_json(metadata["receipt"]))
+
+
+def _check_finite(network: nn.Module) -> None:
+    """Check parameters, and the statistics of standard modules; masks may be infinite."""
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        if type(module) not in (nn.Module, GraphNetwork):
+            own |= dict(module.named_buffers(recurse=False))
+        for key, tensor in own.items():
+            if not bool(tensor.detach().isfinite().all()):
+                raise ValueError(f"Expected finite numbers in {key!r} of {name!r}, but got others.")

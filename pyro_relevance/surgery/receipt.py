@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_relevance.edges.size import Cost, Latency, count_cost, latency
+from pyro_relevance.surgery.arguments import check_arguments, fits
 
 __all__ = ["Receipt", "milliseconds"]
 
@@ -97,7 +98,10 @@ class Receipt:
 
         Raises:
             TypeError: The content is not that of a receipt.
+            ValueError: A part has another type, or a number is negative or not finite.
         """
+        if not isinstance(content, Mapping):
+            raise TypeError(f"Expected a receipt, but got {type(content).__name__}.")
         parts = dict(content)
         for name, kind in (
             ("before", Cost),
@@ -105,8 +109,30 @@ class Receipt:
             ("latency_before", Latency),
             ("latency_after", Latency),
         ):
-            parts[name] = kind(**parts.get(name, {}))
-        return cls(**(parts | {"notes": tuple(parts.get("notes", ()))}))
+            numbers = dict(parts.get(name, {}))
+            check_arguments(kind, numbers)
+            if min(numbers.values()) < 0:
+                raise ValueError(
+                    f"Expected numbers >= 0 in {name} of a receipt, but got {numbers}."
+                )
+            parts[name] = kind(**numbers)
+        parts["notes"] = tuple(parts.get("notes", ()))
+        checked = {name: part for name, part in parts.items() if isinstance(part, str | int)}
+        difference: Any = parts.get("max_difference")
+        known = isinstance(difference, float | int) and not isinstance(difference, bool)
+        if (
+            not known
+            or difference < 0
+            or math.isinf(difference)
+            or not all(isinstance(note, str) for note in parts["notes"])
+            or not fits(checked.get("batch_size"), int)
+            or not fits(checked.get("dtype"), str)
+        ):
+            raise ValueError(
+                "Expected batch_size, dtype, max_difference and notes of a receipt, but got "
+                f"{repr(parts)[:200]}."
+            )
+        return cls(**parts)
 
     def __str__(self) -> str:
         rows = [("", "before", "after", "ratio")]

@@ -124,6 +124,8 @@ class GraphNetwork(nn.Module):
                 raise ValueError(f"Expected a step to read earlier steps, but got {step!r}.")
             if step.op == "call_function":
                 function_named(step.target)
+                if step.target.startswith(("math.", "operator.")) and not _reads(arguments):
+                    raise ValueError(f"Expected a function of earlier steps, but got {step!r}.")
                 if step.target == ATTRIBUTE_OF:
                     _check_attribute(step)
             elif step.op == "call_method":

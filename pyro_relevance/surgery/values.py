@@ -71,31 +71,49 @@ def _key(key: Any, where: str) -> str:
 
 
 def from_json(value: Any) -> Any:
-    """Undo :func:`to_json`."""
+    """Undo :func:`to_json`.
+
+    Raises:
+        ValueError: It is nothing that :func:`to_json` wrote.
+    """
     if isinstance(value, list):
         return [from_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _unknown(value)
     if not isinstance(value, Mapping):
         return value
+    if len(value) != 1:
+        raise _unknown(value)
     ((kind, content),) = value.items()
-    if kind == "result":
-        return Result(int(content))
-    if kind == "float":
+    if kind == "result" and type(content) is int:
+        return Result(content)
+    if kind == "float" and content in ("inf", "-inf", "nan"):
         return float(content)
-    if kind == "tuple":
+    if kind == "tuple" and isinstance(content, list):
         return tuple(from_json(item) for item in content)
-    if kind == "dict":
+    if kind == "dict" and isinstance(content, Mapping):
         return {str(key): from_json(item) for key, item in content.items()}
-    if kind == "slice":
-        start, stop, step = content
-        return slice(from_json(start), from_json(stop), from_json(step))
-    if kind == "ellipsis":
+    if kind == "slice" and isinstance(content, list) and len(content) == 3:
+        return slice(*map(from_json, content))
+    if kind == "ellipsis" and content is True:
         return Ellipsis
-    if kind == "dtype":
-        return DTYPES[content]
-    if kind == "memory_format":
-        return FORMATS[content]
-    if kind == "device":
-        return torch.device(content)
     if kind == "layout" and content == "strided":
         return torch.strided
-    raise ValueError(f"Expected an argument that describe() wrote, but got {value!r}.")
+    if kind == "dtype" and isinstance(content, str) and content in DTYPES:
+        return DTYPES[content]
+    if kind == "memory_format" and isinstance(content, str) and content in FORMATS:
+        return FORMATS[content]
+    if kind == "device" and isinstance(content, str):
+        return _device(content)
+    raise _unknown(value)
+
+
+def _device(text: str) -> torch.device:
+    try:
+        return torch.device(text)
+    except RuntimeError:
+        raise _unknown(text) from None
+
+
+def _unknown(value: Any) -> ValueError:
+    return ValueError(f"Expected an argument that describe() wrote, but got {repr(value)[:60]}.")

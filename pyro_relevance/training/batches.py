@@ -232,9 +232,27 @@ class Batches:
         return {"order": self._order, "position": torch.tensor(self._position)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
-        self._order = state["order"].to(self.x.device, copy=True)
-        self._position = int(state["position"])
+        """Restore what `state` returned.
+
+        Raises:
+            ValueError: If it is the state of other data.
+        """
+        order, position = state["order"], state["position"]
+        shapes = [(self.num_chains, 0), (self.num_chains, self.num_data)]
+        if order.dtype is not torch.long or tuple(order.shape) not in shapes:
+            raise ValueError(
+                f"Expected an order of {self.num_data} examples for {self.num_chains} chains, but "
+                f"got {order.dtype} of shape {tuple(order.shape)}."
+            )
+        rows = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        if not torch.equal(order.sort(dim=1).values, rows):
+            raise ValueError("Expected each example once in the order of an epoch.")
+        if position.ndim or position.dtype is not torch.long:
+            raise ValueError(f"Expected a position in an epoch, but got {position}.")
+        # The last minibatch may be smaller: the position is then beyond the examples.
+        if not 0 <= int(position) < self.num_data + self.batch_size:
+            raise ValueError(f"Expected a position in an epoch, but got {int(position)}.")
+        self._order, self._position = order.to(self.x.device, copy=True), int(position)
 
 
 def _stacked_chains(

@@ -241,7 +241,24 @@ class EarlyStopping:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned; nothing starts again."""
+        """Restore what `state` returned; nothing starts again.
+
+        Raises:
+            ValueError: If it is the state of something else.
+        """
+        fields = {n.partition("/")[0]: t for n, t in state.items()}
+        if state:
+            chains = len(fields.get("elbo", torch.empty(0)).reshape(-1))
+            known = fields.keys() == {"elbo", "step", "waited", "best"} and not (
+                fields["waited"].ndim or fields["step"].is_floating_point()
+            )
+            if not known or any(
+                tensor.shape[:1] != (chains,) for n, tensor in state.items() if n != "waited"
+            ):
+                raise ValueError(
+                    "Expected the state of EarlyStopping (elbo, step, waited, best), but got "
+                    f"{sorted(fields)}."
+                )
         self._waited = int(state["waited"]) if state else 0
         self.best_elbo, self.best_step = state.get("elbo"), state.get("step")
         best = {n.removeprefix("best/"): t for n, t in state.items() if n.startswith("best/")}

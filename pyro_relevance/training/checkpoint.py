@@ -23,6 +23,7 @@ __all__ = [
     "Checkpoint",
     "fingerprint",
     "read_checkpoint",
+    "remove_checkpoint",
     "write_checkpoint",
 ]
 
@@ -115,6 +116,16 @@ def _keep_previous(path: Path) -> None:
         os.replace(link if link.exists() else path, _previous(path))
     finally:
         link.unlink(missing_ok=True)
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove the state of a run that is finished, and the state before it.
+
+    Args:
+        path: The checkpoint; where there is none, nothing happens.
+    """
+    for file in (_previous(path), path.with_name(path.name + ".link"), path):
+        file.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, run: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

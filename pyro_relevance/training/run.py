@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyro_relevance._files import tensors_below
-from pyro_relevance.errors import DivergenceError
+from pyro_relevance.errors import CheckpointError, DivergenceError
 from pyro_relevance.model.model import RelevanceModel
-from pyro_relevance.posterior.history import History
+from pyro_relevance.posterior.history import History, check_arrays
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches
 from pyro_relevance.training.callbacks import Callback, TrainingState
@@ -30,6 +30,7 @@ from pyro_relevance.training.programs.two_levels import TwoLevelProgram
 from pyro_relevance.training.schedules import Schedules
 from pyro_relevance.training.snapshots import (
     KeptState,
+    check_snapshot,
     generator_state,
     load_optimizer,
     optimizer_state,
@@ -92,9 +93,10 @@ class TrainingRun:
         self._losses: list[Tensor] = []
         self._last_write = time.monotonic()
         self._time_used = 0.0
+        self._written, self._is_kept = 0, False
 
     def execute(self) -> None:
-        """Take the remaining steps.
+        """Take the remaining steps; after an interrupt, the state of the last record is written.
 
         Raises:
             DivergenceError: If a loss or a parameter is not finite, or a loss explodes; the run is
@@ -111,6 +113,16 @@ class TrainingRun:
         self._time_used = before / self.max_seconds
         good = KeptState()
         self._keep(good)
+        try:
+            self._take_steps(good, started, before)
+        except KeyboardInterrupt:
+            self._write_last(good)
+            raise
+        self.seconds = before + time.monotonic() - started
+        self._write(force=True)
+
+    def _take_steps(self, good: KeptState, started: float, before: float) -> None:
+        """Take the remaining steps, and keep the state of each record in ``good``."""
         while self.step < self.num_steps and not self.stopped:
             losses = self.take_step()
             self.step += 1
@@ -129,8 +141,6 @@ class TrainingRun:
                 self.seconds = before + time.monotonic() - started
                 self._keep(good)
                 self._write()
-        self.seconds = before + time.monotonic() - started
-        self._write(force=True)
 
     def take_step(self) -> Tensor:
         """Take one step without waiting for the device, and return the losses ``(num_chains,)``."""
@@ -171,7 +181,9 @@ class TrainingRun:
 
         It is that of each record, so that it does not depend on the clock where a failed run ends.
         """
+        self._is_kept = False  # an interrupt in between leaves parts of two states
         good.keep(self._changing(), self._others())
+        self._is_kept = True
 
     def _changing(self) -> dict[str, Tensor]:
         """Return the part of the state that steps and callbacks change in place."""
@@ -312,8 +324,19 @@ class TrainingRun:
                 f"{path.parent} first."
             )
         found = read_checkpoint(path, self.run)
-        if found is not None:
+        if found is None:
+            return
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        arrays = {n: t.numpy() for n, t in tensors_below("history/", found[0]).items()}
+        try:
+            check_snapshot(found[0], self.snapshot(), parameters, self.num_steps)
+            check_arrays(arrays, num_chains=self.batches.num_chains, path=path)
             self.restore(found[0])
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"Expected the state of this run in {path}, but it does not fit: {error}. Delete "
+                "it to start again."
+            ) from error
 
     def _write(self, *, force: bool = False) -> None:
         """Write the state where it is time to; only then is it copied to the host."""
@@ -322,7 +345,18 @@ class TrainingRun:
         if force or time.monotonic() - self._last_write >= self.checkpoint.interval:
             description = {"run": self.run, "step": self.step}
             write_checkpoint(Path(self.checkpoint.path), self.snapshot(), description)
+            self._written = self.step
             self._last_write = time.monotonic()
+
+    def _write_last(self, good: KeptState) -> None:
+        """Write the state of the last record, where it is whole and newer than the file."""
+        if self.checkpoint is None or not self._is_kept:
+            return
+        tensors = to_host(good.tensors, "")
+        step = int(tensors["run/step"])
+        if step > self._written:
+            description = {"run": self.run, "step": step}
+            write_checkpoint(Path(self.checkpoint.path), tensors, description)
 
 
 def interval_of_records(num_steps: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.optim import Optimizer
 
 __all__ = [
     "KeptState",
+    "check_snapshot",
     "generator_state",
     "load_optimizer",
     "optimizer_state",
@@ -134,3 +136,98 @@ def set_generator_state(device: torch.device, states: Mapping[str, Tensor]) -> N
     torch.set_rng_state(states["cpu"].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+
+
+_OF_PARAMETER = frozenset(("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"))
+_SAME = ("program/", "generator/")
+_PARTS = (*_SAME, "batches/", "callback", "held_out/", "history/", "optimizer/", "run/")
+_TWISTER, _NUM_WORDS = "<Qi4xQ", 624
+"""Seed, words left and next word of torch's generator on the CPU, and its words."""
+
+
+def check_snapshot(
+    found: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    parameters: Sequence[Tensor],
+    num_steps: int,
+) -> None:
+    """Check a state that was read from a file against the run that wants to go on from it.
+
+    Shapes, types and positions are those of the run, so that no kernel reads beyond a tensor.
+
+    Args:
+        found: The state of the file.
+        own: The state of the run before its first step.
+        parameters: Those of the optimiser, in its order.
+        num_steps: Length of the run.
+
+    Raises:
+        ValueError: If the state does not fit the run.
+    """
+    for name in found:
+        if not name.startswith(_PARTS):
+            raise ValueError(f"'{name}' is no part of a state")
+    like = {n: t for n, t in own.items() if n.startswith((*_SAME, "run/"))}
+    for name in sorted(like.keys() | {n for n in found if n.startswith((*_SAME, "run/"))}):
+        if name not in found or name not in like:
+            raise ValueError(f"'{name}' is {'unknown' if name in found else 'missing'}")
+        _check_like(name, found[name], like[name])
+    for name, tensor in found.items():
+        _, best, key = name.partition("/best/")
+        if name.startswith("callback") and best and f"program/{key}" in own:
+            _check_like(name, tensor, own[f"program/{key}"])
+    _check_optimizer(tensors_of(found), tensors_of(own), parameters)
+    _check_twister(found["generator/cpu"])
+    step, seconds = int(found["run/step"]), float(found["run/seconds"])
+    if not 0 <= step <= num_steps or not 0 <= seconds < float("inf"):
+        raise ValueError(f"step {step} of {num_steps} after {seconds} s")
+
+
+def tensors_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the part of a state that is the optimiser's."""
+    return {n: t for n, t in state.items() if n.startswith("optimizer/")}
+
+
+def _check_like(name: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        raise ValueError(
+            f"expected {like.dtype} of shape {tuple(like.shape)} for '{name}', but got "
+            f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        )
+    if bool(like.isfinite().all()) and not bool(tensor.isfinite().all()):
+        raise ValueError(f"expected finite numbers in '{name}'")
+
+
+def _check_optimizer(
+    found: Mapping[str, Tensor], own: Mapping[str, Tensor], parameters: Sequence[Tensor]
+) -> None:
+    if own and own.keys() != found.keys():
+        raise ValueError("the optimiser has other parts of a state")
+    keys: dict[int, set[str]] = {}
+    for name, tensor in found.items():
+        index, kind, key = name.removeprefix("optimizer/").split("/", 2)
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise ValueError(f"'{name}' is of no parameter")
+        if kind not in ("tensor", "number") or not key.isidentifier():
+            raise ValueError(f"'{name}' is no part of an optimiser's state")
+        keys.setdefault(int(index), set()).add(key)
+        like = parameters[int(index)].detach()
+        small = tensor.numel() == 1 and key not in _OF_PARAMETER
+        if kind == "number" and tensor.ndim:
+            raise ValueError(f"'{name}' is no number")
+        if not small and key in _OF_PARAMETER:
+            _check_like(name, tensor, like)
+        elif not small and not set(tensor.shape) <= {*like.shape, 1}:
+            raise ValueError(f"'{name}' of shape {tuple(tensor.shape)} does not fit its parameter")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"expected finite numbers in '{name}'")
+    if len(set(map(frozenset, keys.values()))) > 1:
+        raise ValueError("parameters have different parts of an optimiser's state")
+
+
+def _check_twister(state: Tensor) -> None:
+    """Check that torch's generator will read a word of its own next."""
+    _, left, following = struct.unpack_from(_TWISTER, bytes(state.tolist()))
+    fresh = (left, following) == (1, 0)
+    if not fresh and not (0 < left <= _NUM_WORDS and left + following == _NUM_WORDS + 1):
+        raise ValueError("the state of the random generator has no next word")

@@ -26,7 +26,6 @@ FILES = {
     "posterior.nc",
     "network.safetensors",
     "fit.safetensors",
-    "checkpoint.safetensors",
     "encoder.json",
     "record.json",
     "report.txt",

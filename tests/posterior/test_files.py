@@ -16,7 +16,7 @@ from torch import nn
 import pyro_relevance as pr
 from pyro_relevance import _files, likelihoods, priors, relaxations
 from pyro_relevance.errors import CheckpointError
-from pyro_relevance.posterior import files
+from pyro_relevance.model import stored
 from pyro_relevance.posterior.files import load_posterior, save_posterior
 from tests.small_fits import make_model, make_network, quick_fit, regression, same
 
@@ -368,4 +368,4 @@ def test_a_file_names_registered_classes_of_its_part_only(tmp_path, part, kind):
 def test_every_prior_and_relaxation_of_the_library_is_registered():
     protocols = {"GatePrior", "OperationPrior", "WeightPrior", "Relaxation", "OperationRelaxation"}
     public = {*priors.__all__, *relaxations.__all__} - protocols
-    assert set(files._KINDS) == public
+    assert set(stored._KINDS) == public

@@ -20,11 +20,13 @@ Says first whether the fit worked, then which columns are relevant at a false di
 holdout randomisation test on the networks of the cross-validation. Fits a network with a latent
 gate on every input and every weight, shows the posterior of the gates, prunes the network, and
 tests dense, posterior mean and pruned network on rows that were not used. Without FILE the Boston
-housing data are used. Exit status: 0 done, 2 wrong input, 3 the fit failed, 130 interrupted.
+housing data are used. Exit status: 0 done, 2 wrong input, 3 the fit failed, 130 interrupted, 143
+ended by SIGTERM.
 
 The run folder holds: posterior.nc (ArviZ), network.safetensors (the small network),
-fit.safetensors (the posterior), checkpoint.safetensors (an interrupted run goes on from it),
-encoder.json, record.json, report.txt and the figures as PDF and PNG.
+fit.safetensors (the posterior), encoder.json, record.json, report.txt and the figures as PDF and
+PNG. While a run is unfinished, checkpoint.safetensors and checkpoint.safetensors.previous are
+there, too: the same command goes on from them. They are removed when all else is written.
 """
 
 
@@ -110,6 +112,7 @@ def run_table_command(given: argparse.Namespace) -> int:
     from pyro_relevance.commands.table.run import run_table
     from pyro_relevance.commands.table.settings import TableSettings
     from pyro_relevance.data import datasets, tables
+    from pyro_relevance.training.checkpoint import remove_checkpoint
 
     if given.file is None:
         if given.target not in (None, "MEDV"):
@@ -154,6 +157,8 @@ def run_table_command(given: argparse.Namespace) -> int:
         # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
         warnings.simplefilter("ignore", FutureWarning)
         paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
+    # fit.safetensors has the posterior; a state to go on from would only refuse another run.
+    remove_checkpoint(folder / CHECKPOINT)
     print(table_report(run))
     print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
     return 3 if run.diagnosis.failed else 0

@@ -7,6 +7,7 @@ An encoder names the gate of every original column and says which tensor columns
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pyro_relevance._files import digest_of_json, parse_json
 from pyro_relevance.data.tables._text import listed
 from pyro_relevance.data.tables.columns import (
     CategoryColumn,
@@ -33,6 +35,7 @@ from pyro_relevance.errors import DataError
 __all__ = ["Encoder", "encode"]
 
 MAX_LEVELS = 50
+_FORMAT, _VERSION = "pyro_relevance.Encoder", 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,36 +175,87 @@ class Encoder:
 
     def to_json(self) -> str:
         """The encoder as JSON text; ``from_json`` gives an equal encoder back."""
-        content = {"format": "pyro_relevance.Encoder", "version": 1, **asdict(self)}
+        content = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
+        content["digest"] = digest_of_json(content)
         return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Encoder:
-        """Encoder from the text of ``to_json``.
+    def from_json(cls, text: str | bytes) -> Encoder:
+        """Encoder from the text of ``to_json``; its digest is checked first.
 
         Args:
-            text: JSON text.
+            text: JSON text, or its bytes in UTF-8. That of an earlier release has no digest.
 
         Raises:
-            DataError: If the text is not an encoder of this version.
+            DataError: If the text is damaged, or not an encoder of a known version.
         """
         try:
-            content: dict[str, Any] = json.loads(text)
-            if (content.pop("format"), content.pop("version")) != ("pyro_relevance.Encoder", 1):
-                raise KeyError("format")
-            columns = tuple(
-                CategoryColumn(column["name"], tuple(column["levels"]))
-                if "levels" in column
-                else NumericColumn(**column)
-                for column in content.pop("columns")
-            )
-            classes, notes = tuple(content.pop("classes")), tuple(content.pop("notes"))
-            return cls(columns, classes=classes, notes=notes, **content)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            content = parse_json(text.decode() if isinstance(text, bytes) else text)
+            return _checked(_unsealed(content))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
-                f"Expected the JSON text of an encoder (version 1), but got {text[:60]!r}. "
-                "Pass what Encoder.to_json wrote, unchanged."
+                f"Expected the JSON text of an encoder (version 1 or {_VERSION}), but got "
+                f"{text[:60]!r}: {error}. Pass what Encoder.to_json wrote, unchanged."
             ) from error
+
+
+def _unsealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an encoder, after a check of format, version and digest."""
+    version = content.pop("version")
+    digest = content.pop("digest") if version == _VERSION else None
+    sealed = {"version": version, **content}
+    if content.pop("format") != _FORMAT or type(version) is not int or version not in (1, _VERSION):
+        raise ValueError("it has another format or version")
+    if version == _VERSION and digest != digest_of_json(sealed):
+        raise ValueError("its content does not fit its digest")
+    return content
+
+
+def _checked(content: dict[str, Any]) -> Encoder:
+    """Return an encoder of fields that were read from a file, each of its type and range."""
+    columns = tuple(_column(column) for column in content.pop("columns"))
+    names = [column.name for column in columns]
+    if not names or len(set(names)) < len(names) or not all(column.labels for column in columns):
+        raise ValueError("its columns are not distinct, or one has no tensor column")
+    texts = {key: content.pop(key) for key in ("classes", "notes")}
+    for key, values in texts.items():
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise ValueError(f"its {key} are not texts")
+    found: dict[str, Any] = {**content, **{key: tuple(v) for key, v in texts.items()}}
+    encoder = Encoder(columns, **found)
+    classes = encoder.classes
+    if (
+        encoder.task not in ("regression", "classification")
+        or not isinstance(encoder.target_name, str)
+        or len(set(classes)) < len(classes)
+        or (len(classes) < 2 if encoder.task == "classification" else bool(classes))
+        or not all(map(_is_number, (encoder.target_mean, encoder.target_scale)))
+        or encoder.target_scale <= 0
+    ):
+        raise ValueError("its target is not described")
+    return encoder
+
+
+def _column(content: dict[str, Any]) -> NumericColumn | CategoryColumn:
+    name = content["name"]
+    if not isinstance(name, str):
+        raise ValueError("the name of a column is no text")
+    if content.keys() == {"name", "levels"}:
+        levels = content["levels"]
+        if not isinstance(levels, list) or not all(isinstance(level, str) for level in levels):
+            raise ValueError(f"the levels of column {name!r} are not texts")
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"column {name!r} has a level twice")
+        return CategoryColumn(name, tuple(levels))
+    column = NumericColumn(**content)
+    numbers = (column.mean, column.scale, column.fill)
+    if not all(map(_is_number, numbers)) or column.scale < 0 or type(column.indicator) is not bool:
+        raise ValueError(f"the numbers of column {name!r} are not finite, or of another type")
+    return column
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
 
 
 def encode(table: Table, train_rows: ArrayLike, *, max_levels: int = MAX_LEVELS) -> Encoder:

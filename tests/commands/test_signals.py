@@ -1,0 +1,97 @@
+"""SIGTERM ends a command like Ctrl-C, and the same command goes on from the state it wrote."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pyro_relevance._files import read_tensors
+from pyro_relevance.commands import main as module
+from pyro_relevance.commands.main import main
+from pyro_relevance.training.checkpoint import remove_checkpoint
+from tests.commands.test_main import write_table
+
+SMALL = ["--chains", "2", "--folds", "2", "--hidden", "6", "--workers", "1", "--steps", "1500"]
+
+
+@pytest.mark.contract
+def test_sigterm_leaves_a_state_from_which_the_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, file = tmp_path / "out", write_table(tmp_path / "things.csv")
+    command = ["table", str(file), "--target", "y", "--out", str(out), *SMALL]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pyro_relevance", *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    seen = b""
+    while b"fit, 2 chains:   1" not in seen and b"fit, 2 chains:  1" not in seen:
+        byte = process.stderr.read(1)
+        assert byte, seen
+        seen += byte
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"pyro-relevance: ended by SIGTERM; the same command goes on from here." in rest
+    assert b"Traceback" not in rest
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["checkpoint.safetensors"]
+    tensors, _ = read_tensors(out / "checkpoint.safetensors")
+    assert 0 < int(tensors["run/step"]) < 1500
+    assert main([*command, "--quiet"]) in (0, 3)
+    assert capsys.readouterr().out
+    names = [path.name for path in out.iterdir()]
+    assert "fit.safetensors" in names
+    assert not [n for n in names if n.startswith(("checkpoint", "."))]
+
+
+@pytest.mark.contract
+def test_the_handler_is_there_while_a_command_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(given: object) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal came too late")
+
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(run=run, traceback=False)
+    monkeypatch.setattr(module, "_parser", lambda: parser)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main([]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "ended by SIGTERM" in capsys.readouterr().err
+
+
+@pytest.mark.contract
+def test_other_threads_leave_signals_alone() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def inside() -> None:
+        with module._interrupted_by_sigterm():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert found == [before]
+
+
+@pytest.mark.contract
+def test_a_finished_checkpoint_is_removed_whole(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    for name in ("c.safetensors", "c.safetensors.previous", "c.safetensors.link", "d.safetensors"):
+        (tmp_path / name).write_bytes(b"x")
+    remove_checkpoint(path)
+    remove_checkpoint(path)
+    assert [item.name for item in tmp_path.iterdir()] == ["d.safetensors"]

@@ -43,7 +43,8 @@ class ReweightedInclusion:
         pareto_k: Shape of the tail of the ratios. Above 0.7 the result is not reliable, unless the
             effective sample size is near the number of draws: gates are discrete, and where ratios
             hardly differ the shape of what differs says little.
-        effective_sample_size: Of the weighted draws.
+        effective_sample_size: Of the weighted draws. Below a twentieth of their number the result
+            is not reliable at any shape, which knows nothing of gates that are hardly ever drawn.
     """
 
     inclusion_probability: dict[str, Tensor]

@@ -72,7 +72,7 @@ def fit_table(job: Job, checkpoint: Checkpoint | None = None) -> TableFit:
     text = f"fit, {settings.num_chains} chains"
     fit = job.train(recipe, settings.num_chains, text, checkpoint=checkpoint)
     tested = job.test_inputs(held)
-    chain = int(fit.posterior.elbo(*job.training).argmax())
+    chain = job.best_chain(fit.posterior)
     mask = settings.decide()(fit.posterior.chain(chain))
     noise = held.noise(job.noise, pruned=True)
     return TableFit(recipe, held, together, fit, tested, chain, mask, noise)

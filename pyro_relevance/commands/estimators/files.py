@@ -100,8 +100,17 @@ def _plain(value: Any) -> Any:
 
 def _tested(content: dict[str, Any]) -> HoldoutTest:
     groups = [GroupTest(**{**g, "verdict": Verdict(g["verdict"])}) for g in content.pop("groups")]
-    sets = [SetTest(**{**s, "members": tuple(s["members"])}) for s in content.pop("sets")]
-    return HoldoutTest(groups=tuple(groups), sets=tuple(sets), **content)
+    sets = [
+        SetTest(tuple(s["members"]), s["p_value"], Verdict(s["verdict"]))
+        for s in content.pop("sets")
+    ]
+    trees = _nested(content.pop("trees"))
+    return HoldoutTest(groups=tuple(groups), sets=tuple(sets), trees=trees, **content)
+
+
+def _nested(content: Any) -> Any:
+    """Return lists within lists as tuples within tuples."""
+    return tuple(map(_nested, content)) if isinstance(content, list) else content
 
 
 def _diagnosis(content: dict[str, Any]) -> Diagnosis:

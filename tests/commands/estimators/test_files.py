@@ -48,6 +48,18 @@ def test_what_was_saved_is_what_is_loaded(fitted: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(predicted, fitted.predict(frame), rtol=1e-9)
 
 
+@pytest.mark.exact
+def test_sets_that_cannot_be_told_apart_are_kept(tmp_path: Path) -> None:
+    frame, y = test_base.rows()
+    frame = frame[["noise", "size"]].assign(copy=frame["size"])
+    made = RelevanceRegressor(**test_base.SMALL).fit(frame, y)
+    made.save(tmp_path)
+    loaded = RelevanceRegressor.load(tmp_path)
+    assert loaded.holdout_test_ == made.holdout_test_
+    assert loaded.holdout_test_.inseparable == (("size", "copy"),)
+    assert loaded.holdout_test_.at_rate(0.2) == made.holdout_test_.at_rate(0.2)
+
+
 @pytest.mark.contract
 def test_folders_of_others_are_refused(fitted: Any, tmp_path: Path) -> None:
     fitted.predictor_.save(tmp_path / "run")

@@ -237,7 +237,7 @@ class _PosteriorFile:
         with seeded(0), quiet(model):  # a guide may draw where it starts
             try:
                 made = make_guide(model)
-            except ValueError as error:
+            except (ValueError, RuntimeError, ArithmeticError) as error:
                 if given is not None:
                     raise
                 raise _damaged(self.path, f"its guide does not fit: {error}") from error

@@ -61,6 +61,8 @@ POSTERIOR = {
     "list as a kind": (("relaxation", "kind"), ["Concrete"]),
     "mapping as a kind": (("guide", "kind"), {"MeanFieldGuide": 1}),
     "huge rank": (("guide", "rank"), HUGE),
+    "no rank": (("guide", "rank"), 0),
+    "a scale that overflows": (("weight_prior", "initial_scale"), 1e308),
     "huge number of targets": (("likelihood", "num_targets"), HUGE),
     "flag as a number of data": (("num_data",), True),
     "part is a text": (("weight_prior",), "os"),

@@ -235,7 +235,12 @@ class _PosteriorFile:
         """Return the guide with the values of the first chain."""
         make_guide = self.part("guide", given)
         with seeded(0), quiet(model):  # a guide may draw where it starts
-            made = make_guide(model)
+            try:
+                made = make_guide(model)
+            except (ValueError, RuntimeError, ArithmeticError) as error:
+                if given is not None:
+                    raise
+                raise _damaged(self.path, f"its guide does not fit: {error}") from error
             if not isinstance(made, nn.Module):
                 raise CheckpointError(
                     f"Expected guide= to make an nn.Module, but it made a {type(made).__name__}."

@@ -291,9 +291,12 @@ def main() -> None:
     """Read the command line and run."""
     command = Command("run_holdout", __doc__, smoke="two families, two sets, few steps")
     command.add_argument("--rows", type=int, nargs="+", help="sizes (default: 200 500 2000)")
+    command.add_argument("--families", nargs="+", choices=list(FAMILIES), help="some of them")
     command.add_argument("--sets", type=int, help="data sets of each family (default: 50)")
     arguments = command.parse_args()
     settings, families = Settings(), list(FAMILIES)
+    if arguments.families:
+        families = arguments.families
     if arguments.sets:
         settings = dataclasses.replace(settings, num_sets=arguments.sets)
     if arguments.rows:

@@ -62,13 +62,6 @@ EQUIVALENT: tuple[Equivalent, ...] = (
         "A size from which on a faster way is taken that gives the same numbers to rounding.",
     ),
     Equivalent(
-        "model/distributions/logit_concrete.py",
-        "bernoulli_kl",
-        "flip = 1 - 2 * (q_logits > 0).to(q_logits.dtype)",
-        "flip = 1 - 2 * (q_logits >= 0).to(q_logits.dtype)",
-        "At 0 both labels give the same divergence and the same gradient.",
-    ),
-    Equivalent(
         "model/elbo.py",
         "_weigh",
         "return total * factor if isinstance(factor, Tensor) or factor != 1.0 else total",

@@ -291,8 +291,11 @@ def main() -> None:
     """Read the command line and run."""
     command = Command("run_holdout", __doc__, smoke="two families, two sets, few steps")
     command.add_argument("--rows", type=int, nargs="+", help="sizes (default: 200 500 2000)")
+    command.add_argument("--sets", type=int, help="data sets of each family (default: 50)")
     arguments = command.parse_args()
     settings, families = Settings(), list(FAMILIES)
+    if arguments.sets:
+        settings = dataclasses.replace(settings, num_sets=arguments.sets)
     if arguments.rows:
         settings = dataclasses.replace(settings, num_rows=tuple(arguments.rows))
     if arguments.smoke:

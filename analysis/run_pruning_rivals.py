@@ -92,6 +92,7 @@ class Settings:
             likelihoods.Categorical(),
             learning_rate=self.learning_rate,
             weight_scale=self.weight_scale,
+            retraining_rate=0.3,
         )
 
     def ticket_recipe(self) -> Recipe:

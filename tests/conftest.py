@@ -22,7 +22,8 @@ hypothesis.settings.load_profile("tests")
 
 # Third-party packages that install warning filters or styles when they are first imported.
 LATE = frozenset(
-    {"arviz", "arviz_plots", "matplotlib", "pandas", "sklearn", "sympy"} | {"torchvision", "xarray"}
+    {"arviz", "arviz_plots", "matplotlib", "pandas", "scipy.special", "sklearn", "sympy"}
+    | {"torchvision", "xarray"}
 )
 
 

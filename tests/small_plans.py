@@ -15,6 +15,8 @@ _WANTED = {
     "dense": ("num_epochs",),
     "small": ("num_epochs",),
     "random-architecture": ("num_epochs",),
+    "gradual-magnitude": ("num_epochs",),
+    "uniform-widths": ("num_epochs",),
     "magnitude": ("num_epochs", "num_epochs_round", "num_rounds"),
     "lottery-ticket": ("num_epochs", "num_rounds"),
     "single-path": ("num_epochs", "num_candidates", "num_epochs_after"),

@@ -119,15 +119,15 @@ def test_the_example_of_baselines_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = run(block("baselines"), tmp_path, monkeypatch)
-    assert capsys.readouterr().out.count("Cost(") == 4
-    for name in ("han", "ticket"):  # density 0.2
+    assert capsys.readouterr().out.count("Cost(") == 5
+    for name in ("han", "gradual", "ticket"):  # density 0.2
         kept = sum(int(keep.sum()) for keep in made[name].choice.values())
         assert kept == round(0.2 * (8 * 30 + 30))
     assert sum(stage.kind == "search" for stage in made["found"].history) == 12
     for name in ("darts", "found"):
         assert "mlp.a1.h1" in made[name].choice.operations
     x, y = made["x"], made["y"]
-    for name in ("han", "ticket", "darts", "found"):
+    for name in ("han", "gradual", "ticket", "darts", "found"):
         result = made[name]
         assert {"search", "training", "retraining"} == set(result.seconds)
         assert sum(p.numel() for p in result.network.parameters()) == result.cost.num_parameters

@@ -12,7 +12,9 @@ from pyro_relevance.comparison.tasks import Task
 __all__ = ["Method", "Plan"]
 
 Plan = dict[str, Any]
-"""Numbers of epochs and queries by name; short trainings may be a share of an epoch."""
+"""Numbers of epochs and queries by name; epochs need not be whole.
+
+Where the recipe has a deadline, trainings have shares of the time, and epochs are estimates."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pyro_relevance.training.callbacks import Callback
 
 __all__ = [
     "number_of_candidates",
+    "epochs_in_steps",
     "epochs_within",
     "epochs_or_share",
     "seconds_of_architectures",
@@ -159,6 +160,18 @@ def epochs_within(seconds: float, per_epoch: float) -> int:
         per_epoch: Seconds of an epoch.
     """
     return max(1, int(seconds / per_epoch))
+
+
+def epochs_in_steps(task: Task, seconds: float, per_epoch: float) -> float:
+    """Return how many epochs fit into a time: a whole number of steps, at least one.
+
+    Args:
+        task: The task.
+        seconds: The time.
+        per_epoch: Seconds of an epoch.
+    """
+    steps = steps_per_epoch(task)
+    return max(1, round(steps * seconds / per_epoch)) / steps
 
 
 def epochs_or_share(seconds: float, per_epoch: float) -> float:

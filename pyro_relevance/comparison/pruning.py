@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 
 from torch import nn
@@ -15,6 +17,7 @@ from pyro_relevance.comparison.baselines import (
     dense,
     filter_pruning,
     fit_and_prune,
+    gradual_magnitude_pruning,
     lottery_ticket,
     magnitude_pruning,
     random_ticket,
@@ -24,11 +27,12 @@ from pyro_relevance.comparison.baselines.filter_pruning import prune_filters
 from pyro_relevance.comparison.baselines.recipe import seeded_network
 from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
-    epochs_within,
+    epochs_in_steps,
     seconds_of_network,
     seconds_per_epoch,
 )
 from pyro_relevance.comparison.tasks import Task
+from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.masks import Mask
 
 __all__ = ["PRUNING"]
@@ -49,7 +53,7 @@ def _by_people(
 
     def plan(task: Task, seconds: float, seed: int) -> Plan:
         network = seeded_network(make_network(task), seed)
-        return {"num_epochs": epochs_within(seconds, seconds_of_network(task, network))}
+        return {"num_epochs": epochs_in_steps(task, seconds, seconds_of_network(task, network))}
 
     def run(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
         return {
@@ -71,8 +75,8 @@ def _seconds_of_dense(task: Task, seed: int) -> float:
 def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
     each = _seconds_of_dense(task, seed)
     return {
-        "num_epochs": epochs_within(0.4 * seconds, each),
-        "num_epochs_round": epochs_within(0.6 * seconds / NUM_ROUNDS, each),
+        "num_epochs": epochs_in_steps(task, 0.4 * seconds, each),
+        "num_epochs_round": epochs_in_steps(task, 0.6 * seconds / NUM_ROUNDS, each),
         "num_rounds": NUM_ROUNDS,
     }
 
@@ -103,10 +107,18 @@ def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
     return {"magnitude": _to_the_limit(magnitude_pruning, task, plan, seed)}
 
 
+def _plan_gradual(task: Task, seconds: float, seed: int) -> Plan:
+    return {"num_epochs": epochs_in_steps(task, seconds, _seconds_of_dense(task, seed))}
+
+
+def _run_gradual(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    return {"gradual-magnitude": _to_the_limit(gradual_magnitude_pruning, task, plan, seed)}
+
+
 def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
     each = _seconds_of_dense(task, seed)
     return {
-        "num_epochs": epochs_within(seconds / (NUM_TICKETS + 1), each),
+        "num_epochs": epochs_in_steps(task, seconds / (NUM_TICKETS + 1), each),
         "num_rounds": NUM_TICKETS,
     }
 
@@ -114,10 +126,14 @@ def _plan_tickets(task: Task, seconds: float, seed: int) -> Plan:
 def _run_tickets(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
     winner = _to_the_limit(lottery_ticket, task, plan, seed)
     assert isinstance(winner.choice, Mask)
+    recipe = task.recipe
+    if recipe.deadline < math.inf:  # as much time as the last training of the winner
+        deadline = time.perf_counter() + winner.history[-1].seconds
+        recipe = dataclasses.replace(recipe, deadline=deadline)
     control = random_ticket(
         _network(task),
         task.data.train,
-        recipe=task.recipe,
+        recipe=recipe,
         mask=winner.choice,
         num_epochs=plan["num_epochs"],
         seed=seed,
@@ -134,18 +150,26 @@ def _limit(task: Task) -> dict[str, int]:
     return {"num_macs": task.num_macs}
 
 
+def _uniform_network(task: Task) -> Callable[[], nn.Module]:
+    """Makes the network built by people with the same share of each layer's channels."""
+
+    def make() -> nn.Module:
+        small, _ = prune_filters(_network(task)(), task.data.train[0][:2], **_limit(task))
+        reinitialise(small)
+        return small.train()
+
+    return make
+
+
 def _seconds_of_pruned(task: Task, seed: int) -> float:
     """Seconds of an epoch of a network that is pruned to the limit."""
-    small, _ = prune_filters(
-        seeded_network(_network(task), seed), task.data.train[0][:2], **_limit(task)
-    )
-    return seconds_of_network(task, small)
+    return seconds_of_network(task, seeded_network(_uniform_network(task), seed))
 
 
 def _plan_filters(task: Task, seconds: float, seed: int) -> Plan:
     return {
-        "num_epochs": epochs_within(0.4 * seconds, _seconds_of_dense(task, seed)),
-        "num_epochs_after": epochs_within(0.6 * seconds, _seconds_of_pruned(task, seed)),
+        "num_epochs": epochs_in_steps(task, 0.4 * seconds, _seconds_of_dense(task, seed)),
+        "num_epochs_after": epochs_in_steps(task, 0.6 * seconds, _seconds_of_pruned(task, seed)),
     }
 
 
@@ -186,8 +210,8 @@ def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
         of_weights = configuration.granularity == ("weight",)
         each_after = (_seconds_of_dense if of_weights else _seconds_of_pruned)(task, seed)
         return {
-            "num_epochs": epochs_within(0.6 * seconds, each),
-            "num_epochs_after": epochs_within(0.4 * seconds, each_after),
+            "num_epochs": epochs_in_steps(task, 0.6 * seconds, each),
+            "num_epochs_after": epochs_in_steps(task, 0.4 * seconds, each_after),
         }
 
     return plan
@@ -214,6 +238,47 @@ def _run_configuration(
     return run
 
 
+def _plan_same_widths(task: Task, seconds: float, seed: int) -> Plan:
+    return {
+        **_plan_configuration("relevance of units")(task, seconds, seed),
+        # The widths are given, so that the control has all of the time for its weights.
+        "num_epochs_after": epochs_in_steps(task, seconds, _seconds_of_pruned(task, seed)),
+    }
+
+
+def _run_same_widths(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    """Find widths by the posterior over units, and train a network of them from the start."""
+    started = time.perf_counter()
+    found = fit_and_prune(
+        _network(task),
+        task.data.train,
+        recipe=task.recipe,
+        configuration=_configuration(task, "relevance of units"),
+        num_epochs=plan["num_epochs"],
+        num_epochs_after=0,
+        seed=seed,
+        **_limit(task),
+    )
+
+    def make() -> nn.Module:
+        small = copy.deepcopy(found.network)
+        reinitialise(small)
+        return small.train()
+
+    spent = time.perf_counter() - started
+    recipe = dataclasses.replace(task.recipe, deadline=task.recipe.deadline + spent)
+    control = dense(
+        make,
+        task.data.train,
+        recipe=recipe,
+        num_epochs=plan["num_epochs_after"],
+        seed=seed,
+    )
+    given = dataclasses.replace(found.history[0], kind="given", seconds=spent)
+    control = dataclasses.replace(control, choice=found.choice, history=(given, *control.history))
+    return {"same-widths": control}
+
+
 def _by_configuration(row: str, name: str, about: str) -> Method:
     return Method("network", _plan_configuration(name), _run_configuration(row, name), about)
 
@@ -221,6 +286,15 @@ def _by_configuration(row: str, name: str, about: str) -> Method:
 PRUNING: dict[str, Method] = {
     "dense": _by_people("dense", _network, "built by people"),
     "small": _by_people("small", _small_network, "built by people, small"),
+    "uniform-widths": _by_people(
+        "uniform-widths", _uniform_network, "control: the same share of each layer's channels"
+    ),
+    "same-widths": Method(
+        "network",
+        _plan_same_widths,
+        _run_same_widths,
+        "control: the widths of relevance-units, given, and trained from the start",
+    ),
     "relevance-weights": _by_configuration(
         "relevance-weights", "relevance of weights", "posterior over single weights"
     ),
@@ -228,6 +302,12 @@ PRUNING: dict[str, Method] = {
         "relevance-units", "relevance of units", "posterior over inputs, units or channels"
     ),
     "magnitude": Method("network", _plan_magnitude, _run_magnitude, "Han et al. 2015"),
+    "gradual-magnitude": Method(
+        "network",
+        _plan_gradual,
+        _run_gradual,
+        "gradual magnitude pruning in one training (Zhu and Gupta 2017)",
+    ),
     "filters": Method("network", _plan_filters, _run_filters, "Li et al. 2017"),
     "lottery-ticket": Method(
         "network", _plan_tickets, _run_tickets, "Frankle and Carbin 2019, with its control"

@@ -108,6 +108,7 @@ class Comparison:
         content = dataclasses.asdict(self)
         for name in ("methods", "num_seeds", "root", "table"):
             del content[name]
+        content["trainings"] = "end with their time"  # unlike those of earlier comparisons
         if self.device == "cpu":  # as in the folders of comparisons before devices had a name
             del content["device"]
         return content
@@ -151,8 +152,9 @@ def run_one(
         planned = {"plan": plan, "seconds": time.perf_counter() - started}
         write_json(plan_path, {"about": comparison.about(), "results": planned})
     started = time.perf_counter()
+    deadline = started + 60 * comparison.budget_minutes
     try:
-        results = METHODS[method].run(task, planned["plan"], seed)
+        results = METHODS[method].run(task.until(deadline), planned["plan"], seed)
     except (ArchitectureError, DivergenceError) as error:
         # A method that finds no network has failed; the others go on.
         write_json(path, {"about": comparison.about(), "results": {}, "failure": str(error)})
@@ -160,8 +162,7 @@ def run_one(
     spent = time.perf_counter() - started
     rows = {}
     for name, result in results.items():
-        # A control that comes with a method has the time of its own stages, not that of both.
-        seconds = spent if len(results) == 1 else sum(result.seconds.values())
+        seconds = _seconds(result, spent, len(results))
         times = {"planning": planned["seconds"], "running": seconds, **result.seconds}
         content = _evaluated(task, result, seed)
         content["metrics"] |= {
@@ -172,6 +173,14 @@ def run_one(
         _network(task, result, name).save(folder / f"{name}-{seed}.safetensors")
     write_json(path, {"about": comparison.about(), "results": rows})
     return rows
+
+
+def _seconds(result: BaselineResult, spent: float, num_rows: int) -> float:
+    """Return the seconds of a row, of those of all rows."""
+    if num_rows > 1:
+        # A control that comes with a method has the time of its own stages, not that of both.
+        return sum(result.seconds.values())
+    return spent - sum(stage.seconds for stage in result.history if stage.kind == "given")
 
 
 def run_all(

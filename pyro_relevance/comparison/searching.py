@@ -246,7 +246,7 @@ def _run_structure(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResul
         for name, seconds in found.seconds.items()
     ]
     likelihood = found.posterior.likelihood
-    trained = Trained(found.network.network, likelihood, float("nan"), 0.0)
+    trained = Trained(found.network.network, likelihood, float("nan"), 0.0, 0)
     result = BaselineResult.of(trained, found.architecture, history, task.data.train[0][:2])
     return {"structure-posterior": result}
 

@@ -84,6 +84,15 @@ class Task:
         """
         return self.data.error(network, x, y)
 
+    def until(self, deadline: float) -> Task:
+        """Return the task with a time at which a method has to be done.
+
+        Args:
+            deadline: In seconds of ``time.perf_counter``.
+        """
+        recipe = dataclasses.replace(self.recipe, deadline=deadline)
+        return dataclasses.replace(self, recipe=recipe)
+
     @property
     def score_name(self) -> str:
         """What `score` returns."""

@@ -40,6 +40,7 @@ class TrainingState:
         model: The model of the first chain.
         make_posterior: Makes a posterior of the present state of all chains (copies the
             parameters).
+        time_used: Share of the time of the run that is over, where it has a limit.
     """
 
     step: int
@@ -50,6 +51,17 @@ class TrainingState:
     history: History
     model: RelevanceModel
     make_posterior: Callable[[], Posterior]
+    time_used: float = 0.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, by steps or by time: 1 after the last step."""
+        return min(1.0, max(self.step / self.num_steps, self.time_used))
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this was the last step, as far as it does not depend on a callback."""
+        return self.progress >= 1.0
 
     @property
     def loss(self) -> float:
@@ -97,7 +109,7 @@ class _Every:
         self.callback = callback
 
     def __call__(self, state: TrainingState) -> bool | None:
-        if state.step % self.num_steps == 0 or state.step == state.num_steps:
+        if state.step % self.num_steps == 0 or state.is_last:
             return self.callback(state)
         return None
 
@@ -137,7 +149,7 @@ class ProgressBar:
             self._bar = tqdm(
                 total=state.num_steps, desc=self.description, unit="step", initial=state.step - 1
             )
-        if state.step % interval and state.step != state.num_steps:
+        if state.step % interval and not state.is_last:
             return
         figures = {"ELBO": f"{-state.loss:.4g}", "temperature": f"{state.temperature:.2f}"}
         if state.history.step.size:
@@ -199,9 +211,8 @@ class EarlyStopping:
 
     def __call__(self, state: TrainingState) -> bool | None:
         """Evaluate if it is time to; return true if no chain has improved for long enough."""
-        last = state.step == state.num_steps
-        early = state.step < self.start * state.num_steps or state.step % self.interval
-        if early and not last:
+        early = state.progress < self.start or state.step % self.interval
+        if early and not state.is_last:
             return None
         posterior = state.make_posterior()
         value = posterior.elbo(self.x, self.y, num_samples=self.num_samples)

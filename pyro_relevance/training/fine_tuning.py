@@ -6,6 +6,7 @@ better, but the result is another network: report it beside that of pruning, not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
@@ -108,7 +109,8 @@ def fine_tune(
         checkpoint=checkpoint,
         seed=seed,
     )
-    return _with_note(pruned, fitted, settings.optimisation.num_epochs)
+    most = "" if settings.optimisation.max_seconds == math.inf else "at most "
+    return _with_note(pruned, fitted, f"{most}{settings.optimisation.num_epochs} epochs")
 
 
 def _check_trainable(pruned: PrunedNetwork) -> None:
@@ -121,12 +123,12 @@ def _check_trainable(pruned: PrunedNetwork) -> None:
         raise ValueError("Expected a network with parameters, but nothing was left by pruning.")
 
 
-def _with_note(pruned: PrunedNetwork, fitted: Fit, num_epochs: int) -> FineTuned:
+def _with_note(pruned: PrunedNetwork, fitted: Fit, length: str) -> FineTuned:
     network = fitted.posterior.network()
     network.train(pruned.network.training)
     note = (
-        f"Trained further for {num_epochs} epochs ({fitted.seconds:.0f} s) after pruning: no longer"
-        " the function that the posterior promised."
+        f"Trained further for {length} ({fitted.seconds:.0f} s) after pruning: no longer the "
+        "function that the posterior promised."
     )
     receipt = replace(pruned.receipt, notes=(*pruned.receipt.notes, note))
     return FineTuned(PrunedNetwork(network, receipt), fitted.history, fitted.seconds)

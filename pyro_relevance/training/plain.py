@@ -25,7 +25,7 @@ from pyro_relevance.training.settings import (
 )
 from pyro_relevance.training.svi import Fit, fit
 
-__all__ = ["FALLING", "PLAIN", "train_plain", "with_zeros", "zero_entries"]
+__all__ = ["FALLING", "PLAIN", "set_zeros", "train_plain", "with_zeros", "zero_entries"]
 
 FALLING = Schedules(learning_rate=cosine(1.0, 0.01))
 """A learning rate that falls along a cosine to 1 %."""
@@ -116,11 +116,21 @@ def with_zeros(network: nn.Module, zeros: Mapping[str, Tensor]) -> nn.Module:
         zeros: Parameter -> booleans of its shape, True at the entries to set to zero.
     """
     network = copy.deepcopy(network)
+    set_zeros(network, zeros)
+    return network
+
+
+def set_zeros(network: nn.Module, zeros: Mapping[str, Tensor]) -> None:
+    """Set entries of a network's parameters to zero, in place.
+
+    Args:
+        network: The network.
+        zeros: Parameter -> booleans of its shape, True at the entries to set to zero.
+    """
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for name, entries in zeros.items():
             parameters[name].masked_fill_(entries.to(parameters[name].device), 0.0)
-    return network
 
 
 def _no_edges(network: nn.Module) -> Edges:

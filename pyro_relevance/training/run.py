@@ -61,6 +61,7 @@ class TrainingRun:
         callbacks: Called after each step.
         checkpoint: Where the state is written, or ``None``.
         run: Fingerprint of the run.
+        max_seconds: Wall time after which the run ends.
     """
 
     program: Program
@@ -71,6 +72,7 @@ class TrainingRun:
     callbacks: Sequence[Callback] = ()
     checkpoint: Checkpoint | None = None
     run: str = ""
+    max_seconds: float = math.inf
     step: int = 0
     history: History = field(init=False)
     seconds: float = 0.0
@@ -91,6 +93,7 @@ class TrainingRun:
         self._losses: list[Tensor] = []
         self._last_write = time.monotonic()
         self._written, self._is_kept = 0, False
+        self._time_used = 0.0
 
     def execute(self) -> None:
         """Take the remaining steps; after an interrupt, the state of the last record is written.
@@ -107,6 +110,7 @@ class TrainingRun:
             if isinstance(program, ReplayedProgram):
                 program.num_taken = self.step
         started, before = time.monotonic(), self.seconds
+        self._time_used = before / self.max_seconds
         good = KeptState()
         self._keep(good)
         try:
@@ -123,12 +127,14 @@ class TrainingRun:
             losses = self.take_step()
             self.step += 1
             self._losses.append(losses)
+            self._time_used = (before + time.monotonic() - started) / self.max_seconds
             due = len(self._losses) == self._interval or self.step == self.num_steps
             if due:
                 self._record(good)
             # Every callback sees every step, even when one of them asks to stop.
             state = self._state(losses)
-            self.stopped = any([bool(callback(state)) for callback in self.callbacks])
+            asked = [bool(callback(state)) for callback in self.callbacks]
+            self.stopped = any(asked) or self._time_used >= 1
             if self.stopped and not due:
                 self._record(good)
             if due or self.stopped:
@@ -151,7 +157,7 @@ class TrainingRun:
 
     def _anneal(self, step: int) -> tuple[float, float]:
         """Set temperature and KL weight of a step; return the factors of its learning rates."""
-        progress = step / max(1, self.num_steps - 1)
+        progress = min(1.0, max(step / max(1, self.num_steps - 1), self._time_used))
         self._temperature = self.schedules.temperature(progress)
         self._kl_weight = self.schedules.kl_weight(progress)
         for model in self._models:
@@ -240,6 +246,7 @@ class TrainingRun:
             self.history,
             model,
             self.make_posterior,
+            self._time_used,
         )
 
     def _record(self, good: KeptState) -> None:

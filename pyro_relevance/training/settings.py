@@ -10,6 +10,7 @@ them and a type checker finds a misspelt one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict, TypeVar
@@ -47,32 +48,47 @@ class Optimisation:
     """Which steps a run takes.
 
     Args:
-        num_epochs: How often the run goes through the data.
+        num_epochs: How often the run goes through the data; not necessarily a whole number.
         batch_size: Examples in a step; ``None`` for all.
         learning_rate: Step size of Adam for weights and for their posterior.
         gate_learning_rate: Step size of Adam for the gates' log-odds.
         optimizer: Makes an optimiser from parameter groups with ``lr`` set; by default fused Adam.
         schedules: Temperature, KL weight and learning-rate factor by progress.
+        max_seconds: Wall time of the steps, at most; the progress of the schedules is then the
+            larger one of the shares of steps and of time, so that they are over when the run is.
+            Runs with a limit depend on the clock: the same seed does not give the same numbers.
 
     Raises:
         ValueError: If a number is out of range.
     """
 
-    num_epochs: int = 100
+    num_epochs: float = 100
     batch_size: int | None = 128
     learning_rate: float = 1e-3
     gate_learning_rate: float = 3e-2
     optimizer: MakeOptimizer | None = None
     schedules: Schedules = Schedules()
+    max_seconds: float = math.inf
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_counts(num_epochs=self.num_epochs)
+        if isinstance(self.num_epochs, bool) or not isinstance(self.num_epochs, int | float):
+            raise ValueError(f"Expected num_epochs to be a number, but got {self.num_epochs!r}.")
         check_batch_size(self.batch_size)
-        for name in ("learning_rate", "gate_learning_rate"):
+        for name in ("num_epochs", "learning_rate", "gate_learning_rate"):
             value = getattr(self, name)
-            if not 0.0 < value < float("inf"):
+            if not 0.0 < value < math.inf:
                 raise ValueError(f"Expected {name} > 0 and finite, but got {value}.")
+        if not self.max_seconds > 0:
+            raise ValueError(f"Expected max_seconds > 0, but got {self.max_seconds}.")
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Return the number of steps of the run, at least one.
+
+        Args:
+            steps_per_epoch: Steps of an epoch.
+        """
+        return max(1, round(self.num_epochs * steps_per_epoch))
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimiser of these parameter groups."""
@@ -141,11 +157,12 @@ class Execution:
 class PlainKeywords(TypedDict, total=False):
     """Fields of `Optimisation` and `Execution` that a training without gates accepts."""
 
-    num_epochs: int
+    num_epochs: float
     batch_size: int | None
     learning_rate: float
     optimizer: MakeOptimizer | None
     schedules: Schedules
+    max_seconds: float
     replay: bool | None
     precision: Precision
     device: torch.device | str | None
@@ -200,6 +217,8 @@ class FitSettings:
             "num_particles": self.estimation.num_particles,
             "elbo": type(self.estimation.elbo).__name__,
         }
+        if self.optimisation.max_seconds < math.inf:
+            described["max_seconds"] = self.optimisation.max_seconds
         if self.execution.precision != Precision():
             described["precision"] = repr(self.execution.precision)
         return described

@@ -116,8 +116,8 @@ def fit(
         checkpoint: Where to write the state and to resume from.
         seed: Seed of initial weights, minibatches and noise.
         keywords: Fields of the settings, which they override: num_epochs, batch_size, optimizer,
-            learning_rate, gate_learning_rate, schedules; elbo, noise, num_particles; replay,
-            precision, device.
+            learning_rate, gate_learning_rate, schedules, max_seconds; elbo, noise, num_particles;
+            replay, precision, device.
 
     Raises:
         TypeError: If an argument is of another kind, or a keyword is unknown.
@@ -152,7 +152,7 @@ def _prepare(
 ) -> TrainingRun:
     """Return the run before its first step, with the fingerprint that its checkpoint needs."""
     optimisation, estimation = settings.optimisation, settings.estimation
-    num_steps = optimisation.num_epochs * batches.steps_per_epoch
+    num_steps = optimisation.num_steps(batches.steps_per_epoch)
     program = make_program(
         modules,
         batches,
@@ -167,7 +167,14 @@ def _prepare(
     )
     schedules = optimisation.schedules
     run = TrainingRun(
-        program, optimizer, batches, schedules, num_steps, tuple(callbacks), checkpoint
+        program,
+        optimizer,
+        batches,
+        schedules,
+        num_steps,
+        tuple(callbacks),
+        checkpoint,
+        max_seconds=optimisation.max_seconds,
     )
     if checkpoint is not None:
         described = {**settings.identity(), "num_chains": len(modules), "seed": int(seed)}

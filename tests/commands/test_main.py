@@ -222,7 +222,9 @@ def test_python_m_is_the_same_command() -> None:
 @pytest.mark.contract
 def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--task", "boston", "--methods", "list"]) == 0
-    assert "lottery-ticket" in capsys.readouterr().out
+    names = capsys.readouterr().out
+    assert "lottery-ticket" in names
+    assert "gradual-magnitude    gradual magnitude pruning in one training" in names
     command = ["compare", "--task", "boston", "--methods", "dense", "filters", "--seeds", "2"]
     command += ["--budget-minutes", "0.01", "--out", str(tmp_path), "--quiet"]
     assert main(command) == 0

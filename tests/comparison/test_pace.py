@@ -104,6 +104,14 @@ def test_a_budget_is_filled_with_whole_epochs_or_a_share_of_one():
     assert pace.epochs_or_share(1e-9, 3.0) == 0.02
 
 
+@pytest.mark.exact
+def test_a_budget_is_filled_with_steps(task):
+    steps = pace.steps_per_epoch(task)
+    assert pace.epochs_in_steps(task, 10.0, 3.0) == round(steps * 10 / 3) / steps
+    assert pace.epochs_in_steps(task, 1.0, 3.0) == round(steps / 3) / steps
+    assert pace.epochs_in_steps(task, 1e-9, 3.0) == 1 / steps
+
+
 @pytest.mark.contract
 def test_there_must_be_a_step_to_time():
     with pytest.raises(ValueError, match="at least two steps to time one"):

@@ -100,7 +100,10 @@ def test_training_without_gates_does_not_accept_settings_of_gates() -> None:
 @pytest.mark.parametrize(
     ("part", "keywords", "error", "text"),
     [
-        (Optimisation, {"num_epochs": 0}, ValueError, "num_epochs to be a positive integer"),
+        (Optimisation, {"num_epochs": 0}, ValueError, "num_epochs > 0 and finite, but got 0"),
+        (Optimisation, {"num_epochs": True}, ValueError, "num_epochs to be a number, but got True"),
+        (Optimisation, {"num_epochs": "2"}, ValueError, "num_epochs to be a number, but got '2'"),
+        (Optimisation, {"max_seconds": 0.0}, ValueError, "max_seconds > 0, but got 0.0"),
         (Optimisation, {"batch_size": True}, ValueError, "batch_size to be a positive integer"),
         (Optimisation, {"learning_rate": 0.0}, ValueError, "learning_rate > 0 and finite"),
         (Optimisation, {"gate_learning_rate": float("inf")}, ValueError, "gate_learning_rate > 0"),

@@ -448,7 +448,7 @@ def test_weights_must_be_finite():
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
-        ({"num_epochs": 0}, ValueError, "num_epochs to be a positive integer, but got 0"),
+        ({"num_epochs": 0}, ValueError, "num_epochs > 0 and finite, but got 0"),
         ({"num_particles": 1.5}, ValueError, "num_particles to be a positive integer, but got 1.5"),
         ({"num_chains": True}, ValueError, "num_chains to be a positive integer, but got True"),
         ({"batch_size": 0}, ValueError, "batch_size to be a positive integer, or None"),

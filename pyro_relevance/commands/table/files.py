@@ -7,12 +7,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyro_relevance import masks, plots
 from pyro_relevance._files import replacing
 from pyro_relevance.commands.table.job import NUM_DRAWS
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import TableRun
 from pyro_relevance.comparison.records import make_record, row, write_json
+from pyro_relevance.data.splits import Examples
 from pyro_relevance.data.tables.columns import NumericColumn
 from pyro_relevance.model import likelihoods
 from pyro_relevance.model.likelihoods import Likelihood
@@ -23,6 +26,9 @@ __all__ = ["CHECKPOINT", "arviz_of", "write_run"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file from which an interrupted run goes on."""
+
+MOST_ROWS = 2000
+"""Training rows and test rows of which the ArviZ file has predictions: 1,600 draws of each."""
 
 
 def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
@@ -63,21 +69,31 @@ def arviz_of(run: TableRun) -> report.ArvizData:
 
     Training rows are scored and replicated by the networks of the cross-validation that did not see
     them, one network for a row; test rows are predictions. Everything is in the unit of the target.
+    Of long tables it has `MOST_ROWS` training rows at random and the first `MOST_ROWS` test rows.
 
     Args:
         run: The run.
     """
-    encoder = run.encoder
+    encoder, held, data = run.encoder, run.held, run.train
+    held_out = report.HeldOutDraws(held.rows, held.sampled[None])
+    if len(held.rows) > MOST_ROWS:
+        some = np.random.default_rng(0).permutation(len(held.rows))[:MOST_ROWS]
+        data = (data[0][held.rows[some]], data[1][held.rows[some]])
+        held_out = report.HeldOutDraws(np.arange(MOST_ROWS), held.sampled[None, :, some])
     return report.to_arviz(
         run.fit.posterior,
-        data=run.train,
+        data=data,
         num_samples=NUM_DRAWS,
         likelihood=run.predictive,
         target=report.TargetUnits(encoder.target_mean, encoder.target_scale),
         features=_features(run),
-        held_out=report.HeldOutDraws(run.held.rows, run.held.sampled[None]),
-        predictions=run.test,
+        held_out=held_out,
+        predictions=_some(run.test),
     )
+
+
+def _some(rows: Examples) -> Examples:
+    return rows[0][:MOST_ROWS], rows[1][:MOST_ROWS]
 
 
 def _features(run: TableRun) -> report.Features:
@@ -96,7 +112,7 @@ def _features(run: TableRun) -> report.Features:
 def _figures(run: TableRun, idata: Any) -> dict[str, Any]:
     posterior = run.posterior
     path = masks.path(posterior, num_points=15)
-    dataset = report.rule_path(posterior, path, run.test, num_samples=50)
+    dataset = report.rule_path(posterior, path, _some(run.test), num_samples=50)
     kept = {name: mask.numpy() for name, mask in run.mask.items()}
     return {
         "relevance": plots.relevance(idata),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_relevance.commands.table.columns import aligned, span
-from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, Verdict
+from pyro_relevance.posterior.holdout import HoldoutTest, Verdict
 from pyro_relevance.posterior.intervals import Interval
 from pyro_relevance.posterior.relevance import over_chains
 
@@ -24,7 +24,10 @@ __all__ = ["disagreements", "input_lines", "posterior_lines", "relevant_line"]
 def relevant_line(tested: HoldoutTest) -> str:
     """Return the answer in one sentence."""
     found = [", ".join(tested.relevant)] if tested.relevant else []
-    found += [f"{' or '.join(names)} (cannot be told apart)" for names in tested.inseparable]
+    found += [
+        f"{' or '.join(names)} (cannot be told apart; together p {_p_together(tested, names):.2g})"
+        for names in tested.inseparable
+    ]
     answer = "; ".join(found) if found else "none could be shown"
     return f"Relevant inputs at a false discovery rate of {tested.rate:g}: {answer}."
 
@@ -55,7 +58,7 @@ def input_lines(
         "inclusion",
     )
     rows = []
-    for place in _order(tested.groups):
+    for place in _order(tested):
         group, p = tested.groups[place], probability[:, place]
         rows.append(
             (
@@ -123,8 +126,21 @@ def disagreements(tested: HoldoutTest, read: NDArray[np.bool_]) -> list[str]:
     return lines
 
 
-def _order(groups: Sequence[GroupTest]) -> list[int]:
-    """Return the numbers of the groups, small p-values first, then large rises."""
-    return sorted(
-        range(len(groups)), key=lambda place: (groups[place].p_value, -groups[place].loss_rise)
-    )
+def _order(tested: HoldoutTest) -> list[int]:
+    """Return the numbers of the groups, small p-values first, then large rises.
+
+    Groups that cannot be told apart have the place of their set.
+    """
+
+    def key(place: int) -> tuple[float, float]:
+        group = tested.groups[place]
+        p = group.p_value
+        if group.verdict is Verdict.INSEPARABLE:
+            p = _p_together(tested, (group.name, *tested.companions(group.name)))
+        return p, -group.loss_rise
+
+    return sorted(range(len(tested.groups)), key=key)
+
+
+def _p_together(tested: HoldoutTest, names: Sequence[str]) -> float:
+    return next(found.p_value for found in tested.sets if set(found.members) == set(names))

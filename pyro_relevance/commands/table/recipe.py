@@ -42,6 +42,7 @@ from pyro_relevance.training.callbacks import Callback
 from pyro_relevance.training.svi import Checkpoint, Fit, fit
 
 __all__ = [
+    "MOST_OUTPUTS",
     "NUM_HELD_OUT",
     "HeldOut",
     "TableRecipe",
@@ -54,7 +55,10 @@ __all__ = [
 ]
 
 NUM_HELD_OUT = 100
-"""Draws of each fold's posterior for its held-out rows."""
+"""Draws of each fold's posterior for its held-out rows; fewer where there are many rows."""
+
+MOST_OUTPUTS = 10**7
+"""Outputs of draws that are kept of all rows."""
 
 Rule = Callable[[Posterior], Mask]
 """From the posterior of one chain to what is kept."""
@@ -334,12 +338,11 @@ def _collect(
     held = []
     number = iter(chains)
     for x, y in sets:
+        number_drawn = min(NUM_HELD_OUT, max(5, MOST_OUTPUTS // len(x))) if recipe.gated else 1
         sampled, networks, whole = [], [], []
         for fold in folds:
             chain = posterior.chain(next(number))
-            sampled.append(
-                evaluate(chain, x[fold], None, num_samples=NUM_HELD_OUT if recipe.gated else 1)
-            )
+            sampled.append(evaluate(chain, x[fold], None, num_samples=number_drawn))
             network = chain.network()
             if recipe.gated:
                 network = apply_mask(network, chain.edges, rule(chain))

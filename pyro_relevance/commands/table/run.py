@@ -129,7 +129,7 @@ def run_table(
         fit = job.train(recipe, settings.num_chains, text, checkpoint=kept)
         tested = job.test_inputs(held)
         scores, dense_held = dense()
-    chain = int(fit.posterior.elbo(*job.training).argmax())
+    chain = job.best_chain(fit.posterior)
     posterior = fit.posterior.chain(chain)
     mask = settings.decide()(posterior)
     noise, predictive = held.noise(job.noise, pruned=True), together.noise(job.noise, pruned=False)

@@ -19,6 +19,7 @@ from pyro_relevance.comparison.baselines.darts import DartsSettings, darts, stro
 from pyro_relevance.comparison.baselines.dense import dense
 from pyro_relevance.comparison.baselines.evolution import evolution
 from pyro_relevance.comparison.baselines.filter_pruning import filter_pruning
+from pyro_relevance.comparison.baselines.gradual_magnitude import gradual_magnitude_pruning
 from pyro_relevance.comparison.baselines.lottery_ticket import (
     lottery_ticket,
     random_ticket,
@@ -47,6 +48,7 @@ __all__ = [
     "evolution",
     "filter_pruning",
     "fit_and_prune",
+    "gradual_magnitude_pruning",
     "lottery_ticket",
     "magnitude_pruning",
     "random_search",

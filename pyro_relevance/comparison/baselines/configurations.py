@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from pyro_relevance import masks
 from pyro_relevance.comparison.baselines.filter_pruning import the_limit
-from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
+from pyro_relevance.comparison.baselines.recipe import Recipe, length, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.masks import Mask
@@ -123,10 +124,11 @@ def fit_and_prune(
     *,
     recipe: Recipe,
     configuration: Configuration,
-    num_epochs: int,
-    num_epochs_after: int,
+    num_epochs: float,
+    num_epochs_after: float,
     num_parameters: int | None = None,
     num_macs: int | None = None,
+    share: float = 0.6,
     seed: int = 0,
 ) -> BaselineResult:
     """Fit the posterior, keep the highest-scoring edges within a limit, and retrain the network.
@@ -140,6 +142,7 @@ def fit_and_prune(
         num_epochs_after: Epochs after pruning.
         num_parameters: Largest number of parameters (that are not zero) after pruning; or
         num_macs: largest number of multiply-accumulates for one example. Exactly one of them.
+        share: Share of the time for the fit, where the recipe has a deadline.
         seed: Seed of everything.
 
     Returns:
@@ -149,30 +152,32 @@ def fit_and_prune(
         ValueError: If not exactly one limit is given, or it cannot be reached.
     """
     the_limit(num_parameters, num_macs)  # before any work
-    example = data[0][:2]
     fitted = fit_configuration(
         make_network,
         data,
         recipe=recipe,
         configuration=configuration,
         num_epochs=num_epochs,
+        until=recipe.until(share),
         seed=seed,
     )
-    posterior = fitted.posterior
-    loss = float(fitted.history.final_loss()[0])
+    posterior, loss = fitted.posterior, float(fitted.history.final_loss()[0])
+    num_epochs = recipe.epochs(fitted, data)
     history = [Stage("posterior", "search", num_epochs, fitted.seconds, loss)]
     mask = _within_limit(posterior, configuration.score, num_parameters, num_macs)
-    small = prune(posterior.network(), posterior.edges, mask, example_input=example)
+    small = prune(posterior.network(), posterior.edges, mask, example_input=data[0][:2])
     trained = recipe.train(
         small.network,
         data,
         num_epochs=num_epochs_after,
+        retraining=True,
+        until=recipe.deadline,
         zeros=zero_entries(small.network),
         name="retraining",
         seed=seed,
     )
-    history.append(Stage.of(trained, "retraining", "retraining", num_epochs_after))
-    return BaselineResult.of(trained, mask, history, example)
+    history.append(Stage.of(trained, "retraining", "retraining"))
+    return BaselineResult.of(trained, mask, history, data[0][:2])
 
 
 def fit_configuration(
@@ -181,7 +186,8 @@ def fit_configuration(
     *,
     recipe: Recipe,
     configuration: Configuration,
-    num_epochs: int,
+    num_epochs: float,
+    until: float = math.inf,
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
 ) -> Fit:
@@ -193,6 +199,7 @@ def fit_configuration(
         recipe: How it is trained.
         configuration: The method.
         num_epochs: Number of epochs.
+        until: As of ``Recipe.train``.
         callbacks: Called after each step.
         seed: Seed of everything.
     """
@@ -211,7 +218,7 @@ def fit_configuration(
         model,
         data,
         guide=lambda m: guides.MeanFieldGuide(m, initial_log_odds=configuration.initial_log_odds),
-        num_epochs=num_epochs,
+        **length(num_epochs, until),
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         gate_learning_rate=configuration.gate_learning_rate,

@@ -17,7 +17,7 @@ def dense(
     data: tuple[Tensor, Tensor],
     *,
     recipe: Recipe,
-    num_epochs: int,
+    num_epochs: float,
     seed: int = 0,
 ) -> BaselineResult:
     """Train a network without pruning.
@@ -30,7 +30,11 @@ def dense(
         seed: Seed of everything.
     """
     trained = recipe.train(
-        seeded_network(make_network, seed), data, num_epochs=num_epochs, seed=seed
+        seeded_network(make_network, seed),
+        data,
+        num_epochs=num_epochs,
+        until=recipe.deadline,
+        seed=seed,
     )
-    stage = Stage.of(trained, "dense", "training", num_epochs)
+    stage = Stage.of(trained, "dense", "training")
     return BaselineResult.of(trained, None, [stage], data[0][:2])

@@ -32,10 +32,11 @@ def filter_pruning(
     data: tuple[Tensor, Tensor],
     *,
     recipe: Recipe,
-    num_epochs: int,
-    num_epochs_after: int,
+    num_epochs: float,
+    num_epochs_after: float,
     num_parameters: int | None = None,
     num_macs: int | None = None,
+    share: float = 0.4,
     seed: int = 0,
 ) -> BaselineResult:
     """Train, prune the same share of each layer's filters by their norm, and retrain.
@@ -48,6 +49,7 @@ def filter_pruning(
         num_epochs_after: Epochs after pruning.
         num_parameters: Largest number of parameters after pruning; or
         num_macs: largest number of multiply-accumulates for one example. Exactly one of them.
+        share: Share of the time before pruning, where the recipe has a deadline.
         seed: Seed of everything.
 
     Returns:
@@ -60,14 +62,27 @@ def filter_pruning(
     _library()
     the_limit(num_parameters, num_macs)  # before any work
     trained = recipe.train(
-        seeded_network(make_network, seed), data, num_epochs=num_epochs, name="dense", seed=seed
+        seeded_network(make_network, seed),
+        data,
+        num_epochs=num_epochs,
+        until=recipe.until(share),
+        name="dense",
+        seed=seed,
     )
-    history = [Stage.of(trained, "dense", "training", num_epochs)]
+    history = [Stage.of(trained, "dense", "training")]
     small, mask = prune_filters(
         trained.network, data[0][:2], num_parameters=num_parameters, num_macs=num_macs
     )
-    trained = recipe.train(small, data, num_epochs=num_epochs_after, name="retraining", seed=seed)
-    history.append(Stage.of(trained, "retraining", "retraining", num_epochs_after))
+    trained = recipe.train(
+        small,
+        data,
+        num_epochs=num_epochs_after,
+        retraining=True,
+        until=recipe.deadline,
+        name="retraining",
+        seed=seed,
+    )
+    history.append(Stage.of(trained, "retraining", "retraining"))
     return BaselineResult.of(trained, mask, history, data[0][:2])
 
 

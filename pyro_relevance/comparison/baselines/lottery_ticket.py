@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -48,7 +49,8 @@ def ticket_rounds(
     data: tuple[Tensor, Tensor],
     *,
     recipe: Recipe,
-    num_epochs: int,
+    num_epochs: float,
+    until: Callable[[int], float] = lambda number: math.inf,
     share: float = 0.2,
     output_share: float = 0.1,
     num_epochs_early: int = 0,
@@ -61,6 +63,8 @@ def ticket_rounds(
         data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
         recipe: How each of the networks is trained.
         num_epochs: Number of epochs, of each training.
+        until: From the number of a training (0 for the dense network) to when it is to end, as of
+            ``Recipe.train``.
         share: Share of each layer's remaining weights that a round prunes.
         output_share: The same of the last layer.
         num_epochs_early: Epochs after which the weights are saved to which they are rewound; 0 for
@@ -86,6 +90,7 @@ def ticket_rounds(
             sparse,
             data,
             num_epochs=num_epochs,
+            until=until(number),
             zeros=zero_entries(sparse) if number else None,
             name=f"ticket {number}",
             seed=seed,
@@ -102,7 +107,7 @@ def lottery_ticket(
     *,
     recipe: Recipe,
     density: float,
-    num_epochs: int,
+    num_epochs: float,
     num_rounds: int | None = None,
     num_epochs_early: int = 0,
     seed: int = 0,
@@ -116,7 +121,7 @@ def lottery_ticket(
         density: Largest share of the weights that is kept.
         num_epochs: Number of epochs, of each training.
         num_rounds: Rounds of pruning, all by the same share; ``None`` for as many as the rates of
-            the paper need.
+            the paper need. Where the recipe has a deadline, all trainings have the same time.
         num_epochs_early: As of `ticket_rounds`.
         seed: Seed of everything.
 
@@ -130,6 +135,8 @@ def lottery_ticket(
         raise ValueError(f"Expected a density in (0, 1], but got {density}.")
     if num_rounds is not None and num_rounds < 1:
         raise ValueError(f"Expected num_rounds >= 1 or None, but got {num_rounds}.")
+    if num_rounds is None and recipe.deadline < math.inf:
+        raise ValueError("Expected num_rounds where the recipe has a deadline, but got None.")
     shares = {}
     if num_rounds is not None:
         even = 1 - density ** (1 / num_rounds)
@@ -140,6 +147,7 @@ def lottery_ticket(
         data,
         recipe=recipe,
         num_epochs=num_epochs,
+        until=lambda number: recipe.until(1 / max(1, (num_rounds or 0) + 1 - number)),
         num_epochs_early=num_epochs_early,
         seed=seed,
         **shares,
@@ -147,7 +155,7 @@ def lottery_ticket(
         done = ticket.density <= density
         kind = "retraining" if done else "search" if history else "training"
         name = f"{ticket.density:.3f} of the weights"
-        history.append(Stage.of(ticket.trained, name, kind, num_epochs))
+        history.append(Stage.of(ticket.trained, name, kind))
         if done:
             break
     return BaselineResult.of(ticket.trained, ticket.mask, history, data[0][:2])
@@ -159,7 +167,7 @@ def random_ticket(
     *,
     recipe: Recipe,
     mask: Mapping[str, Tensor],
-    num_epochs: int,
+    num_epochs: float,
     seed: int = 0,
 ) -> BaselineResult:
     """Train the weights of a winning ticket from other initial weights: the control.
@@ -179,9 +187,10 @@ def random_ticket(
         data,
         num_epochs=num_epochs,
         zeros=zero_entries(sparse),
+        until=recipe.deadline,
         name="random ticket",
         seed=seed,
     )
-    stage = Stage.of(trained, "random ticket", "retraining", num_epochs)
+    stage = Stage.of(trained, "random ticket", "retraining")
     kept = kept_weights(trained.network)
     return BaselineResult.of(trained, kept, [stage], data[0][:2])

@@ -30,10 +30,10 @@ def magnitude_pruning(
     *,
     recipe: Recipe,
     density: float | Mapping[str, float],
-    num_epochs: int,
-    num_epochs_round: int,
+    num_epochs: float,
+    num_epochs_round: float,
     num_rounds: int = 3,
-    retraining_rate: float = 0.3,
+    share: float = 0.4,
     seed: int = 0,
 ) -> BaselineResult:
     """Train, then prune the smallest weights and retrain, in several rounds.
@@ -49,7 +49,8 @@ def magnitude_pruning(
         num_epochs: Epochs before the first round.
         num_epochs_round: Epochs of each round.
         num_rounds: Number of rounds.
-        retraining_rate: Step size of retraining, as a share of that of the recipe.
+        share: Share of the time before the first round, where the recipe has a deadline; the rounds
+            have the same time each.
         seed: Seed of everything.
 
     Returns:
@@ -63,8 +64,10 @@ def magnitude_pruning(
         raise ValueError(f"Expected num_rounds >= 1, but got {num_rounds}.")
     network = seeded_network(make_network, seed)
     smallest_weights(network, density)  # checks the densities before any work
-    trained = recipe.train(network, data, num_epochs=num_epochs, name="dense", seed=seed)
-    history = [Stage.of(trained, "dense", "training", num_epochs)]
+    trained = recipe.train(
+        network, data, num_epochs=num_epochs, until=recipe.until(share), name="dense", seed=seed
+    )
+    history = [Stage.of(trained, "dense", "training")]
     for number in range(1, num_rounds + 1):
         now = _power(density, number / num_rounds)
         sparse = with_zeros(trained.network, smallest_weights(trained.network, now))
@@ -72,15 +75,15 @@ def magnitude_pruning(
             sparse,
             data,
             num_epochs=num_epochs_round,
-            learning_rate=retraining_rate * recipe.learning_rate,
+            retraining=True,
+            until=recipe.until(1 / (num_rounds + 1 - number)),
             zeros=zero_entries(sparse),
             name=f"round {number}",
             seed=seed,
         )
         kind = "retraining" if number == num_rounds else "search"
-        history.append(Stage.of(trained, f"round {number}", kind, num_epochs_round))
-    mask = kept_weights(trained.network)
-    return BaselineResult.of(trained, mask, history, data[0][:2])
+        history.append(Stage.of(trained, f"round {number}", kind))
+    return BaselineResult.of(trained, kept_weights(trained.network), history, data[0][:2])
 
 
 def _power(density: float | Mapping[str, float], share: float) -> float | dict[str, float]:

@@ -22,8 +22,9 @@ class Stage:
 
     Args:
         name: What was done.
-        kind: ``"search"`` (of a structure), ``"training"`` (of a network that is not final yet) or
-            ``"retraining"`` (of the pruned or derived network).
+        kind: ``"search"`` (of a structure), ``"training"`` (of a network that is not final yet),
+            ``"retraining"`` (of the pruned or derived network) or ``"given"`` (what a control is
+            given, the time of which does not count).
         num_epochs: Number of epochs.
         seconds: Wall time.
         value: Loss at the end in nats, or the value of an architecture that was measured.
@@ -36,16 +37,15 @@ class Stage:
     value: float = float("nan")
 
     @classmethod
-    def of(cls, trained: Trained, name: str, kind: str, num_epochs: float) -> Stage:
+    def of(cls, trained: Trained, name: str, kind: str) -> Stage:
         """Return the stage of a training.
 
         Args:
             trained: What came out.
             name: See above.
             kind: See above.
-            num_epochs: See above.
         """
-        return cls(name, kind, num_epochs, trained.seconds, trained.loss)
+        return cls(name, kind, trained.num_epochs, trained.seconds, trained.loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

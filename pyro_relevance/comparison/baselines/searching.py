@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ def train_plain_architecture(
     *,
     recipe: Recipe,
     num_epochs: float,
+    until: float = math.inf,
     name: str,
     seed: int,
 ) -> Trained:
@@ -68,6 +70,7 @@ def train_plain_architecture(
         data: The training examples.
         recipe: How it is trained.
         num_epochs: Epochs over them; less than one is that share of the examples, once.
+        until: As of ``Recipe.train``.
         name: What the progress bar says.
         seed: Seed of everything.
 
@@ -77,7 +80,7 @@ def train_plain_architecture(
     with seeded(substream(seed, name)):
         network = reinitialised_network(make_network(True), architecture, data[0][:2])
     data, number = whole_epochs(data, num_epochs)
-    return recipe.train(network.train(), data, num_epochs=number, name=name, seed=seed)
+    return recipe.train(network.train(), data, num_epochs=number, until=until, name=name, seed=seed)
 
 
 def train_architecture(
@@ -110,10 +113,11 @@ def train_architecture(
         data,
         recipe=recipe,
         num_epochs=num_epochs,
+        until=recipe.deadline,
         name="final training",
         seed=seed,
     )
-    stage = Stage.of(trained, "final training", "retraining", num_epochs)
+    stage = Stage.of(trained, "final training", "retraining")
     return BaselineResult.of(trained, architecture, [*history, stage], data[0][:2])
 
 
@@ -127,6 +131,7 @@ def search_by_training(
     num_epochs_query: float,
     num_epochs_after: int,
     held_out: float = 0.2,
+    share: float = 0.6,
     seed: int = 0,
 ) -> BaselineResult:
     """Run a search each of whose measurements is a short training from initial weights.
@@ -143,6 +148,7 @@ def search_by_training(
             that share of them, once.
         num_epochs_after: Epochs of the recommended architecture over all examples.
         held_out: Share of the examples whose mean log likelihood is the value.
+        share: Share of the time for all measurements, where the recipe has a deadline.
         seed: Seed of everything.
 
     Returns:
@@ -155,7 +161,10 @@ def search_by_training(
     edges = find_edges(network, granularity="operation")
     with seeded(substream(seed, "split")):
         train, held = split_examples(data, held_out)
-    trainings = _Trainings(make_network, network, train, held, recipe, num_epochs_query, seed)
+    short = dataclasses.replace(recipe, deadline=recipe.until(share))
+    trainings = _Trainings(
+        make_network, network, train, held, short, num_queries, num_epochs_query, seed
+    )
     found = method(edges, trainings.evaluate, num_queries=num_queries, seed=seed)
     best = found.best()
     if not is_connected(network, best):
@@ -183,6 +192,7 @@ class _Trainings:
     train: tuple[Tensor, Tensor]
     held_out: tuple[Tensor, Tensor]
     recipe: Recipe
+    num_queries: int
     num_epochs: float
     seed: int
     history: list[Stage] = field(default_factory=list)
@@ -205,6 +215,7 @@ class _Trainings:
             self.train,
             recipe=self.recipe,
             num_epochs=self.num_epochs,
+            until=self.recipe.until(1 / max(1, self.num_queries - len(self.history))),
             name=f"query {len(self.history) + 1}",
             seed=self.seed,
         )

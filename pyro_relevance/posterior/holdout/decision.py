@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pyro_relevance.posterior.holdout.carried import Tree, members, nodes
 from pyro_relevance.posterior.holdout.monte_carlo import benjamini_hochberg
 
 __all__ = ["Verdict", "decide"]
@@ -25,35 +23,43 @@ class Verdict(StrEnum):
 
 
 def decide(
-    p_groups: Sequence[float],
-    sets: Sequence[Sequence[int]],
-    p_sets: Sequence[float],
-    rate: float,
-) -> tuple[list[Verdict], NDArray[np.bool_]]:
-    """Return the verdict of each group, and which sets are relevant.
+    p_values: Mapping[tuple[int, ...], float], trees: Sequence[Tree], rate: float
+) -> dict[tuple[int, ...], Verdict]:
+    """Return the verdict of each group and of each set of groups that carry each other.
 
-    Sets by Benjamini-Hochberg at `rate`; members of relevant sets by the same rule at ``rate *
-    share of relevant sets``, which keeps the average rate over the sets that were selected.
+    Trees are tested by Benjamini-Hochberg at `rate`. Within a tree that is rejected, its two parts
+    are tested by the same rule at ``rate * share of trees rejected``, and so on downwards, which
+    keeps the average rate over the families that were selected. A tree whose parts are both not
+    rejected cannot be told apart.
 
     Args:
-        p_groups: ``(num_groups,)`` p-values of groups, each given all others.
-        sets: Numbers of groups, each group in one set.
-        p_sets: ``(num_sets,)`` p-values of the sets; of a set of one, that of its group.
+        p_values: P-value of each set of groups, by its members in ascending order; a set of one is
+            a group given all others.
+        trees: The groups, each in one tree.
         rate: False discovery rate.
+
+    Returns:
+        Verdict of each key of `p_values`: ``INSEPARABLE`` for a set whose parts are not told apart
+        and for all in it; ``RELEVANT`` for a set of which a part is relevant.
 
     References:
         Benjamini and Bogomolov, Selective inference on multiple families of hypotheses, JRSS B
-        2014.
+        2014; Yekutieli, Hierarchical false discovery rate-controlling methodology, JASA 2008.
     """
-    relevant = benjamini_hochberg(p_sets, rate)
-    verdicts = [Verdict.NOT_SHOWN] * len(p_groups)
-    for members, found in zip(sets, relevant, strict=True):
-        if not found:
-            continue
-        own = benjamini_hochberg([p_groups[i] for i in members], rate * float(relevant.mean()))
-        for i, by_itself in zip(members, own, strict=True):
-            if len(members) == 1 or by_itself:
-                verdicts[i] = Verdict.RELEVANT
-            elif not own.any():
-                verdicts[i] = Verdict.INSEPARABLE
-    return verdicts, relevant
+    verdicts = dict.fromkeys(p_values, Verdict.NOT_SHOWN)
+
+    def descend(family: Sequence[Tree], level: float) -> bool:
+        """Test a family of trees; return whether any was rejected."""
+        keys = [members(tree) for tree in family]
+        rejected = benjamini_hochberg([p_values[key] for key in keys], level)
+        for tree, key, found in zip(family, keys, rejected, strict=True):
+            if not found:
+                continue
+            verdicts[key] = Verdict.RELEVANT
+            if not isinstance(tree, int) and not descend(tree, level * float(rejected.mean())):
+                for inner in (*map(members, nodes(tree)), *((group,) for group in key)):
+                    verdicts[inner] = Verdict.INSEPARABLE
+        return bool(rejected.any())
+
+    descend(trees, rate)
+    return verdicts

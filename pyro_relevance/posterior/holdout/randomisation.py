@@ -4,9 +4,10 @@ For a group j of inputs the statistic is the mean loss of held-out rows. Under t
 ``y independent of x_j given the other inputs`` it has the same distribution when x_j is drawn anew
 given the others, and the p-value is its rank among redraws. That holds for any network and any loss
 if the redraws are right: a poor network costs power, not validity. Inputs that carry each other are
-tested together first: sets by Benjamini-Hochberg at the rate, then the members of rejected sets at
-``rate * share of sets rejected``, so that a pair of copies ends as "cannot be told apart" instead
-of being lost. Networks of several folds have seen each other's rows; see ``overlap``.
+tested together first, as trees: by Benjamini-Hochberg at the rate, then the two parts of a rejected
+tree at ``rate * share of trees rejected``, and so on downwards: a pair of copies ends as "cannot be
+told apart" instead of being lost. Networks of several folds have seen each other's rows; see
+``overlap``.
 
 References:
     Tansey, Veitch, Zhang, Rabadan and Blei, The holdout randomization test for feature selection in
@@ -25,7 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from pyro_relevance.posterior.holdout.carried import carried_together
+from pyro_relevance.posterior.holdout.carried import Tree, carried_together, members, nodes
 from pyro_relevance.posterior.holdout.decision import decide
 from pyro_relevance.posterior.holdout.losses import Loss, Predictor, loss_for, predictor
 from pyro_relevance.posterior.holdout.losses import squared_error as squared
@@ -104,39 +105,36 @@ def holdout_test(
         num_redraws or num_redraws_for(len(named), rate),
         seed,
     )
-    sets = carried_together(flat, list(named.values()), correlation=correlation)
-    return _decide(tester, named, sets, rate)
+    trees = carried_together(flat, list(named.values()), correlation=correlation)
+    return _decide(tester, named, trees, rate)
 
 
 def _decide(
     tester: _Tester,
     groups: Mapping[str, NDArray[np.int64]],
-    sets: Sequence[tuple[int, ...]],
+    trees: Sequence[Tree],
     rate: float,
 ) -> HoldoutTest:
     """Test groups and sets, and say which are relevant."""
     names, columns = tuple(groups), list(groups.values())
     alone = [tester.test(group, number) for number, group in enumerate(columns)]
-    together = []
-    for number, members in enumerate(sets):
-        if len(members) == 1:
-            together.append(alone[members[0]])
-        else:
-            joined = np.concatenate([columns[member] for member in members])
-            together.append(tester.test(joined, len(columns) + number))
     spread = null_spread([found.z for found in alone]) if len(tester.folds) > 1 else 1.0
     tested = [found.corrected(spread) for found in alone]
-    p_sets = [found.corrected(spread).p_value for found in together]
-    verdicts, rejected = decide([found.p_value for found in tested], sets, p_sets, rate)
+    p_values: dict[tuple[int, ...], float] = {(i,): t.p_value for i, t in enumerate(tested)}
+    sets = [members(node) for tree in trees for node in nodes(tree)]
+    for number, key in enumerate(sets):
+        joined = np.concatenate([columns[group] for group in key])
+        p_values[key] = tester.test(joined, len(columns) + number).corrected(spread).p_value
+    verdicts = decide(p_values, trees, rate)
     return HoldoutTest(
         groups=tuple(
-            GroupTest(name, *found.numbers(), verdict)
-            for name, found, verdict in zip(names, tested, verdicts, strict=True)
+            GroupTest(name, *found.numbers(), verdicts[(i,)])
+            for i, (name, found) in enumerate(zip(names, tested, strict=True))
         ),
         sets=tuple(
-            SetTest(tuple(names[member] for member in members), p, bool(relevant))
-            for members, p, relevant in zip(sets, p_sets, rejected, strict=True)
+            SetTest(tuple(names[i] for i in key), p_values[key], verdicts[key]) for key in sets
         ),
+        trees=tuple(trees),
         rate=rate,
         loss=tester.loss_name,
         num_rows=tester.num_rows,

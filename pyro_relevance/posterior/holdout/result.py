@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pyro_relevance.posterior.holdout.carried import Tree
 from pyro_relevance.posterior.holdout.decision import Verdict, decide
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ class SetTest:
     Args:
         members: Names of the groups.
         p_value: Monte Carlo p-value of the set.
-        relevant: Whether it is rejected at the rate.
+        verdict: ``RELEVANT`` where a part of it is relevant, ``INSEPARABLE`` where it is relevant
+            but no part of it, given the rest.
     """
 
     members: tuple[str, ...]
     p_value: float
-    relevant: bool
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ class HoldoutTest:
 
     Args:
         groups: The tests of the groups, in the order of the inputs.
-        sets: The tests of sets; a group that stands alone is a set of one.
-        rate: The false discovery rate, over sets and, within sets that are relevant, over members.
+        sets: The tests of sets of groups that carry each other, larger ones before their parts.
+        trees: How the numbers of groups are joined in sets, see `carried_together`.
+        rate: The false discovery rate, over trees and, within trees that are relevant, over parts.
         loss: Name of the loss.
         num_rows: Held-out rows.
         max_redraws: Most redraws of a test.
@@ -70,6 +73,7 @@ class HoldoutTest:
 
     groups: tuple[GroupTest, ...]
     sets: tuple[SetTest, ...]
+    trees: tuple[Tree, ...]
     rate: float
     loss: str
     num_rows: int
@@ -97,15 +101,15 @@ class HoldoutTest:
         """
         if not 0.0 < rate < 1.0:
             raise ValueError(f"Expected rate in (0, 1), but got {rate}.")
-        place = {group.name: i for i, group in enumerate(self.groups)}
-        verdicts, relevant = decide(
-            [group.p_value for group in self.groups],
-            [[place[name] for name in tested.members] for tested in self.sets],
-            [tested.p_value for tested in self.sets],
-            rate,
-        )
-        groups = [replace(g, verdict=v) for g, v in zip(self.groups, verdicts, strict=True)]
-        sets = [replace(s, relevant=bool(r)) for s, r in zip(self.sets, relevant, strict=True)]
+        names = [group.name for group in self.groups]
+        p_values: dict[tuple[int, ...], float] = {
+            (i,): group.p_value for i, group in enumerate(self.groups)
+        }
+        keys = [tuple(sorted(map(names.index, tested.members))) for tested in self.sets]
+        p_values |= {key: found.p_value for key, found in zip(keys, self.sets, strict=True)}
+        verdicts = decide(p_values, self.trees, rate)
+        groups = [replace(g, verdict=verdicts[(i,)]) for i, g in enumerate(self.groups)]
+        sets = [replace(s, verdict=verdicts[key]) for s, key in zip(self.sets, keys, strict=True)]
         return replace(self, groups=tuple(groups), sets=tuple(sets), rate=rate)
 
     @property
@@ -115,16 +119,20 @@ class HoldoutTest:
 
     @property
     def inseparable(self) -> tuple[tuple[str, ...], ...]:
-        """Sets that are relevant while no member is by itself."""
-        return tuple(s.members for s in self.sets if s.relevant and not self._told_apart(s))
-
-    def _told_apart(self, tested: SetTest) -> bool:
-        return any(self[name].verdict is Verdict.RELEVANT for name in tested.members)
+        """Sets that are relevant while no part of them is; none lies within another."""
+        found: list[tuple[str, ...]] = []
+        for tested in self.sets:
+            inside = any(set(tested.members) < set(other) for other in found)
+            if tested.verdict is Verdict.INSEPARABLE and not inside:
+                found.append(tested.members)
+        return tuple(found)
 
     def companions(self, name: str) -> tuple[str, ...]:
-        """Return the other members of a group's set."""
-        members = next(s.members for s in self.sets if name in s.members)
-        return tuple(member for member in members if member != name)
+        """Return the groups that a group cannot be told apart from; none if it stands alone."""
+        for together in self.inseparable:
+            if name in together:
+                return tuple(member for member in together if member != name)
+        return ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a group, with the columns of `GroupTest` and the members of its set."""
@@ -156,7 +164,7 @@ class HoldoutTest:
             "max_redraws": self.max_redraws,
             "groups": frame.to_dict(orient="records"),
             "sets": [
-                {"members": list(s.members), "p_value": s.p_value, "relevant": s.relevant}
+                {"members": list(s.members), "p_value": s.p_value, "verdict": str(s.verdict)}
                 for s in self.sets
             ],
         }

@@ -13,7 +13,7 @@ import pyro_relevance as pr
 from pyro_relevance.commands.table.job import Score
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.posterior.diagnosis import Diagnosis, Finding, Severity
-from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, SetTest, Verdict
+from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, Verdict
 from pyro_relevance.posterior.intervals import Interval, LossInterval
 
 GOOD = Diagnosis((), ("this", "that"))
@@ -27,7 +27,8 @@ def inputs_test(**changes: Any) -> HoldoutTest:
             GroupTest("age", 0.1, 0.2, 0.0123, 0.1, 0.25, 40, 0.0, Verdict.NOT_SHOWN),
             GroupTest("size", 2.0, 0.5, 1.0, 0.25, 0.002, 499, 0.5, Verdict.RELEVANT),
         ),
-        "sets": (SetTest(("age",), 0.25, False), SetTest(("size",), 0.002, True)),
+        "sets": (),
+        "trees": (0, 1),
         "rate": 0.1,
         "loss": "squared",
         "num_rows": 5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import sys
 
@@ -85,20 +86,19 @@ def test_magnitude_pruning_goes_down_in_rounds_and_retrains():
         magnitude_pruning,
         make,
         regression(),
-        recipe=RECIPE,
         density=0.25,
         num_epochs=20,
         num_epochs_round=10,
     )
     sizes = []
     for num_rounds in (1, 2):
-        result = run(num_rounds=num_rounds)
+        result = run(recipe=RECIPE, num_rounds=num_rounds)
         sizes.append(result.choice.num_kept)
         kinds = [stage.kind for stage in result.history]
         assert kinds == ["training", *["search"] * (num_rounds - 1), "retraining"]
     assert sizes == [26, 26]  # a quarter of 106 weights
     assert result.cost.num_nonzero == 26 + 17
-    untrained = run(retraining_rate=1e-9)
+    untrained = run(recipe=dataclasses.replace(RECIPE, retraining_rate=1e-9))
     assert error(result.network, regression()) < error(untrained.network, regression())
 
 

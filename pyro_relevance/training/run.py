@@ -92,8 +92,8 @@ class TrainingRun:
             self._update = self.optimizer.update
         self._losses: list[Tensor] = []
         self._last_write = time.monotonic()
-        self._time_used = 0.0
         self._written, self._is_kept = 0, False
+        self._time_used = 0.0
 
     def execute(self) -> None:
         """Take the remaining steps; after an interrupt, the state of the last record is written.

@@ -95,7 +95,7 @@ POSTERIOR = {
             }
         ),
     ),
-    "network nested": (("network",), _deep_tree(2000)),
+    "network nested": (("network",), _deep_tree(300)),
     "huge network": (
         ("network",),
         {
@@ -139,7 +139,7 @@ NETWORK = {
     "huge selection": {"type": "SelectFeatures", "arguments": {"num_features": 10**10}},
     "huge constant": {"type": "Constant", "arguments": {"shape": [10**5, 10**5, 10**5]}},
     "negative constant": {"type": "Constant", "arguments": {"shape": [-1]}},
-    "deep tree": _deep_tree(2000),
+    "deep tree": _deep_tree(300),
     "path as a name": {"type": "Sequential", "children": {"../../etc/passwd": LINEAR}},
     "backslash in a name": {"type": "Sequential", "children": {"a\\b": LINEAR}},
     "dunder as a name": {"type": "Sequential", "children": {"__class__": LINEAR}},

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from pyro_relevance.commands.table.job import one_thread
 
 __all__ = ["Rounds", "alternate", "milliseconds", "one_thread"]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread; the number of threads is restored afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

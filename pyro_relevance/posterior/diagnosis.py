@@ -91,10 +91,10 @@ class Diagnosis:
         lines = [self.verdict, *map(str, self.findings), f"Checked: {', '.join(self.checked)}."]
         return "\n".join(lines)
 
-    def merged(self, findings: tuple[Finding, ...], checked: str) -> Diagnosis:
-        """Return the diagnosis with the findings of one more check."""
+    def merged(self, findings: tuple[Finding, ...], *checked: str) -> Diagnosis:
+        """Return the diagnosis with the findings of more checks."""
         both = sorted([*self.findings, *findings], key=lambda f: f.severity is not Severity.FAILED)
-        return Diagnosis(tuple(both), (*self.checked, checked))
+        return Diagnosis(tuple(both), (*self.checked, *checked))
 
 
 class FitLike(Protocol):
@@ -159,8 +159,7 @@ def diagnose(
             checked.append("held-out rows")
     found += _course(fit.history)
     checked.append("end of the training")
-    diagnosis = Diagnosis((), ()).merged(tuple(found), "")
-    diagnosis = Diagnosis(diagnosis.findings, tuple(checked))
+    diagnosis = Diagnosis((), ()).merged(tuple(found), *checked)
     if warn and diagnosis.failed:
         first = diagnosis.findings[0]
         warnings.warn(f"{first.what} {first.advice}", ConvergenceWarning, stacklevel=2)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -20,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from pyro_relevance.commands.estimators.files import read_fitted, write_fitted
 from pyro_relevance.commands.estimators.frames import as_frame, as_table
 from pyro_relevance.commands.table.fitting import fit_table
-from pyro_relevance.commands.table.job import Job
+from pyro_relevance.commands.table.job import Job, one_thread
 from pyro_relevance.commands.table.predictor import Predictor
 from pyro_relevance.commands.table.settings import TableSettings
 from pyro_relevance.commands.table.verdict import run_diagnosis
@@ -55,7 +52,7 @@ class RelevanceEstimator(BaseEstimator):  # type: ignore[misc]
         settings = self._settings(self._seed())
         table = as_table(as_frame(X, self._names()), target, self._task)
         rows = np.arange(table.num_rows), np.arange(0)
-        with _one_thread():
+        with one_thread():
             job = Job.of(table, settings, rows)
             done = fit_table(job)
             network = done.pruned(job.training[0][:MOST_EXAMPLES])
@@ -147,14 +144,3 @@ class RelevanceEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The tensors of a table are small: a second thread waits more than it works."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -105,9 +105,8 @@ def _add_sizes(table: argparse.ArgumentParser) -> None:
 
 def run_table_command(given: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    import torch
-
     from pyro_relevance.commands.table.files import CHECKPOINT, write_run
+    from pyro_relevance.commands.table.job import one_thread
     from pyro_relevance.commands.table.report import table_report
     from pyro_relevance.commands.table.run import run_table
     from pyro_relevance.commands.table.settings import TableSettings
@@ -140,10 +139,7 @@ def run_table_command(given: argparse.Namespace) -> int:
     )
     folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
     folder.mkdir(parents=True, exist_ok=True)
-    threads = torch.get_num_threads()
-    # The tensors of a table are small: a second thread waits more than it works.
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         run = run_table(
             table,
             settings,
@@ -151,8 +147,6 @@ def run_table_command(given: argparse.Namespace) -> int:
             progress=not given.quiet,
             checkpoint=folder / CHECKPOINT,
         )
-    finally:
-        torch.set_num_threads(threads)
     with warnings.catch_warnings():
         # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
         warnings.simplefilter("ignore", FutureWarning)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,7 +40,7 @@ from pyro_relevance.posterior.relevance import expected_size
 from pyro_relevance.training.callbacks import ProgressBar
 from pyro_relevance.training.svi import Checkpoint, Fit
 
-__all__ = ["NOISE", "NUM_DRAWS", "Job", "Score"]
+__all__ = ["NOISE", "NUM_DRAWS", "Job", "Score", "one_thread"]
 
 NUM_DRAWS = 200
 """Draws of each chain, with seed 0, in the report and in the ArviZ file: the same ones."""
@@ -264,3 +265,17 @@ def _score(outputs: Tensor, noise: Likelihood, y: Tensor, encoder: Encoder, size
         mean = outputs[..., 0].mean(0)
         error = float((mean - y).square().mean().sqrt()) * encoder.target_scale
         return Score(error, density - float(np.log(encoder.target_scale)), size)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread; the number of threads is restored afterwards.
+
+    The tensors of a table are small: a second thread waits more than it works.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

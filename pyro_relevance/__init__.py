@@ -60,6 +60,8 @@ if TYPE_CHECKING:
         prune,
     )
     from pyro_relevance.training import (
+        Budget,
+        BudgetedFit,
         Checkpoint,
         Estimation,
         Execution,
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
         callbacks,
         fine_tune,
         fit,
+        fit_to_budget,
         schedules,
     )
 
@@ -84,7 +87,10 @@ _HOMES = {
     "ScoreFunctionELBO": "model",
     "fit": "training",
     "fit_noise": "model",
+    "fit_to_budget": "training",
     "Fit": "training",
+    "Budget": "training",
+    "BudgetedFit": "training",
     "Optimisation": "training",
     "Estimation": "training",
     "Execution": "training",
@@ -147,6 +153,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "Budget",
+    "BudgetedFit",
     "Checkpoint",
     "Edges",
     "Estimation",
@@ -182,6 +190,7 @@ __all__ = [
     "find_edges",
     "fine_tune",
     "fit",
+    "fit_to_budget",
     "fit_noise",
     "graphs",
     "guides",

@@ -4,11 +4,13 @@
 schedules, callbacks and checkpoints, and returns a `Fit` with the posterior. A program computes one
 step of all chains; it may be vectorised, recorded and replayed. Settings that belong together are
 the frozen values `Optimisation`, `Estimation` and `Execution` (``settings``). `fine_tune` trains a
-pruned network further; ``plain`` trains networks without gates, with the same loop.
+pruned network further; `fit_to_budget` (``budgeted``) ends with a network of a given size;
+``plain`` trains networks without gates, with the same loop.
 """
 
 from __future__ import annotations
 
+from pyro_relevance.training.budgeted import Budget, BudgetedFit, fit_to_budget
 from pyro_relevance.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -37,4 +39,7 @@ __all__ = [
     "every",
     "FineTuned",
     "fine_tune",
+    "Budget",
+    "BudgetedFit",
+    "fit_to_budget",
 ]

@@ -19,6 +19,7 @@ __all__ = [
     "cosine",
     "exponential",
     "linear",
+    "part",
     "warmup",
     "within",
 ]
@@ -190,6 +191,33 @@ def within(schedule: Schedule, start: float = 0.0, end: float = 1.0) -> Schedule
     return partial(_within, schedule=schedule, start=start, end=end)
 
 
+def part(schedule: Schedule, start: float, end: float) -> Schedule:
+    """Return a part of a schedule as the schedule of a whole run: the inverse of `within`.
+
+    Args:
+        schedule: The schedule.
+        start: Its progress at the start of the run.
+        end: Its progress at the end of the run.
+
+    Returns:
+        Function of the progress in [0, 1].
+
+    Raises:
+        ValueError: If not 0 <= start < end <= 1.
+
+    Example:
+        >>> schedule = part(linear(1.0, 0.0), start=0.5, end=1.0)
+        >>> schedule(0.0), schedule(0.5)
+        (0.5, 0.25)
+    """
+    if not 0 <= start < end <= 1:
+        raise ValueError(
+            f"Expected 0 <= start < end <= 1, but got {start} and {end}. They are shares of "
+            "the schedule."
+        )
+    return partial(_part, schedule=schedule, start=start, end=end)
+
+
 @dataclass(frozen=True, slots=True)
 class Schedules:
     """The schedules of a fit.
@@ -264,6 +292,11 @@ def _warmup(progress: float, *, fraction: float, start: float, end: float) -> fl
 def _within(progress: float, *, schedule: Schedule, start: float, end: float) -> float:
     _check_progress(progress)
     return schedule(min(1.0, max(0.0, (progress - start) / (end - start))))
+
+
+def _part(progress: float, *, schedule: Schedule, start: float, end: float) -> float:
+    _check_progress(progress)
+    return schedule(min(1.0, _linear(progress, start=start, end=end)))
 
 
 def _check_progress(progress: float) -> None:

@@ -1,0 +1,13 @@
+"""Training to a budget: one run that ends with a network of a given size.
+
+A `Budget` says how large the network may be (``budget``). `fit_to_budget` trains weights, then
+weights and gates, then the weights of the small network (``stages``). In between, edges are closed
+one after another, those of the lowest rank first (``closing``).
+"""
+
+from __future__ import annotations
+
+from pyro_relevance.training.budgeted.budget import Budget
+from pyro_relevance.training.budgeted.stages import BudgetedFit, fit_to_budget
+
+__all__ = ["Budget", "BudgetedFit", "fit_to_budget"]

@@ -1,0 +1,389 @@
+"""One training that ends with a network of a given size: weights, structure, weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+from torch import Tensor, nn
+
+from pyro_relevance._random import substream
+from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.find import find_edges
+from pyro_relevance.masks import Mask
+from pyro_relevance.model.guides import default_guide
+from pyro_relevance.model.likelihoods import Likelihood
+from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.priors import PointWeights
+from pyro_relevance.posterior import relevance
+from pyro_relevance.posterior.history import History
+from pyro_relevance.posterior.posterior import Posterior
+from pyro_relevance.surgery.pruned_network import PrunedNetwork
+from pyro_relevance.surgery.pruning import prune
+from pyro_relevance.training.batches import Data, as_tensors
+from pyro_relevance.training.budgeted.budget import Budget
+from pyro_relevance.training.budgeted.closing import Closing
+from pyro_relevance.training.callbacks import Callback, EarlyStopping, TrainingState, innermost
+from pyro_relevance.training.checkpoint import Checkpoint
+from pyro_relevance.training.plain import train_plain, zero_entries
+from pyro_relevance.training.preparation import Guide
+from pyro_relevance.training.schedules import Schedules, cosine, part
+from pyro_relevance.training.settings import (
+    Estimation,
+    Execution,
+    FitKeywords,
+    FitSettings,
+    Optimisation,
+    check_keywords,
+)
+from pyro_relevance.training.svi import Fit, fit
+
+__all__ = ["BudgetedFit", "fit_to_budget"]
+
+ONE_COSINE = Optimisation(schedules=Schedules(learning_rate=cosine(1.0, 0.01)))
+"""How a training to a budget goes by default: the learning rate falls once, to 1 %."""
+SHORTEST = 1e-9
+"""Seconds of a part whose time is over: one step."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BudgetedFit:
+    """The result of a training to a budget.
+
+    Args:
+        posterior: The posterior at the moment when the structure was decided; ``pruned`` was
+            trained further since.
+        edges: The edges that could be removed: those of the model, or its single weights.
+        mask: Which of them are kept, within the budget.
+        pruned: The small network after the training, with the receipt of its pruning.
+        likelihood: The likelihood with what it learned beside the small network.
+        history: Losses on the way, of the three parts one after another.
+        num_steps: Steps taken.
+        seconds: Wall time of all of it.
+        num_epochs: Epochs of the three parts.
+    """
+
+    posterior: Posterior
+    edges: Edges
+    mask: Mask
+    pruned: PrunedNetwork
+    likelihood: Likelihood
+    history: History
+    num_steps: int
+    seconds: float
+    num_epochs: tuple[float, float, float]
+
+
+def fit_to_budget(
+    model: RelevanceModel,
+    data: Data,
+    budget: Budget,
+    *,
+    guide: Guide = default_guide,
+    optimisation: Optimisation = ONE_COSINE,
+    estimation: Estimation = Estimation(),  # noqa: B008 (a frozen value)
+    execution: Execution = Execution(),  # noqa: B008 (a frozen value)
+    augment: Callable[[Tensor], Tensor] | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    seed: int = 0,
+    **keywords: Unpack[FitKeywords],
+) -> BudgetedFit:
+    """Train a network that ends within a budget, with the posterior deciding what is kept.
+
+    One training along one learning-rate schedule. First the weights are trained alone, then weights
+    and gates, while the edges of the lowest rank are closed little by little; then the small
+    network is built, exactly, and trained for the rest of the steps (or of the time). Where weights
+    have a posterior there is no first part, edges stay open until the structure is decided, and
+    they are ranked by their signal-to-noise ratio. A model with ``gate_prior=None`` is ranked
+    without gates.
+
+    Args:
+        model: The model; it is not changed.
+        data: ``(x, y)`` or a map-style data set.
+        budget: The limit, and when the structure is decided.
+        guide: As of ``fit``.
+        optimisation: Epochs (or seconds) of all parts together, batch size, learning rates and
+            schedules; those of temperature and KL weight run while gates are open.
+        estimation: As of ``fit``, while gates are open.
+        execution: As of ``fit``.
+        augment: As of ``fit``.
+        callbacks: Called after each step with the step of the whole training.
+        checkpoint: Where to write the state and to resume from: a file for each part, with the
+            name given and ``.1``, ``.2``, ``.3`` before its ending.
+        seed: Seed of minibatches and noise.
+        keywords: Fields of the settings, as of ``fit``.
+
+    Raises:
+        TypeError: If an argument is of another kind, or a keyword is unknown.
+        ValueError: If the budget cannot be reached, or as in ``fit``.
+        DivergenceError, CheckpointError, OSError: As in ``fit``.
+
+    References:
+        Zhu and Gupta, To prune, or not to prune, 2017, equation 1: the schedule of the closing.
+
+    Example:
+        >>> import torch
+        >>> import pyro_relevance as pr
+        >>> network = pr.networks.MLP(6, [8], 1)
+        >>> edges = pr.find_edges(network, granularity="weight")
+        >>> likelihood = pr.likelihoods.Gaussian()
+        >>> model = pr.RelevanceModel(network, edges, likelihood=likelihood, num_data=64)
+        >>> x = torch.randn(64, 6)
+        >>> budget = pr.Budget(num_parameters=20)
+        >>> small = pr.fit_to_budget(model, (x, x[:, 0]), budget, num_epochs=20)
+        >>> small.pruned.receipt.after.num_nonzero <= 20
+        True
+    """
+    started = time.monotonic()
+    check_keywords("fit_to_budget", keywords, FitKeywords)
+    settings = FitSettings(optimisation, estimation, execution).updated(keywords)
+    _check(model, budget, callbacks)
+    edges = model.edges
+    if budget.single_weights:
+        example = as_tensors(data)[0][:2]
+        edges = find_edges(model.network, example_input=example, granularity="weight")
+    budget.check(edges)
+    parts = _Parts(settings, budget, edges, callbacks, checkpoint, seed, started, augment)
+    return parts.run(model, data, guide)
+
+
+@dataclass(slots=True, eq=False)
+class _Parts:
+    """The three parts of a training, each a run of ``fit`` with its share of everything."""
+
+    settings: FitSettings
+    budget: Budget
+    edges: Edges
+    callbacks: Sequence[Callback]
+    checkpoint: Checkpoint | None
+    seed: int
+    started: float
+    augment: Callable[[Tensor], Tensor] | None
+
+    def run(self, model: RelevanceModel, data: Data, guide: Guide) -> BudgetedFit:
+        """Run the parts one after another."""
+        x = as_tensors(data)[0]
+        network, first = model.network, None
+        if self.budget.start > 0 and model.weights_are_points:
+            first = self.train(0, network, data, model)
+            network = first.posterior.network()
+        structure, mask = self.structure(model, network, data, guide)
+        posterior = structure.posterior
+        # Two examples: one at a time would make statistics of batches useless.
+        small = prune(posterior.network(), self.edges, mask, example_input=x[:2])
+        last = self.train(2, small.network, data, model, posterior.likelihood)
+        fits = [one for one in (first, structure, last) if one is not None]
+        return BudgetedFit(
+            posterior,
+            self.edges,
+            mask,
+            _trained_further(small, last),
+            last.posterior.likelihood,
+            _joined([one.history for one in fits]),
+            sum(one.num_steps for one in fits),
+            time.monotonic() - self.started,
+            self.epochs([first, structure, last], len(x)),
+        )
+
+    def bounds(self, index: int, model: RelevanceModel) -> tuple[float, float]:
+        """Return the shares of the training at which a part starts and ends."""
+        start = self.budget.start if model.weights_are_points else 0.0
+        return ((0.0, start), (start, self.budget.end), (self.budget.end, 1.0))[index]
+
+    def train(
+        self,
+        index: int,
+        network: nn.Module,
+        data: Data,
+        model: RelevanceModel,
+        likelihood: Likelihood | None = None,
+    ) -> Fit:
+        """Train weights without gates; those of a pruned network keep their zeros."""
+        bounds = self.bounds(index, model)
+        return train_plain(
+            network,
+            data,
+            likelihood=likelihood or model.likelihood,
+            num_data=model.num_data,
+            zeros=zero_entries(network) if index == 2 else None,
+            weight_prior=_point_prior(model),
+            optimisation=self.optimisation(bounds, plain=True),
+            execution=self.settings.execution,
+            augment=self.augment,
+            callbacks=self.shared(bounds),
+            checkpoint=self.checkpoint_of(index),
+            seed=substream(self.seed, "part", index),
+        )
+
+    def structure(
+        self,
+        model: RelevanceModel,
+        network: nn.Module,
+        data: Data,
+        guide: Guide,
+    ) -> tuple[Fit, Mask]:
+        """Train weights and gates, and decide which edges are kept."""
+        bounds = self.bounds(1, model)
+        closing = Closing(self.budget, self.edges) if model.weights_are_points else None
+        fitted = fit(
+            _with_network(model, network),
+            data,
+            guide=guide,
+            optimisation=self.optimisation(bounds),
+            estimation=self.settings.estimation,
+            execution=self.settings.execution,
+            augment=self.augment,
+            callbacks=[*([closing] if closing else []), *self.shared(bounds)],
+            checkpoint=self.checkpoint_of(1),
+            seed=substream(self.seed, "part", 1),
+        )
+        if closing is not None and closing.mask is not None:
+            return fitted, closing.mask
+        posterior = fitted.posterior
+        scores = relevance.signal_to_noise(posterior.sample(50, seed=0), posterior.edges)
+        return fitted, self.budget.choose(relevance.of_chain(scores, 0), self.edges)
+
+    def optimisation(self, bounds: tuple[float, float], *, plain: bool = False) -> Optimisation:
+        """Return the settings of a part: its share of epochs, time and learning rates."""
+        given, (start, end) = self.settings.optimisation, bounds
+        schedules = given.schedules
+        changed = dataclasses.replace(
+            Schedules() if plain else schedules,
+            learning_rate=part(schedules.learning_rate, start, end),
+        )
+        return dataclasses.replace(
+            given,
+            num_epochs=(end - start) * given.num_epochs,
+            schedules=changed,
+            max_seconds=self.seconds_until(end),
+        )
+
+    def seconds_until(self, share: float) -> float:
+        """Return the seconds that are left until a share of the time is over."""
+        limit = self.settings.optimisation.max_seconds
+        if limit == math.inf:
+            return limit
+        return max(SHORTEST, self.started + share * limit - time.monotonic())
+
+    def shared(self, bounds: tuple[float, float]) -> list[Callback]:
+        """Return the user's callbacks, which see one training."""
+        return [_OfPart(callback, *bounds) for callback in self.callbacks]
+
+    def checkpoint_of(self, index: int) -> Checkpoint | None:
+        """Return the checkpoint of a part, in a file of its own."""
+        if self.checkpoint is None:
+            return None
+        path = Path(self.checkpoint.path)
+        path = path.with_name(f"{path.stem}.{index + 1}{path.suffix}")
+        return dataclasses.replace(self.checkpoint, path=path)
+
+    def epochs(self, fits: Sequence[Fit | None], num_data: int) -> tuple[float, float, float]:
+        """Return the epochs of each part."""
+        size = self.settings.optimisation.batch_size or num_data
+        steps = math.ceil(num_data / size)
+        first, second, third = (0.0 if one is None else one.num_steps / steps for one in fits)
+        return first, second, third
+
+
+class _OfPart:
+    """A user's callback in a part of the training: steps and progress are those of all of it."""
+
+    def __init__(self, callback: Callback, start: float, end: float) -> None:
+        self.callback, self.start, self.end = callback, start, end
+
+    def __call__(self, state: TrainingState) -> bool | None:
+        share = self.end - self.start
+        before = round(state.num_steps * self.start / share)
+        return self.callback(
+            dataclasses.replace(
+                state,
+                step=before + state.step,
+                num_steps=max(before + state.step, round(state.num_steps / share)),
+                time_used=self.start + share * state.time_used,
+            )
+        )
+
+    def __getattr__(self, name: str) -> object:
+        # Each part is a run: a bar would be closed, and a state loaded, three times.
+        if name == "close" and self.end == 1.0:
+            return getattr(self.callback, name)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+
+def _check(model: RelevanceModel, budget: Budget, callbacks: Sequence[Callback]) -> None:
+    """Check what can be checked before any work."""
+    if not isinstance(model, RelevanceModel):
+        raise TypeError(
+            f"Expected one RelevanceModel, but got {type(model).__name__}. A budget is kept by one "
+            "network: train several seeds in a loop."
+        )
+    if not isinstance(budget, Budget):
+        raise TypeError(
+            f"Expected a Budget such as Budget(num_parameters=1000), but got {budget!r}."
+        )
+    if any(isinstance(innermost(callback), EarlyStopping) for callback in callbacks):
+        raise ValueError(
+            "Expected no EarlyStopping: the network is only within the budget at the end. Use "
+            "fewer epochs."
+        )
+    if budget.single_weights and not model.weights_are_points:
+        raise ValueError(
+            "Expected point weights with single_weights=True, but got a posterior over the "
+            "weights. Find edges of granularity 'weight' and pass gate_prior=None."
+        )
+
+
+def _with_network(model: RelevanceModel, network: nn.Module) -> RelevanceModel:
+    """Return the model with other weights."""
+    if network is model.network:
+        return model
+    return RelevanceModel(
+        network,
+        model.edges,
+        likelihood=model.likelihood,
+        num_data=model.num_data,
+        gate_prior=model.gate_prior,
+        weight_prior=model.weight_prior,
+        relaxation=model.relaxation,
+    )
+
+
+def _point_prior(model: RelevanceModel) -> PointWeights:
+    """Return the prior of weights that are trained without gates."""
+    prior = model.weight_prior
+    if isinstance(prior, PointWeights):
+        return prior
+    scale = getattr(prior, "scale", None)
+    return PointWeights(scale) if isinstance(scale, float) else PointWeights()
+
+
+def _trained_further(small: PrunedNetwork, last: Fit) -> PrunedNetwork:
+    network = last.posterior.network()
+    note = (
+        f"Trained further for {last.num_steps} steps after pruning, as planned: no longer the "
+        "function of the posterior at that moment."
+    )
+    receipt = dataclasses.replace(small.receipt, notes=(*small.receipt.notes, note))
+    return PrunedNetwork(network, receipt)
+
+
+def _joined(histories: Sequence[History]) -> History:
+    """Return the records of runs that follow each other."""
+    steps, before = [], 0
+    for history in histories:
+        steps.append(history.step + before)
+        before += int(history.step[-1]) if len(history.step) else 0
+    return History(
+        np.concatenate(steps),
+        np.concatenate([h.loss for h in histories], axis=1),
+        np.concatenate([h.temperature for h in histories]),
+        np.concatenate([h.kl_weight for h in histories]),
+        np.concatenate([h.expected_size for h in histories], axis=1),
+    )

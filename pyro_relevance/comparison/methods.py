@@ -10,10 +10,11 @@ from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pruning import PRUNING
 from pyro_relevance.comparison.searching import SEARCHING
 from pyro_relevance.comparison.tasks import Task
+from pyro_relevance.comparison.to_budget import TO_BUDGET
 
 __all__ = ["METHODS", "Method", "Plan", "methods_of"]
 
-METHODS: dict[str, Method] = {**PRUNING, **SEARCHING}
+METHODS: dict[str, Method] = {**PRUNING, **TO_BUDGET, **SEARCHING}
 """All methods by the name that the command takes."""
 
 

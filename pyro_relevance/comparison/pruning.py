@@ -189,7 +189,8 @@ def _configuration(task: Task, name: str) -> Configuration:
             gate_learning_rate=0.1,
             initial_log_odds=2.0,
         )
-    return configurations(task.weight_log_odds, units=task.units)[name]
+    scale = task.recipe.weight_scale
+    return configurations(task.weight_log_odds, units=task.units, weight_scale=scale)[name]
 
 
 def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
@@ -320,6 +321,14 @@ PRUNING: dict[str, Method] = {
     ),
     "normal-jeffreys": _by_configuration(
         "normal-jeffreys", "group normal-Jeffreys", "Louizos et al. 2017"
+    ),
+    "gaussian-weights": _by_configuration(
+        "gaussian-weights", "Gaussian weights", "signal-to-noise ratio of weights; Graves 2011"
+    ),
+    "gaussian-units": _by_configuration(
+        "gaussian-units",
+        "Gaussian weights of units",
+        "signal-to-noise ratio of inputs, units or channels",
     ),
     "gumbel-no-kl": _by_configuration(
         "gumbel-no-kl", "Gumbel-softmax without KL", "gates without a prior"

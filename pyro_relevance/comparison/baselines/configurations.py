@@ -2,6 +2,7 @@
 
 Each of them is a prior, a relaxation and a score, without code of its own:
 
+- Gaussian weights: mean-field posterior over the weights, their signal-to-noise ratio;
 - sparse variational dropout: a log-uniform prior over the weights, their signal-to-noise ratio;
 - hard concrete gates under an L0 penalty: a penalty of some nats for each edge that is on is a
   prior of as many log-odds (the ELBO also has the entropy of the gates, at most ln 2 for each);
@@ -13,6 +14,8 @@ References:
     Molchanov, Ashukha, Vetrov, Variational dropout sparsifies deep neural networks, ICML 2017.
     Louizos, Welling, Kingma, Learning sparse neural networks through L0 regularization, ICLR 2018.
     Louizos, Ullrich, Welling, Bayesian compression for deep learning, NeurIPS 2017, section 4.1.
+    Graves, Practical variational inference for neural networks, NeurIPS 2011, section 6.
+    Blundell, Cornebise, Kavukcuoglu, Wierstra, Weight uncertainty in neural networks, ICML 2015.
     Jang, Gu, Poole, Categorical reparameterization with Gumbel-softmax, ICLR 2017.
 """
 
@@ -30,12 +33,14 @@ from pyro_relevance.comparison.baselines.filter_pruning import the_limit
 from pyro_relevance.comparison.baselines.recipe import Recipe, length, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges.find import find_edges
+from pyro_relevance.edges.gates import sum_over_consumers
 from pyro_relevance.masks import Mask
 from pyro_relevance.model import guides
 from pyro_relevance.model.model import Noise, RelevanceModel
 from pyro_relevance.model.priors import (
     ArdWeights,
     GatePrior,
+    GaussianWeights,
     IndependentPrior,
     LogUniformWeights,
     PointWeights,
@@ -52,7 +57,9 @@ from pyro_relevance.training.svi import Fit, fit
 
 __all__ = ["Configuration", "Score", "configurations", "fit_and_prune", "fit_configuration"]
 
-Score = Literal["inclusion_probability", "signal_to_noise"]
+Score = Literal["inclusion_probability", "expected_magnitude", "signal_to_noise"]
+"""What ranks edges. The expected magnitude is the norm of the weights times the probabilities of
+their gates: it goes on to rank where the probabilities are all close to 1."""
 
 
 @dataclass(frozen=True)
@@ -94,26 +101,35 @@ class Configuration:
 
 
 def configurations(
-    prior_log_odds: float, *, units: tuple[str, ...] = ("unit",)
+    prior_log_odds: float, *, units: tuple[str, ...] = ("unit",), weight_scale: float = 1.0
 ) -> dict[str, Configuration]:
     """Return the configurations by name.
 
     Args:
         prior_log_odds: Of each gate on a weight, in nats: the strength of the priors that have one.
         units: Granularity of those that gate columns.
+        weight_scale: Prior standard deviation of Gaussian weights.
     """
     prior = IndependentPrior(prior_log_odds)
     return {
-        "relevance of weights": Configuration(("weight",), prior),
+        "relevance of weights": Configuration(("weight",), prior, score="expected_magnitude"),
         "sparse variational dropout": Configuration(
             ("weight",), None, LogUniformWeights(), score="signal_to_noise"
         ),
-        "hard concrete L0": Configuration(("weight",), prior, relaxation=HardConcreteGate()),
+        "hard concrete L0": Configuration(
+            ("weight",), prior, relaxation=HardConcreteGate(), score="expected_magnitude"
+        ),
+        "Gaussian weights": Configuration(
+            ("weight",), None, GaussianWeights(weight_scale), score="signal_to_noise"
+        ),
+        "Gaussian weights of units": Configuration(
+            units, None, GaussianWeights(weight_scale), score="signal_to_noise"
+        ),
         "group normal-Jeffreys": Configuration(
             units, None, ArdWeights(1e-3, 1e-6), score="signal_to_noise"
         ),
         "Gumbel-softmax without KL": Configuration(
-            ("weight",), IndependentPrior(0.0), kl_weight=1e-6
+            ("weight",), IndependentPrior(0.0), kl_weight=1e-6, score="expected_magnitude"
         ),
     }
 
@@ -240,19 +256,21 @@ def _within_limit(
     posterior: Posterior, score: Score, num_parameters: int | None, num_macs: int | None
 ) -> Mask:
     """The highest-scoring edges within a limit."""
-    mask = masks.budget(
+    return masks.budget(
         _scores(posterior, score),
         num_parameters=num_parameters,
         num_macs=num_macs,
         edges=posterior.edges,
     )
-    if score == "inclusion_probability":
-        mask = mask & masks.median_probability(posterior)
-    return mask
 
 
 def _scores(posterior: Posterior, score: Score) -> dict[str, Tensor]:
-    if score == "inclusion_probability":
-        return {name: p[0] for name, p in posterior.inclusion_probability().items()}
+    if score != "signal_to_noise":
+        probability = {name: p[0] for name, p in posterior.inclusion_probability().items()}
+        if score == "inclusion_probability":
+            return probability
+        gated = posterior.edges.fold(dict(posterior.network().named_parameters()), probability)
+        squares = {name: gated[name].detach().square() for name in posterior.edges.folded_names}
+        return {g.name: sum_over_consumers(squares, g, 0).sqrt() for g in posterior.edges}
     draws = posterior.sample(50, seed=0)
     return relevance.of_chain(relevance.signal_to_noise(draws, posterior.edges), 0)

@@ -97,44 +97,35 @@ def fit_to_budget(
 ) -> BudgetedFit:
     """Train a network that ends within a budget, with the posterior deciding what is kept.
 
-    One training along one learning-rate schedule. First the weights are trained alone, then weights
-    and gates, while the edges of the lowest rank are closed little by little; then the small
-    network is built, exactly, and trained for the rest of the steps (or of the time). Where weights
-    have a posterior there is no first part, edges stay open until the structure is decided, and
-    they are ranked by their signal-to-noise ratio. A model with ``gate_prior=None`` is ranked
-    without gates.
+    One training along one learning-rate schedule: first the weights alone, then weights and gates,
+    while edges of the lowest rank are closed little by little (Zhu and Gupta 2017, equation 1),
+    then the small network, which is built exactly. A model with ``gate_prior=None`` is ranked
+    without gates. Where weights have a posterior there is no first part, edges stay open until the
+    structure is decided, and they are ranked by their signal-to-noise ratio.
 
     Args:
         model: The model; it is not changed.
         data: ``(x, y)`` or a map-style data set.
-        budget: The limit, and when the structure is decided.
+        budget: The limit.
         guide: As of ``fit``.
-        optimisation: Epochs (or seconds) of all parts together, batch size, learning rates and
-            schedules; those of temperature and KL weight run while gates are open.
-        estimation: As of ``fit``, while gates are open.
         execution: As of ``fit``.
         augment: As of ``fit``.
-        callbacks: Called after each step with the step of the whole training.
-        checkpoint: Where to write the state and to resume from: a file for each part, with the
-            name given and ``.1``, ``.2``, ``.3`` before its ending.
-        seed: Seed of minibatches and noise.
+        seed: As of ``fit``.
         keywords: Fields of the settings, as of ``fit``.
+        optimisation: Of all parts together; temperature and KL weight change while gates are open.
+        estimation: As of ``fit``, while gates are open.
+        callbacks: Called after each step with the step of the whole training.
+        checkpoint: As of ``fit``, a file for each part: ``.1``, ``.2``, ``.3`` before its ending.
 
     Raises:
-        TypeError: If an argument is of another kind, or a keyword is unknown.
-        ValueError: If the budget cannot be reached, or as in ``fit``.
-        DivergenceError, CheckpointError, OSError: As in ``fit``.
-
-    References:
-        Zhu and Gupta, To prune, or not to prune, 2017, equation 1: the schedule of the closing.
+        ValueError: If the budget cannot be reached; this and others as in ``fit``.
 
     Example:
-        >>> import torch
-        >>> import pyro_relevance as pr
         >>> network = pr.networks.MLP(6, [8], 1)
         >>> edges = pr.find_edges(network, granularity="weight")
-        >>> likelihood = pr.likelihoods.Gaussian()
-        >>> model = pr.RelevanceModel(network, edges, likelihood=likelihood, num_data=64)
+        >>> model = pr.RelevanceModel(
+        ...     network, edges, likelihood=pr.likelihoods.Gaussian(), num_data=64
+        ... )
         >>> x = torch.randn(64, 6)
         >>> budget = pr.Budget(num_parameters=20)
         >>> small = pr.fit_to_budget(model, (x, x[:, 0]), budget, num_epochs=20)
@@ -144,12 +135,7 @@ def fit_to_budget(
     started = time.monotonic()
     check_keywords("fit_to_budget", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
-    _check(model, budget, callbacks)
-    edges = model.edges
-    if budget.single_weights:
-        example = as_tensors(data)[0][:2]
-        edges = find_edges(model.network, example_input=example, granularity="weight")
-    budget.check(edges)
+    edges = _checked_edges(model, budget, callbacks, data)
     parts = _Parts(settings, budget, edges, callbacks, checkpoint, seed, started, augment)
     return parts.run(model, data, guide)
 
@@ -317,8 +303,10 @@ class _OfPart:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
 
-def _check(model: RelevanceModel, budget: Budget, callbacks: Sequence[Callback]) -> None:
-    """Check what can be checked before any work."""
+def _checked_edges(
+    model: RelevanceModel, budget: Budget, callbacks: Sequence[Callback], data: Data
+) -> Edges:
+    """Return what can be removed, after all that can be checked before any work."""
     if not isinstance(model, RelevanceModel):
         raise TypeError(
             f"Expected one RelevanceModel, but got {type(model).__name__}. A budget is kept by one "
@@ -338,6 +326,12 @@ def _check(model: RelevanceModel, budget: Budget, callbacks: Sequence[Callback])
             "Expected point weights with single_weights=True, but got a posterior over the "
             "weights. Find edges of granularity 'weight' and pass gate_prior=None."
         )
+    edges = model.edges
+    if budget.single_weights:
+        example = as_tensors(data)[0][:2]
+        edges = find_edges(model.network, example_input=example, granularity="weight")
+    budget.check(edges)
+    return edges
 
 
 def _with_network(model: RelevanceModel, network: nn.Module) -> RelevanceModel:

@@ -123,7 +123,8 @@ def fit(
         TypeError: If an argument is of another kind, or a keyword is unknown.
         ValueError: If sizes, values or settings do not fit each other.
         DivergenceError: If the loss fails or explodes; ``error.fit`` holds the last good state.
-        CheckpointError, OSError: If the checkpoint is another run's, damaged or not writable.
+        CheckpointError, OSError: If the checkpoint is another run's, in use, damaged or cannot
+            be written.
     """
     check_keywords("fit", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)

@@ -105,6 +105,7 @@ def _add_sizes(table: argparse.ArgumentParser) -> None:
 
 def run_table_command(given: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from pyro_relevance._locks import locked_folder
     from pyro_relevance.commands.table.files import CHECKPOINT, write_run
     from pyro_relevance.commands.table.job import one_thread
     from pyro_relevance.commands.table.report import table_report
@@ -138,21 +139,21 @@ def run_table_command(given: argparse.Namespace) -> int:
         seed=given.seed,
     )
     folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with one_thread():
-        run = run_table(
-            table,
-            settings,
-            workers=given.workers,
-            progress=not given.quiet,
-            checkpoint=folder / CHECKPOINT,
-        )
-    with warnings.catch_warnings():
-        # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
-        warnings.simplefilter("ignore", FutureWarning)
-        paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
-    # fit.safetensors has the posterior; a state to go on from would only refuse another run.
-    remove_checkpoint(folder / CHECKPOINT)
+    with locked_folder(folder):
+        with one_thread():
+            run = run_table(
+                table,
+                settings,
+                workers=given.workers,
+                progress=not given.quiet,
+                checkpoint=folder / CHECKPOINT,
+            )
+        with warnings.catch_warnings():
+            # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
+            warnings.simplefilter("ignore", FutureWarning)
+            paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
+        # fit.safetensors has the posterior; a state to go on from would only refuse another run.
+        remove_checkpoint(folder / CHECKPOINT)
     print(table_report(run))
     print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
     return 3 if run.diagnosis.failed else 0

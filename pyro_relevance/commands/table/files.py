@@ -53,7 +53,8 @@ def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
     texts = {"encoder.json": run.encoder.to_json(), "report.txt": table_report(run) + "\n"}
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            # The path of the table may have bytes that are no text.
+            temporary.write_text(text, encoding="utf-8", errors="replace")
         paths.append(folder / name)
     write_json(folder / "record.json", _record(run, command))
     paths.append(folder / "record.json")

@@ -7,6 +7,7 @@ size, depth, numbers and types of tensors, which hold for whatever a file says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -46,6 +47,9 @@ MAX_ITEMS = 2_000_000
 """Most values of a JSON text; an object counts as four."""
 _DTYPES = frozenset(("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "C64"))
 _DIGEST, _SCHEMA, _NON_FINITE = "digest", "schema", "non_finite"
+_DISK_FAULTS = frozenset(
+    (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+)
 _OPEN: set[Path] = set()  # temporary files that this process is writing
 
 
@@ -65,6 +69,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: If the folder does not exist.
+        OSError: If the disk is full or the folder cannot be written.
     """
     target = Path(path)
     if not target.parent.is_dir():
@@ -81,6 +86,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         synchronise(temporary)
         os.replace(temporary, target)
         synchronise(target.parent)
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        raise OSError(
+            error.errno,
+            f"Expected to write {target}, but got: {os.strerror(error.errno)}. Free some space, "
+            "change the permissions, or write elsewhere",
+        ) from error
     finally:
         _OPEN.discard(temporary)
         temporary.unlink(missing_ok=True)

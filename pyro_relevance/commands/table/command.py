@@ -40,7 +40,11 @@ def add_table(commands: Any) -> None:
     )
     table.set_defaults(run=run_table_command)
     table.add_argument(
-        "file", nargs="?", type=Path, metavar="FILE", help="a CSV file with a header"
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="a CSV file with a header, perhaps compressed, or a Parquet file",
     )
     table.add_argument("--target", metavar="COLUMN", help="the column to predict")
     table.add_argument(
@@ -49,6 +53,12 @@ def add_table(commands: Any) -> None:
         default="auto",
         help="what the target is (default: decided by the values of the column)",
     )
+    table.add_argument(
+        "--separator",
+        metavar="CHAR",
+        help="between columns: a character, tab or whitespace (default: recognised)",
+    )
+    table.add_argument("--encoding", metavar="NAME", help="of the file (default: recognised)")
     table.add_argument(
         "--out", type=Path, metavar="DIR", help="run folder (default: runs/<file>-<target>)"
     )
@@ -123,7 +133,13 @@ def run_table_command(given: argparse.Namespace) -> int:
     elif given.target is None:
         raise ValueError(f"Expected --target, the column of {given.file} to predict. Name it.")
     else:
-        table = tables.read_table(given.file, target=given.target, task=given.task)
+        table = tables.read_table(
+            given.file,
+            target=given.target,
+            task=given.task,
+            separator=given.separator,
+            encoding=given.encoding,
+        )
     settings = TableSettings(
         recipe=replace(
             TableSettings().recipe,

@@ -7,11 +7,13 @@ size, depth, numbers and types of tensors, which hold for whatever a file says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import platform
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +30,7 @@ __all__ = [
     "parse_json",
     "read_safetensors",
     "read_tensors",
+    "remove_abandoned",
     "replacing",
     "save_safetensors",
     "save_tensors",
@@ -44,6 +47,9 @@ MAX_ITEMS = 2_000_000
 """Most values of a JSON text; an object counts as four."""
 _DTYPES = frozenset(("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "C64"))
 _DIGEST, _SCHEMA, _NON_FINITE = "digest", "schema", "non_finite"
+_DISK_FAULTS = frozenset(
+    (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+)
 _OPEN: set[Path] = set()  # temporary files that this process is writing
 
 
@@ -63,6 +69,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: If the folder does not exist.
+        OSError: If the disk is full or the folder cannot be written.
     """
     target = Path(path)
     if not target.parent.is_dir():
@@ -79,6 +86,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         synchronise(temporary)
         os.replace(temporary, target)
         synchronise(target.parent)
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        raise OSError(
+            error.errno,
+            f"Expected to write {target}, but got: {os.strerror(error.errno)}. Free some space, "
+            "change the permissions, or write elsewhere",
+        ) from error
     finally:
         _OPEN.discard(temporary)
         temporary.unlink(missing_ok=True)
@@ -91,14 +106,27 @@ def _machine() -> str:
 
 def _remove_abandoned(target: Path) -> None:
     """Remove temporary files for ``target`` whose writers are dead."""
-    start = f".{target.stem}-{_machine()}-"
-    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
-        for name in [entry.name for entry in entries if entry.name.startswith(start)]:
-            process, _, rest = name.removeprefix(start).partition("-")
-            other = target.with_name(name)
-            known = process.isdigit() and len(rest) == 8 + len(target.suffix)
-            if known and rest.endswith(target.suffix) and not _is_written(other, int(process)):
-                other.unlink(missing_ok=True)
+    pattern = (
+        rf"\.{re.escape(target.stem)}-{_machine()}-(\d+)-[0-9a-f]{{8}}{re.escape(target.suffix)}"
+    )
+    _remove_matching(target.parent, re.compile(pattern))
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove all temporary files of a folder whose writers on this machine are dead.
+
+    Args:
+        folder: The folder.
+    """
+    _remove_matching(folder, re.compile(rf"\..*-{_machine()}-(\d+)-[0-9a-f]{{8}}(\..*)?"))
+
+
+def _remove_matching(folder: Path, pattern: re.Pattern[str]) -> None:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries]:
+            found = pattern.fullmatch(name)
+            if found and not _is_written(folder / name, int(found[1])):
+                (folder / name).unlink(missing_ok=True)
 
 
 def _is_written(temporary: Path, process: int) -> bool:
@@ -231,7 +259,11 @@ def save_safetensors(
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     non_finite = [name for name, tensor in own.items() if not _is_finite(tensor)]
     texts = {**metadata, _SCHEMA: SCHEMA, _NON_FINITE: json.dumps(sorted(non_finite))}
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    mode = os.fstat(handle).st_mode  # as the user's umask has it; safetensors has one of its own
+    os.close(handle)
     save_file(own, path, metadata={**texts, _DIGEST: _digest(own, texts)})
+    os.chmod(path, mode)
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,6 +15,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "EdgeError",
+    "InUseError",
     "NotFittedError",
     "SurgeryError",
 ]
@@ -42,6 +43,10 @@ class SurgeryError(RuntimeError):
 
 class CheckpointError(RuntimeError):
     """A file of the library is missing, damaged, or belongs to another run."""
+
+
+class InUseError(CheckpointError):
+    """Another process works in the run folder or on the checkpoint."""
 
 
 class DivergenceError(RuntimeError):

@@ -29,7 +29,7 @@ PURE_MAY_NOT_IMPORT = frozenset(
     | {"pyro.infer", "pyro.optim", "torch.optim", "torch.utils.data", f"{PACKAGE}._files"}
 )
 PLOTS_MAY_NOT_IMPORT = frozenset({"torch", "pyro"})
-MOST_ROOMS, MOST_FILES_AT_TOP, MOST_FILES, MOST_LINES, MOST_LINES_OF_FUNCTION = 12, 6, 15, 400, 60
+MOST_ROOMS, MOST_FILES_AT_TOP, MOST_FILES, MOST_LINES, MOST_LINES_OF_FUNCTION = 12, 7, 15, 400, 60
 LEAST_STORY = 3
 """Lines of a room's docstring."""
 

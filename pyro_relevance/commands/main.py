@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -28,8 +29,8 @@ The operations of each edge are a latent variable with a posterior. The result i
 network of the chosen operations. Without --data the Boston housing data are used, with --space mlp.
 
 The run folder holds: posterior.nc (ArviZ), posterior.safetensors, network.safetensors (the plain
-network), record.json, report.txt, a figure of each structure as PDF and PNG, and checkpoints/, from
-which an interrupted search goes on.
+network), record.json, report.txt and a figure of each structure as PDF and PNG. While a search is
+unfinished, checkpoints/ is there, too: the same command goes on from it.
 """
 
 COMPARE = """\
@@ -53,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     given = parser.parse_args(arguments)
+    with _anything_printable():
+        return _run(given)
+
+
+def _run(given: argparse.Namespace) -> int:
     try:
         with _interrupted_by_sigterm():
             return int(given.run(given))
@@ -96,6 +102,20 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _anything_printable() -> Iterator[None]:
+    """Print question marks for what a terminal's encoding lacks, inside the block."""
+    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            stream.reconfigure(errors=errors)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -226,6 +246,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _search(given: argparse.Namespace) -> int:
+    from pyro_relevance._locks import locked_folder
     from pyro_relevance.commands.search import run_search
     from pyro_relevance.data import datasets, tables
     from pyro_relevance.search.tasks import default_settings, image_data, table_data
@@ -250,8 +271,7 @@ def _search(given: argparse.Namespace) -> int:
         **{name: value for name, value in changed.items() if value is not None},
     )
     folder = given.out or Path("runs") / f"search-{given.space}-{data.name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), locked_folder(folder):
         warnings.simplefilter("ignore", FutureWarning)  # ArviZ and xarray, about their own future
         _, text = run_search(
             given.space,

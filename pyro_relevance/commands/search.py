@@ -13,8 +13,14 @@ from pyro_relevance.comparison.records import make_record, row, write_json
 from pyro_relevance.graphs import free_edges
 from pyro_relevance.posterior.arviz import convert as report
 from pyro_relevance.posterior.files import save_posterior
-from pyro_relevance.search.structure import SearchResult, SearchSettings, search_structure
+from pyro_relevance.search.structure import (
+    STATE_SUFFIX,
+    SearchResult,
+    SearchSettings,
+    search_structure,
+)
 from pyro_relevance.search.tasks import SearchData, SpaceSize, make_space, score_network
+from pyro_relevance.training.checkpoint import remove_checkpoints
 
 __all__ = ["run_search"]
 
@@ -33,7 +39,7 @@ def run_search(
 
     Files: ``posterior.nc`` (ArviZ), ``posterior.safetensors``, ``network.safetensors`` (the plain
     trained network), ``record.json``, ``report.txt``, a figure of each structure as PDF and PNG,
-    and ``checkpoints/``, from which a search that was killed goes on.
+    and, until all is written, ``checkpoints/``, from which a search that was killed goes on.
 
     Args:
         space: Name of the space.
@@ -48,17 +54,16 @@ def run_search(
         The result, and the report as a text.
     """
     started = time.perf_counter()
-    make = make_space(space, data, size=size)
+    checkpoints = folder / "checkpoints"
     result = search_structure(
-        make,
+        make_space(space, data, size=size),
         data.train,
         likelihood=data.likelihood,
         settings=settings,
-        folder=folder / "checkpoints",
+        folder=checkpoints,
         progress=progress,
     )
-    metrics = score_network(result.network, data)
-    seconds = time.perf_counter() - started
+    metrics, seconds = score_network(result.network, data), time.perf_counter() - started
     text = _report(space, data, result, settings, metrics, seconds)
     idata = report.to_arviz(result.posterior, num_samples=200)
     report.save(idata, folder / "posterior.nc")
@@ -67,7 +72,7 @@ def run_search(
     for structure in dict.fromkeys(g.name.split(".")[0] for g in result.posterior.edges.operations):
         plots.save(plots.cell(idata, structure=structure), folder / structure)
     with replacing(folder / "report.txt") as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", errors="replace")
     record = make_record(
         f"search_{space}_{data.name}",
         command=command,
@@ -78,6 +83,7 @@ def run_search(
         **_described(result),
     )
     write_json(folder / "record.json", record)
+    remove_checkpoints(checkpoints, STATE_SUFFIX)
     return result, text
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from pyro_relevance._files import replacing
+from pyro_relevance._files import SCHEMA, digest_of_json, parse_json, replacing
 
-__all__ = ["make_record", "metric", "row", "write_json"]
+__all__ = ["make_record", "metric", "read_sealed", "row", "sealed", "write_json"]
 
 
 def metric(values: Sequence[float]) -> dict[str, Any]:
@@ -88,3 +88,28 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON-able mapping with its digest and the version of this layout."""
+    marked = {**content, "schema": SCHEMA}
+    return {**marked, "digest": digest_of_json(json.loads(json.dumps(marked)))}
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file, after a check of its digest where it has one.
+
+    Args:
+        path: The file; those of earlier releases have no digest.
+
+    Raises:
+        ValueError: If it is damaged, or no mapping.
+        OSError: If it cannot be read.
+    """
+    content = parse_json(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("it is not a mapping")
+    digest = content.pop("digest", None)
+    if (digest is not None or "schema" in content) and digest != digest_of_json(content):
+        raise ValueError("its content does not fit its digest")
+    return content

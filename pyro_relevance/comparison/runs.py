@@ -7,17 +7,18 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from pyro_relevance._locks import RUN_LOCK, locked_folder
 from pyro_relevance.comparison.baselines import BaselineResult
 from pyro_relevance.comparison.methods import METHODS, methods_of
+from pyro_relevance.comparison.processes import worker_processes
 from pyro_relevance.comparison.records import write_json
 from pyro_relevance.comparison.robustness import robustness
 from pyro_relevance.comparison.tasks import TASKS, Task, make_task
@@ -199,13 +200,25 @@ def run_all(
 
     Raises:
         ValueError: If ``num_workers`` is not positive, or the task does not allow a method.
+        InUseError: If another process works in the folder.
     """
     if num_workers < 1:
         raise ValueError(f"Expected at least one worker, but got {num_workers}.")
     task = make_task(comparison.task, root=comparison.root, num_data=comparison.num_data)
     comparison.check(task)
-    folder.mkdir(parents=True, exist_ok=True)
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    # Processes of torchrun share the folder, each with runs of its own.
+    name = RUN_LOCK if size == 1 else f"run-{rank}-of-{size}.lock"
+    with locked_folder(folder, name):
+        _do_runs(comparison, folder, num_workers, rank, size, progress)
+    if size > 1:
+        _wait_for_all(size)
+
+
+def _do_runs(
+    comparison: Comparison, folder: Path, num_workers: int, rank: int, size: int, progress: bool
+) -> None:
+    """Do the unfinished runs of one of several processes, by its number."""
     todo = [
         (method, seed)
         for number, (method, seed) in enumerate(comparison.runs())
@@ -227,8 +240,6 @@ def run_all(
                 bar.update()
         else:
             _in_processes(comparison, todo, folder, num_workers, bar)
-    if size > 1:
-        _wait_for_all(size)
 
 
 def _in_processes(
@@ -239,23 +250,15 @@ def _in_processes(
     bar: Any,
 ) -> None:
     threads = max(1, (os.cpu_count() or 1) // num_workers)
-    # Not forked: threads of torch do not survive that.
-    with ProcessPoolExecutor(
-        num_workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
-    ) as pool:
+    with worker_processes(num_workers, threads) as submit:
         waiting: set[Future[Any]] = {
-            pool.submit(run_one, comparison, method, seed, folder) for method, seed in todo
+            submit(run_one, comparison, method, seed, folder) for method, seed in todo
         }
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    bar.update()
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            raise
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                bar.update()
 
 
 def _wait_for_all(size: int) -> None:

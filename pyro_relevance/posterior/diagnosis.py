@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pyro_relevance.errors import ConvergenceWarning
 from pyro_relevance.masks import Mask, median_probability
+from pyro_relevance.model.inputs import accepted, check_rows, checked_pair
 from pyro_relevance.posterior.diagnostics import between_chain_agreement, undecided_fraction
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.holdout.losses import Loss, log_loss, loss_for, predictor
@@ -353,11 +354,13 @@ def _held_out(
     loss: Literal["squared", "log"] | Loss | None,
 ) -> list[Finding]:
     """Return findings on the pruned network against a constant and the dense network."""
-    x, y = data
     posterior = fit.posterior.chain(fit.best_chain)
+    x, y = checked_pair(posterior.model.network, *data)
     per_row = loss_for(loss, y, posterior)
     kept = mask if isinstance(mask, Mask) else Mask(mask)
-    pruned = predictor(apply_mask(posterior.network(), posterior.edges, kept), 1, 0)(x)
+    with accepted(posterior.model.network, x, "held-out inputs"):
+        pruned = predictor(apply_mask(posterior.network(), posterior.edges, kept), 1, 0)(x)
+    check_rows(pruned, x, "held-out inputs")
 
     def losses(outputs: Tensor) -> NDArray[np.float64]:
         return np.asarray(per_row(outputs, y).double().numpy())

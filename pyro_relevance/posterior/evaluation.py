@@ -16,6 +16,7 @@ from pyro_relevance.edges.find import Edges
 from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.model.elbo import site_terms
 from pyro_relevance.model.guides.protocol import answers
+from pyro_relevance.model.inputs import accepted, checked_pair
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.precision import Precision
@@ -197,11 +198,15 @@ def mean_log_likelihood(
         data: The examples.
         precision: How the network is computed.
         batch_size: Examples that are computed at once.
+
+    Raises:
+        TypeError: If one of the data is no tensor.
+        ValueError: If lengths differ, a number is not finite, or the network does not accept ``x``.
     """
-    total = 0.0
+    data, total = checked_pair(network, *data), 0.0
     with torch.no_grad():
         for x, y in zip(*(part.split(batch_size) for part in data), strict=True):
-            with precision.context(x.device):
+            with precision.context(x.device), accepted(network, x):
                 outputs = network(precision.arrange(x))
             if precision.autocast is not None:
                 outputs = outputs.to(next(network.parameters()).dtype)

@@ -16,6 +16,7 @@ from pyro_relevance._random import seeded, substream
 from pyro_relevance.edges.find import Edges
 from pyro_relevance.errors import NotFittedError
 from pyro_relevance.model.guides.protocol import answers
+from pyro_relevance.model.inputs import accepted, check_rows, checked_inputs, checked_pair
 from pyro_relevance.model.likelihoods import Likelihood, moved
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.draws import Draws, Prediction
@@ -252,7 +253,9 @@ class Posterior:
                 ``None`` for that of each chain, as it was trained.
 
         Raises:
-            ValueError: If ``num_samples`` is not positive, or the mask does not fit the edges.
+            TypeError: If ``x`` is no tensor.
+            ValueError: If the network does not accept ``x``, ``num_samples`` is not positive, or
+                the mask does not fit the edges.
         """
         outputs = self._outputs(x, num_samples, seed, mask)
         means, samples = [], []
@@ -290,14 +293,11 @@ class Posterior:
             ``(num_chains, num_samples, num_data)`` in nats, on the scale of the targets given.
 
         Raises:
-            ValueError: If lengths differ, ``num_samples`` is not positive, or the mask does not
-                fit the edges.
+            TypeError: If ``x`` or ``y`` is no tensor.
+            ValueError: If lengths differ, a number is not finite, the network does not accept
+                ``x``, ``num_samples`` is not positive, or the mask does not fit the edges.
         """
-        if x.shape[0] != y.shape[0]:
-            raise ValueError(
-                f"Expected x and y with one row per example, but got {tuple(x.shape)} and "
-                f"{tuple(y.shape)}. Pass as many targets as inputs."
-            )
+        x, y = checked_pair(self.model.network, x, y)
         y = y.to(self.device)
         outputs = self._outputs(x, num_samples, seed, mask)
         values = []
@@ -389,12 +389,12 @@ class Posterior:
         """Return raw outputs, ``(num_chains, num_samples, num_data, num_outputs)``."""
         like = next(iter(self.state.values()))
         kept = {} if mask is None else checked_mask(self.edges, mask, like)
+        x = checked_inputs(self.model.network, x).to(self.device)
         draws = self.sample(num_samples, seed=seed)
-        x = x.to(self.device)
-        with quiet(self.model):
-            return torch.stack(
-                [
-                    chain_outputs(self.model, self._chain_state(i), draws, i, kept, x)
-                    for i in range(self.num_chains)
-                ]
-            )
+        with quiet(self.model), accepted(self.model.network, x):
+            chains = [
+                chain_outputs(self.model, self._chain_state(i), draws, i, kept, x)
+                for i in range(self.num_chains)
+            ]
+        check_rows(chains[0][0], x)
+        return torch.stack(chains)

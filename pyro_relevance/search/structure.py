@@ -50,6 +50,9 @@ from pyro_relevance.training.svi import fit
 
 __all__ = ["Evaluation", "Finalists", "SearchResult", "SearchSettings", "search_structure"]
 
+STATE_SUFFIX = ".state"
+"""Ends the names of a search's checkpoints, one for each of its trainings."""
+
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
@@ -329,4 +332,4 @@ class _Search:
         return [ProgressBar(text)] if self.progress else []
 
     def checkpoint(self, name: str) -> Checkpoint | None:
-        return None if self.folder is None else Checkpoint(self.folder / f"{name}.state")
+        return None if self.folder is None else Checkpoint(self.folder / f"{name}{STATE_SUFFIX}")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from pyro_relevance.model.inputs import as_targets
+
 __all__ = ["Batches", "Data", "as_tensors", "whole_epochs"]
 
 Data: TypeAlias = "tuple[Tensor, Tensor] | Dataset[Any] | Sequence[tuple[Tensor, Tensor]]"
@@ -52,7 +54,9 @@ def as_tensors(data: Any) -> tuple[Tensor, Tensor]:
         )
     if x.shape[0] == 0:
         raise ValueError("Expected at least one example, but x and y are empty. Pass more rows.")
-    return x.detach(), y.detach()
+    # A tensor of inference mode has no gradients with respect to anything.
+    x, y = (item.clone() if item.is_inference() else item.detach() for item in (x, y))
+    return x, as_targets(y)
 
 
 def whole_epochs(

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pyro_relevance.model.inputs import check_finite
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
@@ -181,7 +182,7 @@ class EarlyStopping:
         num_samples: Draws for each evaluation, the same random numbers each time.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or one of the data is not finite.
         TypeError: If the data are of an unknown kind.
     """
 
@@ -202,6 +203,8 @@ class EarlyStopping:
         if not 0.0 <= start < 1.0:
             raise ValueError(f"Expected start in [0, 1), a fraction of the run, but got {start}.")
         self.x, self.y = as_tensors(valid)
+        check_finite(self.x, "x of valid", "held-out inputs")
+        check_finite(self.y, "y of valid", "held-out targets")
         self.patience, self.interval = patience, interval
         self.start, self.num_samples = start, num_samples
         self.best_elbo: Tensor | None = None

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pyro_relevance._files import read_tensors, replacing, save_tensors
+from pyro_relevance._files import read_tensors, remove_abandoned, replacing, save_tensors
+from pyro_relevance._locks import locked
 from pyro_relevance.errors import CheckpointError
 
 __all__ = [
     "Checkpoint",
+    "alone_with",
     "fingerprint",
     "read_checkpoint",
     "remove_checkpoint",
+    "remove_checkpoints",
     "write_checkpoint",
 ]
 
@@ -67,6 +71,26 @@ def fingerprint(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> s
         if value.numel():
             digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def alone_with(checkpoint: Checkpoint) -> AbstractContextManager[None]:
+    """Return a block in which no other run reads or writes a checkpoint.
+
+    Args:
+        checkpoint: The checkpoint.
+
+    Raises:
+        FileNotFoundError: If its folder does not exist.
+        InUseError: If another run has it.
+        OSError: If its folder cannot be written.
+    """
+    path = Path(checkpoint.path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"Expected the folder of the checkpoint {path} to exist, but got none. Create "
+            f"{path.parent} first."
+        )
+    return locked(path.with_name(path.name + ".lock"), f"the checkpoint {path}")
 
 
 def _previous(path: Path) -> Path:
@@ -126,6 +150,21 @@ def remove_checkpoint(path: Path) -> None:
     """
     for file in (_previous(path), path.with_name(path.name + ".link"), path):
         file.unlink(missing_ok=True)
+
+
+def remove_checkpoints(folder: Path, suffix: str) -> None:
+    """Remove all states in a folder of them, and the folder if nothing else is there.
+
+    Args:
+        folder: The folder; where there is none, nothing happens.
+        suffix: Of the names of its checkpoints.
+    """
+    for extra in ("", ".previous"):
+        for path in folder.glob(f"*{suffix}{extra}"):
+            remove_checkpoint(path.with_name(path.name.removesuffix(extra)))
+    remove_abandoned(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def read_checkpoint(path: Path, run: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

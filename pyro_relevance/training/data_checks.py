@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyro_relevance.model import likelihoods
+from pyro_relevance.model.inputs import accepted, check_finite, check_rows, checked_inputs
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.training.divergence import first_bad_tensor
 
-__all__ = ["check_data", "check_types"]
+__all__ = ["check_data", "check_held_out", "check_types"]
 
 _FLOATING = (
     likelihoods.Gaussian,
@@ -38,12 +38,7 @@ def check_types(model: RelevanceModel, x: Tensor) -> None:
             f"Expected finite weights to start from, but '{bad}' of the network has NaN or "
             "infinite entries. Re-initialise the network."
         )
-    dtype = next(iter(named.values())).dtype
-    if x.is_floating_point() and x.dtype != dtype:
-        raise ValueError(
-            f"Expected inputs of the network's type {dtype}, but got {x.dtype}. Pass "
-            f"x.to({dtype}), or convert the network."
-        )
+    checked_inputs(model.network, x)
 
 
 def check_data(model: RelevanceModel, outputs: Tensor, x: Tensor, y: Tensor) -> None:
@@ -84,12 +79,8 @@ def check_data(model: RelevanceModel, outputs: Tensor, x: Tensor, y: Tensor) -> 
         raise ValueError(
             f"Expected floating-point targets for {name}, but got {y.dtype}. Pass y.float()."
         )
-    for label, symbol, value in (("targets", "y", y), ("inputs", "x", x)):
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(
-                f"Expected finite {label}, but {symbol} has NaN or infinite entries. Leave those "
-                "rows out, or fill them in."
-            )
+    check_finite(y, "y", "targets")
+    check_finite(x, "x", "inputs")
     support: Any = distribution.support
     inside: Tensor = support.check(y)
     if not bool(inside.all()):
@@ -98,3 +89,23 @@ def check_data(model: RelevanceModel, outputs: Tensor, x: Tensor, y: Tensor) -> 
             f"Expected targets in the support of {name}, but got {outside.tolist()}. Choose "
             "another likelihood, or encode the target differently."
         )
+
+
+def check_held_out(model: RelevanceModel, x: Tensor, y: Tensor) -> None:
+    """Check held-out examples against network and likelihood, by the outputs of a few of them.
+
+    Args:
+        model: The model.
+        x: ``(num_data, ...)`` inputs.
+        y: ``(num_data, ...)`` targets.
+
+    Raises:
+        ValueError: If a shape, a type or a value does not fit.
+        TypeError: If they are no tensors.
+    """
+    few = checked_inputs(model.network, x, "held-out inputs")[:2]
+    parameters = dict(model.network.named_parameters())
+    with accepted(model.network, x, "held-out inputs"):
+        outputs = model.run(few, parameters, {})
+    check_rows(outputs, few, "held-out inputs")
+    check_data(model, outputs, x, y)

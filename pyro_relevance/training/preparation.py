@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.guides.protocol import answers
+from pyro_relevance.model.inputs import accepted, check_rows
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.training.batches import Batches, Data
-from pyro_relevance.training.data_checks import check_data, check_types
+from pyro_relevance.training.data_checks import check_data, check_held_out, check_types
 from pyro_relevance.training.programs.chains import (
     LoopProgram,
     Program,
@@ -229,12 +230,15 @@ def _reset(network: nn.Module) -> None:
         )
 
 
-def try_first_batch(modules: Sequence[Any], batches: Batches) -> None:
+def try_first_batch(
+    modules: Sequence[Any], batches: Batches, held_out: Sequence[tuple[Tensor, Tensor]] = ()
+) -> None:
     """Run each chain once: lazy guides make their parameters, wrong shapes are reported.
 
     Args:
         modules: ELBO modules, one per chain.
         batches: The data; their position does not move.
+        held_out: Examples that are looked at later, in the run.
 
     Raises:
         ValueError: If the data do not fit network and likelihood, or the guide keeps its
@@ -246,9 +250,17 @@ def try_first_batch(modules: Sequence[Any], batches: Batches) -> None:
         x, y = batches.of_chain(index)
         x, y = x[: batches.batch_size], y[: batches.batch_size]
         check_types(model, x)
+        last = batches.num_data % batches.batch_size
         with torch.no_grad(), model.in_mode(update_statistics=False):
-            outputs = model.run(x, dict(model.network.named_parameters()), {})
+            with accepted(model.network, x):
+                outputs = model.run(x, dict(model.network.named_parameters()), {})
+            check_rows(outputs, x)
             check_data(model, outputs, *batches.of_chain(index))
+            for given in held_out:
+                check_held_out(model, *(part.to(x.device) for part in given))
+            if last == 1:  # normalisation layers may need more than one example
+                with accepted(model.network, x[:1], "a last minibatch of inputs"):
+                    model.run(x[:1], dict(model.network.named_parameters()), {})
             module(x, y)
             _check_guide(module.guide)
     added = [name for name in pyro.get_param_store() if name not in store]

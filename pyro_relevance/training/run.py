@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +21,12 @@ from pyro_relevance.posterior.history import History, check_arrays
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches
 from pyro_relevance.training.callbacks import Callback, TrainingState
-from pyro_relevance.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pyro_relevance.training.checkpoint import (
+    Checkpoint,
+    alone_with,
+    read_checkpoint,
+    write_checkpoint,
+)
 from pyro_relevance.training.divergence import all_finite, first_bad_site, first_bad_tensor
 from pyro_relevance.training.programs.adam import Adam
 from pyro_relevance.training.programs.chains import Program
@@ -102,8 +108,13 @@ class TrainingRun:
             DivergenceError: If a loss or a parameter is not finite, or a loss explodes; the run is
                 then back at its last good record.
             CheckpointError: If the checkpoint is damaged or belongs to another run.
+            InUseError: If another process, or another run of this one, has the checkpoint.
             OSError: If the checkpoint cannot be written; the previous one is kept.
         """
+        with nullcontext() if self.checkpoint is None else alone_with(self.checkpoint):
+            self._execute()
+
+    def _execute(self) -> None:
         self._resume()
         levels = self.program.levels if isinstance(self.program, TwoLevelProgram) else ()
         for program in (self.program, *levels):
@@ -318,11 +329,6 @@ class TrainingRun:
         if self.checkpoint is None:
             return
         path = Path(self.checkpoint.path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(
-                f"Expected the folder of the checkpoint {path} to exist, but got none. Create "
-                f"{path.parent} first."
-            )
         found = read_checkpoint(path, self.run)
         if found is None:
             return

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any, TypedDict, TypeVar
 
 import torch
@@ -72,11 +73,13 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if isinstance(self.num_epochs, bool) or not isinstance(self.num_epochs, int | float):
-            raise ValueError(f"Expected num_epochs to be a number, but got {self.num_epochs!r}.")
         check_batch_size(self.batch_size)
-        for name in ("num_epochs", "learning_rate", "gate_learning_rate"):
+        for name in ("num_epochs", "learning_rate", "gate_learning_rate", "max_seconds"):
             value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"Expected {name} to be a number, but got {value!r}.")
+            if name == "max_seconds":
+                continue  # may be infinite
             if not 0.0 < value < math.inf:
                 raise ValueError(f"Expected {name} > 0 and finite, but got {value}.")
         if not self.max_seconds > 0:

@@ -123,22 +123,31 @@ def fit(
         TypeError: If an argument is of another kind, or a keyword is unknown.
         ValueError: If sizes, values or settings do not fit each other.
         DivergenceError: If the loss fails or explodes; ``error.fit`` holds the last good state.
-        CheckpointError, OSError: If the checkpoint is another run's, damaged or not writable.
+        CheckpointError, OSError: If the checkpoint is another run's, in use or not to be written.
     """
     check_keywords("fit", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
     models = models_of_chains(model, num_chains)
-    batches, others = place_examples(models, data, held_out, settings, augment)
+    with torch.inference_mode(False):
+        batches, others = place_examples(models, data, held_out, settings, augment)
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
-    with seeded(substream(seed, "fit"), batches.x.device), local_pyro(), torch.enable_grad():
+    numbers = seeded(substream(seed, "fit"), batches.x.device)
+    with numbers, local_pyro(), torch.inference_mode(False), torch.enable_grad():
         elbo = settings.estimation.elbo or LeanELBO()
         modules = make_chains(models, guide, elbo, initial_weights, batches.x.device)
         with training_mode(modules, settings):
-            try_first_batch(modules, batches)
+            try_first_batch(modules, batches, _held_out(others, callbacks))
             run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed)
             _execute(run)
         return _result(run)
+
+
+def _held_out(others: Batches | None, callbacks: Sequence[Callback]) -> list[Any]:
+    """Return all examples that a run looks at, beside those that it is trained on."""
+    stopping = [c for c in map(innermost, callbacks) if isinstance(c, EarlyStopping)]
+    found = [(callback.x, callback.y) for callback in stopping]
+    return found if others is None else [*found, others.of_chain(0)]
 
 
 def _prepare(

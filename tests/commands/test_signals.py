@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -36,7 +39,7 @@ def test_sigterm_leaves_a_state_from_which_the_command_goes_on(
     )
     assert process.stderr is not None
     seen = b""
-    while b"fit, 2 chains:   1" not in seen and b"fit, 2 chains:  1" not in seen:
+    while not re.search(rb"fit, 2 chains: +[1-9]\d%", seen):  # beyond the first record
         byte = process.stderr.read(1)
         assert byte, seen
         seen += byte
@@ -95,3 +98,51 @@ def test_a_finished_checkpoint_is_removed_whole(tmp_path: Path) -> None:
     remove_checkpoint(path)
     remove_checkpoint(path)
     assert [item.name for item in tmp_path.iterdir()] == ["d.safetensors"]
+
+
+@pytest.mark.contract
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_comparison_ends_with_its_workers(tmp_path: Path, number: signal.Signals) -> None:
+    command = ["compare", "--task", "boston", "--methods", "dense", "magnitude", "--seeds", "1"]
+    command += ["--budget-minutes", "5", "--workers", "2", "--out", str(tmp_path), "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pyro_relevance", *command],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # by which what is left of it is found
+    )
+    try:
+        while not list(tmp_path.rglob("*.plan.json")):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.1)
+        started = time.monotonic()
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+        while _members(process.pid) and time.monotonic() < started + 30:
+            time.sleep(0.05)
+        assert time.monotonic() - started < 5 + 5 * _is_busy()
+        assert process.returncode == {15: 143, 2: 130, 9: -9}[number]
+        assert b"Traceback" not in told
+        hidden = [path.name for path in tmp_path.rglob(".*")]
+        assert not hidden
+        assert (tmp_path / "runs" / "run.lock").exists() == (number == signal.SIGKILL)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _members(session: int) -> list[int]:
+    """Return the living processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            state, _, _, own = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            if int(own) == session and state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def _is_busy() -> bool:
+    """Return whether other work takes the processors."""
+    return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)

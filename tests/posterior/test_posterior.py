@@ -272,7 +272,7 @@ def test_looking_leaves_no_trace(fitted, training):
     fitted.network(1)
     fitted.chain(1).likelihood  # noqa: B018 (a property that copies)
     assert _everything(fitted) == before
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="cannot be multiplied"):
         fitted.predict(x[:, :2], num_samples=3)
     assert _everything(fitted) == before
 

@@ -271,7 +271,6 @@ def test_the_command_writes_a_run_folder(tmp_path, capsys):
         "report.txt",
         "mlp.pdf",
         "mlp.png",
-        "checkpoints",
     }
     assert load_pruned(tmp_path / "network.safetensors")(torch.zeros(2, 13)).shape == (2, 1)
     record = json.loads((tmp_path / "record.json").read_text())

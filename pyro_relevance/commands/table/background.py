@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
-
-import torch
 
 from pyro_relevance.commands.table.job import Job, Score
 from pyro_relevance.commands.table.recipe import HeldOut
+from pyro_relevance.comparison.processes import worker_processes
 
 __all__ = ["Dense", "dense_network"]
 
@@ -41,19 +38,9 @@ def dense_network(job: Job, workers: int) -> Iterator[Callable[[], Dense]]:
     elif workers < 2:
         yield job.dense_score
     else:
-        # Spawned, not forked: a fork of a process that has used torch's threads may hang.
-        with ProcessPoolExecutor(1, get_context("spawn"), initializer=_one_thread) as pool:
-            future = pool.submit(_compute, replace(job, progress=False))
-            try:
-                yield lambda: pickle.loads(future.result())  # noqa: S301 (of our own process)
-            except BaseException:
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
-                raise
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+        with worker_processes(1, num_threads=1) as submit:
+            future = submit(_compute, replace(job, progress=False))
+            yield lambda: pickle.loads(future.result())  # noqa: S301 (of our own process)
 
 
 def _compute(job: Job) -> bytes:

@@ -40,7 +40,11 @@ def add_table(commands: Any) -> None:
     )
     table.set_defaults(run=run_table_command)
     table.add_argument(
-        "file", nargs="?", type=Path, metavar="FILE", help="a CSV file with a header"
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="a CSV file with a header, perhaps compressed, or a Parquet file",
     )
     table.add_argument("--target", metavar="COLUMN", help="the column to predict")
     table.add_argument(
@@ -49,6 +53,12 @@ def add_table(commands: Any) -> None:
         default="auto",
         help="what the target is (default: decided by the values of the column)",
     )
+    table.add_argument(
+        "--separator",
+        metavar="CHAR",
+        help="between columns: a character, tab or whitespace (default: recognised)",
+    )
+    table.add_argument("--encoding", metavar="NAME", help="of the file (default: recognised)")
     table.add_argument(
         "--out", type=Path, metavar="DIR", help="run folder (default: runs/<file>-<target>)"
     )
@@ -105,6 +115,7 @@ def _add_sizes(table: argparse.ArgumentParser) -> None:
 
 def run_table_command(given: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from pyro_relevance._locks import locked_folder
     from pyro_relevance.commands.table.files import CHECKPOINT, write_run
     from pyro_relevance.commands.table.job import one_thread
     from pyro_relevance.commands.table.report import table_report
@@ -122,7 +133,13 @@ def run_table_command(given: argparse.Namespace) -> int:
     elif given.target is None:
         raise ValueError(f"Expected --target, the column of {given.file} to predict. Name it.")
     else:
-        table = tables.read_table(given.file, target=given.target, task=given.task)
+        table = tables.read_table(
+            given.file,
+            target=given.target,
+            task=given.task,
+            separator=given.separator,
+            encoding=given.encoding,
+        )
     settings = TableSettings(
         recipe=replace(
             TableSettings().recipe,
@@ -138,21 +155,21 @@ def run_table_command(given: argparse.Namespace) -> int:
         seed=given.seed,
     )
     folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with one_thread():
-        run = run_table(
-            table,
-            settings,
-            workers=given.workers,
-            progress=not given.quiet,
-            checkpoint=folder / CHECKPOINT,
-        )
-    with warnings.catch_warnings():
-        # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
-        warnings.simplefilter("ignore", FutureWarning)
-        paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
-    # fit.safetensors has the posterior; a state to go on from would only refuse another run.
-    remove_checkpoint(folder / CHECKPOINT)
+    with locked_folder(folder):
+        with one_thread():
+            run = run_table(
+                table,
+                settings,
+                workers=given.workers,
+                progress=not given.quiet,
+                checkpoint=folder / CHECKPOINT,
+            )
+        with warnings.catch_warnings():
+            # ArviZ and xarray warn about their own future; a user of the command cannot act on it.
+            warnings.simplefilter("ignore", FutureWarning)
+            paths = write_run(run, folder, command=shlex.join(["pyro-relevance", *sys.argv[1:]]))
+        # fit.safetensors has the posterior; a state to go on from would only refuse another run.
+        remove_checkpoint(folder / CHECKPOINT)
     print(table_report(run))
     print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
     return 3 if run.diagnosis.failed else 0

@@ -14,7 +14,7 @@ from pyro_relevance.commands.table.job import NUM_DRAWS
 from pyro_relevance.commands.table.predictor import describe_noise
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import TableRun
-from pyro_relevance.comparison.records import make_record, row, write_json
+from pyro_relevance.comparison.records import make_record, row, sealed, write_json
 from pyro_relevance.data.splits import Examples
 from pyro_relevance.data.tables.columns import NumericColumn
 from pyro_relevance.posterior.arviz import convert as report
@@ -53,9 +53,10 @@ def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
     texts = {"encoder.json": run.encoder.to_json(), "report.txt": table_report(run) + "\n"}
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            # The path of the table may have bytes that are no text.
+            temporary.write_text(text, encoding="utf-8", errors="replace")
         paths.append(folder / name)
-    write_json(folder / "record.json", _record(run, command))
+    write_json(folder / "record.json", sealed(_record(run, command)))
     paths.append(folder / "record.json")
     for name, figure in _figures(run, idata).items():
         paths.extend(plots.save(figure, folder / name))

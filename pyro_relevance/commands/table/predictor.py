@@ -23,6 +23,7 @@ from scipy import stats
 from torch import Tensor
 
 from pyro_relevance._files import replacing
+from pyro_relevance.comparison.records import read_sealed, sealed
 from pyro_relevance.data.tables import Encoder, NumericColumn
 from pyro_relevance.data.tables._text import counted, listed
 from pyro_relevance.errors import CheckpointError, DataError
@@ -173,7 +174,7 @@ class Predictor:
         content = {**record, "noise": describe_noise(self.noise), "fit_failed": self.failed}
         texts = {
             "encoder.json": self.encoder.to_json(),
-            "record.json": json.dumps(content, indent=1) + "\n",
+            "record.json": json.dumps(sealed(content), indent=1) + "\n",
         }
         self.network.save(folder / "network.safetensors")
         for name, text in texts.items():
@@ -242,7 +243,7 @@ def load_run(folder: str | os.PathLike[str]) -> Predictor:
     try:
         encoder = Encoder.from_json((folder / name).read_text(encoding="utf-8"))
         name = "record.json"
-        record = json.loads((folder / name).read_text(encoding="utf-8"))
+        record = read_sealed(folder / name)
         noise = likelihoods.build(record["noise"])
         failed = bool(record.get("fit_failed", False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -281,7 +282,8 @@ def _check_fit(encoder: Encoder, network: PrunedNetwork, noise: Likelihood, fold
             shape = tuple(network(torch.zeros(1, encoder.num_columns)).shape)
     except RuntimeError:
         shape = ()
-    if shape != (1, encoder.num_outputs) or noise.task != encoder.task:
+    kind = likelihoods.StudentT if encoder.task == "regression" else likelihoods.Categorical
+    if shape != (1, encoder.num_outputs) or not isinstance(noise, kind):
         raise CheckpointError(
             f"Expected {', '.join(FILES)} of one run in {folder}, but the network does not fit the "
             f"encoder ({encoder.num_columns} inputs, {encoder.num_outputs} outputs, "

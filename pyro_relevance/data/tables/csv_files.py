@@ -5,18 +5,25 @@ The first half of ``read_table``; ``table`` decides which columns become inputs.
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import csv
 import difflib
+import gzip
 import io
 import itertools
+import lzma
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pyro_relevance.data.tables._text import counted, is_number, listed
+from pyro_relevance.data.tables.number_texts import are_codes, numbers_in_words
 from pyro_relevance.errors import DataError
 
 __all__ = [
@@ -35,10 +42,12 @@ SEPARATORS = {"tab": "\t", "\\t": "\t", "whitespace": " "}
 MISSING_TEXTS = ["", "?", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null"]
 MISSING_TEXTS += ["None", "<NA>"]
 _DECIMAL_COMMA = r"[+-]?\d*,?\d+([eE][+-]?\d+)?"
+MOST_BYTES = 1 << 32
+"""Most bytes that a compressed file may hold."""
+_PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\x00": lzma}
 _BINARY_STARTS = {
     b"PK\x03\x04": "an Excel workbook or zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x1f\x8b": "a gzip archive",
     b"%PDF": "a PDF",
     b"PAR1": "a Parquet file",
     b"\x89HDF": "an HDF5 file",
@@ -46,14 +55,21 @@ _BINARY_STARTS = {
 }
 
 
-def read_text(path: Path, notes: list[str]) -> str:
-    """Text of a file, or the reason why it is none."""
+def read_text(path: Path, notes: list[str], encoding: str | None = None) -> str:
+    """Text of a file, perhaps compressed, or the reason why it is none.
+
+    Args:
+        path: The file.
+        notes: What is to be said of it is added.
+        encoding: Its encoding; ``None`` recognises UTF-8, UTF-16 and UTF-32 with their marks, and
+            takes all else as Windows-1252.
+    """
     if path.is_dir():
         raise DataError(f"Expected a file, but got the folder {path}. Name a file in it.")
     if not path.exists():
         raise DataError(f"Expected a file, but found none at {path}. {_nearest_files(path)}")
     try:
-        data = path.read_bytes()
+        data = _unpacked(path.read_bytes(), path)
     except OSError as error:
         raise DataError(
             f"Expected a readable file, but got '{error.strerror}' for {path}. "
@@ -63,11 +79,13 @@ def read_text(path: Path, notes: list[str]) -> str:
     text = ""
     if not kind:
         try:
-            if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-                text = data.decode("utf-16")
-            else:
-                text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
+            text = data.decode(encoding or _recognised_encoding(data))
+        except UnicodeDecodeError as error:
+            if encoding is not None:
+                raise DataError(
+                    f"Expected text in the encoding {encoding}, but byte {error.start} of {path} "
+                    "is none. Leave the encoding out to have it recognised, or name another."
+                ) from error
             text = data.decode("cp1252", errors="replace")
             notes.append(f"{path.name} is not UTF-8 and was read as Windows-1252.")
         if not check_text(b"", text):
@@ -83,6 +101,40 @@ def read_text(path: Path, notes: list[str]) -> str:
             "Check that it was written completely."
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _recognised_encoding(data: bytes) -> str:
+    """Encoding by the mark at the start, or by the zero bytes of plain letters in UTF-16."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    head = data[:2000]
+    for zeros, name in ((head[1::2], "utf-16-le"), (head[::2], "utf-16-be")):
+        if len(zeros) > 10 and zeros.count(0) > 0.8 * len(zeros):
+            return name
+    return "utf-8-sig"
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    """Content of a file that is compressed with gzip, bzip2 or xz; that of others as it is."""
+    opener = next((module for start, module in _PACKED.items() if data.startswith(start)), None)
+    if opener is None:
+        return data
+    try:
+        with opener.open(io.BytesIO(data)) as file:
+            content: bytes = file.read(MOST_BYTES + 1)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(
+            f"Expected a complete compressed file, but got '{error}' for {path}. Compress the "
+            "table again."
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise DataError(
+            f"Expected at most {MOST_BYTES:,} bytes of text, but {path} holds more. Unpack it, and "
+            "read a part."
+        )
+    return content
 
 
 def check_text(start: bytes, text: str) -> bool:
@@ -160,8 +212,13 @@ def convert(
     decimal_comma: bool,
     path: Path,
     notes: list[str],
+    *,
+    codes: bool = True,
 ) -> pd.Series:
-    """A float64 column where all cells are numbers, else a column of text; missing cells NaN."""
+    """A float64 column where all cells are numbers, else a column of text; missing cells NaN.
+
+    With ``codes``, numbers of which some have leading zeros are text.
+    """
     text = pd.Series(values, dtype=object)
     text = text.mask(text.isin(MISSING_TEXTS), np.nan)
     present = text.dropna()
@@ -174,6 +231,14 @@ def convert(
         notes.append(f"Decimal commas of column '{name}' read as decimal points.")
     numbers = pd.to_numeric(present, errors="coerce").astype(np.float64)
     faulty = numbers.isna()
+    if faulty.any():
+        words, said = numbers_in_words(text.dropna(), decimal_comma)
+        if words is not None:
+            notes.append(f"Column '{name}' {said}")
+            numbers, faulty = words, words.isna()
+    elif codes and are_codes(present):
+        notes.append(f"Column '{name}' has numbers with leading zeros and was taken as text.")
+        return text
     if faulty.any():
         if faulty.mean() > 0.2 or numbers.nunique() <= 10:
             return text

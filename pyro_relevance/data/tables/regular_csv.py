@@ -22,6 +22,7 @@ from pyro_relevance.data.tables.csv_files import (
     convert,
     recognised_separator,
 )
+from pyro_relevance.data.tables.number_texts import are_codes
 
 __all__ = ["read_regular"]
 
@@ -50,13 +51,16 @@ def read_regular(
     found = _lines(path, separator)
     if found is None:
         return None
-    header, num_rows, separator = found
+    header, num_rows, separator, has_codes = found
     frame = _read(path, separator, names=range(len(header)))
     if frame is None or len(frame) != num_rows or not isinstance(frame.index, pd.RangeIndex):
         return None  # with a first row that is too long, pandas takes a column for an index
     is_number = [frame[i].dtype.kind in "iuf" for i in range(len(header))]
     if any(np.isinf(frame[i].to_numpy()).any() for i, number in enumerate(is_number) if number):
         return None
+    if has_codes:
+        codes = _columns_of_codes(path, separator, [i for i, n in enumerate(is_number) if n])
+        is_number = [number and i not in codes for i, number in enumerate(is_number)]
     texts = [i for i, number in enumerate(is_number) if not number]
     cells = _read(path, separator, usecols=texts, dtype=str) if texts else pd.DataFrame()
     if cells is None:
@@ -75,8 +79,16 @@ def read_regular(
     return columns
 
 
-def _lines(path: Path, separator: str | None) -> tuple[list[str], int, str] | None:
-    """Header, number of rows and separator, if all lines together have the right number of fields.
+def _columns_of_codes(path: Path, separator: str, numbers: list[int]) -> set[int]:
+    """Columns of numbers in which some have leading zeros, as ``csv_files`` takes for text."""
+    cells = _read(path, separator, usecols=numbers, dtype=str)
+    return set() if cells is None else {i for i in numbers if are_codes(cells[i].str.strip())}
+
+
+def _lines(path: Path, separator: str | None) -> tuple[list[str], int, str, bool] | None:
+    """Header, number of rows, separator, and whether there are leading zeros.
+
+    None unless all lines together have the right number of fields.
 
     A longer line is an error to pandas; so there is no shorter one either.
     """
@@ -85,7 +97,7 @@ def _lines(path: Path, separator: str | None) -> tuple[list[str], int, str] | No
             return None
         with path.open("rb") as file:
             start = file.read(HEAD_BYTES)
-        head = start[: start.rindex(b"\n") + 1].decode("utf-8").replace("\r\n", "\n")
+        head = start[: start.rindex(b"\n") + 1].decode("utf-8-sig").replace("\r\n", "\n")
     except (OSError, ValueError):  # no such file, no line, or no UTF-8: csv_files says so
         return None
     if not head.strip() or not check_text(start[:8], head):
@@ -98,13 +110,16 @@ def _lines(path: Path, separator: str | None) -> tuple[list[str], int, str] | No
     counts = _counts(path, separator)
     if counts is None or counts[1] != (len(header) - 1) * counts[0]:
         return None
-    num_lines = counts[0]
-    return [name.strip() for name in header], num_lines - 1, separator
+    return [name.strip() for name in header], counts[0] - 1, separator, counts[2]
 
 
-def _counts(path: Path, separator: str) -> tuple[int, int] | None:
-    """Numbers of lines and of separators; None where a field may hold one, or a byte is no text."""
-    num_lines, num_separators, last = 0, 0, b"\n"
+def _counts(path: Path, separator: str) -> tuple[int, int, bool] | None:
+    """Numbers of lines and separators, and whether a field starts with a zero before a digit.
+
+    None where a field may hold a separator, or a byte is no text.
+    """
+    num_lines, num_separators, last, has_codes = 0, 0, b"\n", False
+    starts = np.isin(np.arange(256), [ord(char) for char in f"{separator}\n "])
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             if b'"' in block or b"\0" in block:
@@ -112,8 +127,13 @@ def _counts(path: Path, separator: str) -> tuple[int, int] | None:
             codes = np.frombuffer(block, np.uint8)  # several times as fast as bytes.count
             num_lines += int(np.count_nonzero(codes == ord("\n")))
             num_separators += int(np.count_nonzero(codes == ord(separator)))
-            last = block[-1:]
-    return num_lines + (last != b"\n"), num_separators
+            if not has_codes:
+                around = np.frombuffer(last + block, np.uint8)
+                zeros = np.flatnonzero(around[1:-1] == ord("0"))
+                digits = around[zeros + 2] - ord("0") <= 9  # unsigned: smaller ones are large
+                has_codes = bool((starts[around[zeros]] & digits).any())
+            last = block[-2:]
+    return num_lines + (last[-1:] != b"\n"), num_separators, has_codes
 
 
 def _read(path: Path, separator: str, **options: Any) -> pd.DataFrame | None:

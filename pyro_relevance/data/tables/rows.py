@@ -63,7 +63,9 @@ def read_rows(path: str | Path, encoder: Encoder) -> tuple[pd.DataFrame, tuple[s
     for column in encoder.columns:
         values = cells[column.name]
         if isinstance(column, NumericColumn):
-            kept[column.name] = convert(column.name, values, lines, separator != ",", path, notes)
+            kept[column.name] = convert(
+                column.name, values, lines, separator != ",", path, notes, codes=False
+            )
             _check_numbers(column.name, kept[column.name], lines, path)
         else:
             text = pd.Series(values, dtype=object)

@@ -5,6 +5,7 @@ Decides what the target is and which columns become inputs; ``encoder`` makes te
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 from pyro_relevance.data.tables._text import counted, listed
 from pyro_relevance.data.tables.columns import as_levels
 from pyro_relevance.data.tables.csv_files import SEPARATORS, check_header, convert, parse, read_text
+from pyro_relevance.data.tables.frame_columns import columns_of_frame, is_parquet, read_parquet
 from pyro_relevance.data.tables.regular_csv import read_regular
 from pyro_relevance.errors import DataError
 
@@ -62,13 +64,14 @@ class Table:
 
 
 def read_table(
-    path: str | Path,
+    path: str | Path | pd.DataFrame,
     *,
     target: str,
     task: Literal["auto", "regression", "classification"] = "auto",
     separator: str | None = None,
+    encoding: str | None = None,
 ) -> Table:
-    """Checked table from a text file with one header line.
+    """Checked table from a text file with one header line, a Parquet file or a DataFrame.
 
     Missing cells are empty or one of ``? NA N/A n/a NaN nan NULL null None``. The separator is the
     first of comma, semicolon, tab and whitespace that splits header and rows into the same number
@@ -76,14 +79,19 @@ def read_table(
     and whole numbers with at most 10 distinct values that are at most 5 % of the rows and occur
     twice or more; every other target is regression.
 
+    Read as numbers, with a note, where all cells of a column agree: ``12.3%``, ``1,234.5``,
+    ``1.234,5``, ``$1.20``, ``3.2 kg``. Whole numbers with leading zeros are codes, that is, text.
+
     Left out, with a note: rows without target, constant and empty columns, dates, row numbers, text
     that differs in more than half of the rows (identifiers).
 
     Args:
-        path: File to read (UTF-8, UTF-16 with mark, or Windows-1252).
+        path: File to read (UTF-8, UTF-16, UTF-32 with mark, or Windows-1252; perhaps compressed
+            by gzip, bzip2 or xz), or a table in memory.
         target: Name of the column to predict.
         task: What the target is; ``"auto"`` recognises it.
         separator: One character, ``"tab"`` or ``"whitespace"``; ``None`` recognises it.
+        encoding: Name of the encoding; ``None`` recognises it.
 
     Returns:
         The table, with a note for every treatment.
@@ -91,15 +99,22 @@ def read_table(
     Raises:
         DataError: If the file is no table, the target is unknown, missing, constant or unfit for
             the task, a value is not finite, or fewer than 20 rows, 2 per class or 1 feature remain.
-        ValueError: If ``task`` or ``separator`` is not one of the allowed values.
+        ValueError: If ``task``, ``separator`` or ``encoding`` is not one of the allowed values.
     """
     if task not in ("auto", "regression", "classification"):
         raise ValueError(
             f"Expected task 'auto', 'regression' or 'classification', but got {task!r}. Choose one."
         )
-    path = Path(path)
+    frame = path if isinstance(path, pd.DataFrame) else None
+    path = Path("DataFrame") if isinstance(path, pd.DataFrame) else Path(path)
     notes: list[str] = []
-    columns = _read_columns(path, target, _checked_separator(separator), notes)
+    if frame is None and is_parquet(path):
+        frame = read_parquet(path)
+    if frame is not None:
+        columns = columns_of_frame(frame, target, path, notes)
+    else:
+        texts = _checked_separator(separator), _checked_encoding(encoding)
+        columns = _read_columns(path, target, *texts, notes)
     values = columns.pop(target)
     present = values.notna()
     if not present.any() and len(values):
@@ -183,14 +198,29 @@ def _checked_separator(separator: str | None) -> str | None:
     return separator
 
 
+def _checked_encoding(encoding: str | None) -> str | None:
+    """Name of an encoding that Python knows; None stays None, and so does UTF-8, which is tried."""
+    if encoding is None:
+        return None
+    try:
+        name = codecs.lookup(encoding).name
+    except (LookupError, TypeError) as error:
+        raise ValueError(
+            f"Expected the name of an encoding, such as 'utf-8' or 'latin-1', but got {encoding!r}."
+        ) from error
+    return "utf-8-sig" if name == "utf-8" else name
+
+
 def _read_columns(
-    path: Path, target: str, separator: str | None, notes: list[str]
+    path: Path, target: str, separator: str | None, encoding: str | None, notes: list[str]
 ) -> dict[str, pd.Series]:
     """Column name -> values of all rows of the file, the target among them."""
-    columns = read_regular(path, target, separator, notes)
+    columns = None
+    if encoding in (None, "utf-8-sig"):
+        columns = read_regular(path, target, separator, notes)
     if columns is not None:
         return columns
-    text = read_text(path, notes)
+    text = read_text(path, notes, encoding)
     header, rows, lines, separator = parse(text, separator, path)
     header = check_header(header, target, path, notes)
     cells = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from typing import Any, cast
 
 import torch
@@ -59,7 +60,9 @@ def trace_graph(
     if example_input is not None:
         arguments = example_arguments(example_input)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            # At its first use torch imports sympy, which leaves warning filters behind.
+            kept = warnings.catch_warnings()
+            with kept, torch.no_grad(), torch.random.fork_rng(devices=[]):
                 ShapeProp(fx.GraphModule(root, graph)).propagate(*arguments)
         except Exception as error:
             shapes = ", ".join(str(tuple(argument.shape)) for argument in arguments)

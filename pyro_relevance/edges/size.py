@@ -109,7 +109,15 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
     Returns:
         Multiply-accumulates for one example.
     """
-    first = tuple(argument[:1].detach() for argument in example_arguments(example_input))
+    arguments = tuple(argument.detach() for argument in example_arguments(example_input))
+    first = tuple(argument[:1] for argument in arguments)
+    try:
+        return _counted(network, first)
+    except (RuntimeError, ValueError):  # a network that is made for one number of examples
+        return _counted(network, arguments) // len(arguments[0])
+
+
+def _counted(network: nn.Module, arguments: tuple[Tensor, ...]) -> int:
     # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
     plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
     with (
@@ -118,7 +126,7 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
         _attention_in_parts(),
         FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
     ):
-        functional_call(network, plain, first)
+        functional_call(network, plain, arguments)
     return int(counter.get_total_flops()) // 2
 
 

@@ -106,7 +106,7 @@ def _not_rewritable(
     if not changing:
         return {}
     try:
-        export_graph(network, arguments, any_batch=True)
+        export_graph(network, arguments, sizes="any")
     except EdgeError as error:
         return {
             root: Why.NOT_REWRITABLE.reason(what=what, error=str(error))

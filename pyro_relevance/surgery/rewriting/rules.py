@@ -106,6 +106,7 @@ def _slice(writer: Writer, node: fx.Node) -> Any:
     flags = writer.flags(labels, dim)
     if bool(flags.all()):
         return node.args, node.kwargs, node.target
+    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
     start, end, step = (setting(node, name) for name in ("start", "end", "step"))
     if operator_name(node) == "narrow":
         end, step = start + setting(node, "length"), 1
@@ -121,6 +122,7 @@ def _split(writer: Writer, node: fx.Node) -> Any:
     flags = writer.flags(labels, dim)
     if bool(flags.all()):
         return node.args, node.kwargs, node.target
+    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
     lengths = [part.shape[dim] for part in writer.labels[node]]
     sizes = [int(part.sum()) for part in flags.split(lengths)]
     return (node.args[0], sizes, dim), {}, torch.ops.aten.split_with_sizes.default
@@ -133,6 +135,7 @@ def _roll(writer: Writer, node: fx.Node) -> Any:
     for position, dim in enumerate(dims):
         flags = writer.flags(labels, dim % labels.ndim)
         if not bool(flags.all()):
+            writer.whole(node.args[0], dim % labels.ndim)  # type: ignore[arg-type]
             moved = shifts[position] % len(flags)
             shifts[position] = int(flags[len(flags) - moved :].sum())
     return (node.args[0], shifts, dims), {}, node.target
@@ -150,6 +153,7 @@ def _index(writer: Writer, node: fx.Node) -> Any:
     for dim, index in zip(dims, given, strict=True):
         flags = writer.flags(labels, dim)
         if index is not None and not bool(flags.all()):
+            writer.whole(node.args[0], dim)  # type: ignore[arg-type]
             values = writer.constants[index]
             chosen = values.cpu() % len(flags)
             positions = (flags.cumsum(0) - 1)[chosen[flags[chosen]]].to(values)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -230,7 +230,12 @@ def _prune(
 
 def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
     """Slice parameters and buffers in place, and correct the sizes that modules store."""
-    touched = set()
+    owners: dict[int, list[tuple[dict[str, Any], str, nn.Module]]] = {}
+    for module in network.modules():
+        for holder in (module._parameters, module._buffers):
+            for key, tensor in holder.items():
+                owners.setdefault(id(tensor), []).append((holder, key, module))
+    touched: dict[nn.Module, None] = {}
     for (name, dim), flags in kept.items():
         if bool(flags.all()):
             continue
@@ -240,10 +245,12 @@ def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
         index = flags.nonzero()[:, 0].to(tensor.device)
         small = tensor.detach().index_select(dim, index)
         if isinstance(tensor, nn.Parameter):
-            module._parameters[key] = nn.Parameter(small, requires_grad=tensor.requires_grad)
-        else:
-            module._buffers[key] = small
-        touched.add(module)
+            small = nn.Parameter(small, requires_grad=tensor.requires_grad)
+        tied = owners.pop(id(tensor))
+        owners[id(small)] = tied
+        for holder, tied_key, owner in tied:
+            holder[tied_key] = small
+            touched[owner] = None
     for module in touched:
         resize = find_module(module).resize
         if resize is not None:

@@ -16,7 +16,7 @@ from pyro_relevance.edges.exported import Sizes, export_graph, value_of
 from pyro_relevance.edges.operators.calls import operator_name
 from pyro_relevance.edges.operators.registry import find
 from pyro_relevance.errors import SurgeryError
-from pyro_relevance.surgery.operations import name_of_function
+from pyro_relevance.surgery.operations import ATTRIBUTE_OF, name_of_function
 from pyro_relevance.surgery.rewriting.sizes import check_sizes
 from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
 from pyro_relevance.surgery.steps import GraphNetwork, Result, Step, plain_containers
@@ -57,7 +57,8 @@ def resized_network(
     coupling, labels, constants = follow_graph(exported)
     modules = dict(network.named_modules())
     dropped = _dropped(coupling, kept)
-    return _network(Writer(exported, modules, labels, constants, dropped, kept))
+    writer = Writer(exported, modules, labels, constants, dropped, kept, coupling.applied)
+    return _network(writer)
 
 
 def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDArray[np.bool_]:
@@ -122,7 +123,11 @@ def _call(writer: Writer, node: fx.Node) -> None:
         writer.results[node] = DEAD
         return
     name = operator_name(node)
-    if node.kwargs.get("device") is not None and not node.all_input_nodes:
+    if (
+        node.kwargs.get("device") is not None
+        and not node.all_input_nodes
+        and node in writer.constants
+    ):
         # A constant of the code becomes a buffer, which moves with the network.
         writer.results[node] = writer.tensor(f"constants.{node.name}", writer.constants[node])
         return
@@ -133,6 +138,9 @@ def _call(writer: Writer, node: fx.Node) -> None:
     if isinstance(args, Result):
         writer.results[node] = args
         return
+    if kwargs.get("device") is not None and writer.input is not None:
+        device = writer.emit("call_function", ATTRIBUTE_OF, (writer.filled(writer.input), "device"))
+        kwargs = {**kwargs, "device": device}  # that of the input, wherever the network is
     found = name_of_function(target)
     if found is None:
         raise SurgeryError(

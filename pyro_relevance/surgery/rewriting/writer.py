@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from pyro_relevance.edges.coupling.label_tensors import FILLER, narrowed
-from pyro_relevance.edges.coupling.labelling import Labels
+from pyro_relevance.edges.coupling.labelling import Labels, Product
 from pyro_relevance.edges.exported import Exported, is_free, value_of
 from pyro_relevance.errors import SurgeryError
 from pyro_relevance.surgery.rewriting.expressions import has_form, written
@@ -38,6 +38,7 @@ class Writer:
         constants: Values that do not depend on the inputs.
         dropped: ``(num_labels + 2,)`` whether a label is removed.
         kept: For (tensor, axis), booleans of the kept positions along the axis.
+        applied: Products with a parameter that is no weight of a layer.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class Writer:
         constants: Mapping[fx.Node, Any],
         dropped: NDArray[np.bool_],
         kept: Mapping[tuple[str, int], Tensor],
+        applied: Mapping[fx.Node, Product],
     ) -> None:
         self.exported, self.modules = exported, modules
         self.labels, self.constants = labels, constants
-        self.dropped, self.kept = dropped, kept
+        self.dropped, self.kept, self.applied = dropped, kept, applied
         self.steps: list[Step] = []
         self.effects: set[int] = set()  # steps that change the result of an earlier one in place
         self.results: dict[fx.Node, Any] = {}

@@ -45,6 +45,8 @@ class Edges:
         operations: Edges of relaxed graphs, one group for the candidates of each. They are not
             among ``groups``: their gates are one-hot, ``groups`` has those that are on or off by
             themselves.
+        bare: Names in ``shapes`` of matrices that are no weight of a linear layer.
+        storage: For names in ``shapes``, bytes of one entry and of the whole tensor in a file.
     """
 
     groups: tuple[EdgeGroup, ...]
@@ -56,6 +58,8 @@ class Edges:
     rewritten: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     operations: tuple[EdgeGroup, ...] = ()
+    bare: tuple[str, ...] = ()
+    storage: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     _plan: dict[str, tuple[GateFactor, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -237,11 +241,12 @@ class Edges:
         A convolution pads, and a layer that is applied at many positions may see another constant
         at each; only a linear layer that is applied once takes a constant into its bias.
         """
+        units = [group for group in self.structure if group.granularity == "unit"]
         return tuple(
             group.name
-            for group in self.structure
-            if group.granularity == "unit"
-            and any(
+            for group in units
+            if any(slot.tensor in self.bare for slot in group.consumers)
+            or any(
                 len(self.shapes[slot.tensor]) > 2 or self.positions.get(slot.tensor, 1) > 1
                 for slot in (*group.producers, *group.consumers)
             )
@@ -279,6 +284,8 @@ class Edges:
                 "rewritten": {name: list(indices) for name, indices in self.rewritten.items()},
                 "products": {name: list(counts) for name, counts in self.products.items()},
                 "operations": [group_to_dict(group) for group in self.operations],
+                "bare": list(self.bare),
+                "storage": {name: list(counts) for name, counts in self.storage.items()},
             }
         )
 
@@ -305,12 +312,16 @@ class Edges:
             known = {group.name for group in (*groups, *structure)}
             numbers = {
                 part: {name: _counts(part, name, counts) for name, counts in found.items()}
-                for part in ("rewritten", "products")
+                for part in ("rewritten", "products", "storage")
                 for found in [content.get(part, {})]
             }
             buffers, positions = content["buffers"], content["positions"]
+            bare = content.get("bare", [])
             _counts("positions", "", list(positions.values()))
-            if not shapes.keys() >= {*buffers, *positions} or not known >= {
+            named = {*buffers, *positions, *bare, *numbers["storage"]}
+            if any(len(counts) != 2 for counts in numbers["storage"].values()):
+                raise ValueError("expected two numbers in each storage")
+            if not shapes.keys() >= named or not known >= {
                 *filter(None, (*numbers["rewritten"], *numbers["products"]))
             }:
                 raise ValueError("a tensor or group is named that is not there")
@@ -326,6 +337,7 @@ class Edges:
                 positions,
                 **numbers,
                 operations=operations,
+                bare=tuple(bare),
             )
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise EdgeError(

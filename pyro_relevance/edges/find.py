@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from pyro_relevance.edges.candidates import HasOperations
@@ -19,8 +20,10 @@ from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.flow import Flow, UnitFlow, WeightFlow
 from pyro_relevance.edges.groups import EdgeGroup, GridLabels, Skipped, Slot
 from pyro_relevance.edges.layerwise.units import follow_units, untraced
-from pyro_relevance.edges.modules import example_arguments
+from pyro_relevance.edges.modules import example_arguments, modules_that_make_units
+from pyro_relevance.edges.packing import packed_bytes
 from pyro_relevance.edges.reasons import RETURNED, Reason, Why
+from pyro_relevance.edges.size import masked_cost, num_macs
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
@@ -85,7 +88,7 @@ def find_edges(
     groups, skipped = _choose(asked, network, where)
     if not groups and not operations:
         raise EdgeError(_nothing(granularities, skipped))
-    return _edges(network, flow, groups, skipped, operations)
+    return _edges(network, flow, (groups, skipped, operations), example_input)
 
 
 @dataclass(frozen=True)
@@ -164,23 +167,73 @@ def _nothing(granularities: Sequence[str], skipped: Sequence[Skipped]) -> str:
 def _edges(
     network: nn.Module,
     flow: Flow,
-    groups: tuple[EdgeGroup, ...],
-    skipped: tuple[Skipped, ...],
-    operations: tuple[EdgeGroup, ...],
+    found: tuple[tuple[EdgeGroup, ...], tuple[Skipped, ...], tuple[EdgeGroup, ...]],
+    example_input: Tensor | tuple[Tensor, ...] | None,
 ) -> Edges:
+    groups, skipped, operations = found
     units = {_units_name(unit.module): unit for unit in flow.units if not unit.reason}
     products = {name: unit.products for name, unit in units.items() if unit.products}
-    return Edges(
+    edges = Edges(
         groups,
         skipped,
         _shapes(network),
         _buffers(network),
         _structure(flow),
-        flow.positions,
+        _positions(network, flow, example_input is not None),
         rewritten={name: unit.rewritten for name, unit in units.items() if unit.rewritten},
         products=products | ({"": (flow.num_fixed_macs,)} if flow.num_fixed_macs else {}),
         operations=operations,
+        bare=_bare(network),
+        storage=_storage(network),
     )
+    return edges if example_input is None else _with_all_macs(edges, network, example_input)
+
+
+def _positions(network: nn.Module, flow: Flow, complete: bool) -> dict[str, int]:
+    """How often one example multiplies each matrix; what is unknown is left out."""
+    positions = dict(flow.positions)
+    for name, tensor in network.named_parameters():
+        kind = type(network.get_submodule(name.rpartition(".")[0]))
+        if complete or issubclass(kind, nn.Embedding | nn.EmbeddingBag):
+            positions.setdefault(name, 0)
+        elif tensor.ndim < 2 or issubclass(kind, nn.Linear):
+            positions.setdefault(name, 1 if tensor.ndim > 1 else 0)
+    return positions
+
+
+def _bare(network: nn.Module) -> tuple[str, ...]:
+    """Matrices that are no weight of a linear layer."""
+    return tuple(
+        name
+        for name, tensor in network.named_parameters()
+        if tensor.ndim == 2
+        and not (
+            name.rpartition(".")[2] == "weight"
+            and isinstance(network.get_submodule(name.rpartition(".")[0]), nn.Linear)
+        )
+    )
+
+
+def _storage(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """Bytes of one entry of each tensor, and of the whole tensor in a file; 0 if it is not saved."""
+    saved = network.state_dict()
+    return {
+        name: (tensor.element_size(), packed_bytes(tensor) if name in saved else 0)
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+    }
+
+
+def _with_all_macs(
+    edges: Edges, network: nn.Module, example_input: Tensor | tuple[Tensor, ...]
+) -> Edges:
+    """Add the multiply-accumulates that no edge takes along, so that the whole is what is counted."""
+    whole = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
+    try:
+        missing = num_macs(network, example_input) - masked_cost(edges, whole).num_macs
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+        return edges  # an operator that the counter cannot run
+    fixed = sum(edges.products.get("", ())) + missing
+    return replace(edges, products={**edges.products, "": (fixed,)}) if missing > 0 else edges
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -233,10 +286,19 @@ def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | Non
             return follow_coupled_units(network, arguments, untraced(network, arguments))
         except EdgeError:
             raise error from None
-    outputs_alone = all(u.reason is None or u.reason.why in RETURNED for u in flow.units)
-    if example_input is None or outputs_alone:
+    followed = {unit.module for unit in flow.units}
+    left_out = [name for name in modules_that_make_units(network) if name not in followed]
+    if example_input is None:
+        units = [UnitFlow(name, 0, reason=_unseen(network, name)) for name in left_out]
+        return replace(flow, units=(*flow.units, *units))
+    known = all(u.reason is None or u.reason.why in RETURNED for u in flow.units)
+    if known and not left_out:
         return flow
     return follow_coupled_units(network, example_arguments(example_input), flow)
+
+
+def _unseen(network: nn.Module, name: str) -> Reason:
+    return Why.NEEDS_EXAMPLE.reason(kind=type(network.get_submodule(name)).__name__)
 
 
 def _granularities(granularity: str | Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "example_arguments", "reinitialise"]
+__all__ = ["evaluating", "example_arguments", "modules_that_make_units", "reinitialise"]
 
 
 def example_arguments(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -26,6 +26,15 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
+
+
+def modules_that_make_units(network: nn.Module) -> list[str]:
+    """Return the names of the modules with a matrix of parameters of their own, each once."""
+    owners: dict[int, str] = {}
+    for name, tensor in network.named_parameters():
+        if tensor.ndim > 1:
+            owners[id(tensor)] = name.rpartition(".")[0]
+    return list(dict.fromkeys(owners.values()))
 
 
 def reinitialise(network: nn.Module) -> list[tuple[str, nn.Module]]:

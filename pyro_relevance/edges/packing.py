@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_relevance._files import parse_json
 
-__all__ = ["MAX_PACKED_DENSITY", "pack", "packed_shapes", "packed_size", "unpack"]
+__all__ = ["MAX_PACKED_DENSITY", "pack", "packed_bytes", "packed_shapes", "packed_size", "unpack"]
 
 MAX_PACKED_DENSITY = 0.9
 _VALUES, _BITS = "::values", "::bits"
@@ -31,6 +31,11 @@ def packed_size(num_nonzero: int, num_entries: int, entry_size: int) -> int:
     dense = num_entries * entry_size
     packed = num_nonzero * entry_size + (num_entries + 7) // 8
     return packed if num_nonzero <= MAX_PACKED_DENSITY * num_entries and packed < dense else dense
+
+
+def packed_bytes(tensor: Tensor) -> int:
+    """Bytes that a tensor takes in a file."""
+    return packed_size(int(tensor.count_nonzero()), tensor.numel(), tensor.element_size())
 
 
 def pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:

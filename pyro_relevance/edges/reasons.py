@@ -37,6 +37,7 @@ class Why(Enum):
         "is parametrised (torch.nn.utils.parametrize), so that its weight is not a plain tensor"
     )
     COMPUTED_WEIGHT = "computes its weight in a hook, so that it is not a plain parameter"
+    HOOKED = "has a hook, whose effect is followed only where example_input is given"
     SHARED = "shares its {tensor} with {others}"
     USED_DIRECTLY = "has a parameter that forward() also uses directly"
     NOT_CALLED = "is not called as a module in forward()"
@@ -44,6 +45,10 @@ class Why(Enum):
     LAYER = "its layer {fault}"
     READER = "its reader {name!r} {fault}"
     MODULE = "{kind} {name!r} {fault}"
+
+    NOT_SINGLE = (
+        "single weights of {kind} are not gated; only those of linear layers and convolutions"
+    )
 
     # What lies between a layer and its readers.
     COMBINED = "{kind} {name!r} combines them with other values"
@@ -58,6 +63,7 @@ class Why(Enum):
     )
     JOINED = "the operation {name!r} joins them with another tensor, so that none can go alone"
     OTHER_AXIS = "{kind} {name!r} works on another axis than that of the units"
+    NEEDS_EXAMPLE = "units of {kind} are followed only where example_input is given"
     READ_TOGETHER = "{what} reads all of them together"
 
     # Channels that are coupled with something that stays.
@@ -72,6 +78,9 @@ class Why(Enum):
     SINGLE_PLACES = "single ones are taken whose places are written into forward()"
     READ_GROUPED_TRANSPOSED = "the grouped transposed convolution {name!r} reads them"
     MADE_GROUPED_TRANSPOSED = "they are made by a grouped transposed convolution"
+    COMPUTED_READER = (
+        "they meet a weight that is computed in forward(), in a hook or by a parametrisation"
+    )
     NOT_REWRITABLE = "{what} is written into forward(), which cannot be rewritten: {error}"
 
     SOME = "{count} of {total} are not gated: {reason}"

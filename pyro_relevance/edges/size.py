@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
 from pyro_relevance.edges.modules import evaluating, example_arguments
 from pyro_relevance.edges.operators.registry import registered
-from pyro_relevance.edges.packing import packed_size
+from pyro_relevance.edges.packing import packed_bytes, packed_size
 
 if TYPE_CHECKING:
     from pyro_relevance.edges.edges import Edges
@@ -91,8 +91,7 @@ def num_bytes(network: nn.Module) -> int:
     If at most nine tenths of a tensor's entries are not zero, the file stores these entries and
     one bit per position.
     """
-    tensors = network.state_dict().values()
-    return sum(packed_size(int(t.count_nonzero()), t.numel(), t.element_size()) for t in tensors)
+    return sum(map(packed_bytes, network.state_dict().values()))
 
 
 def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> int:
@@ -109,7 +108,15 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
     Returns:
         Multiply-accumulates for one example.
     """
-    first = tuple(argument[:1].detach() for argument in example_arguments(example_input))
+    arguments = tuple(argument.detach() for argument in example_arguments(example_input))
+    first = tuple(argument[:1] for argument in arguments)
+    try:
+        return _counted(network, first)
+    except (RuntimeError, ValueError):  # a network that is made for one number of examples
+        return _counted(network, arguments) // len(arguments[0])
+
+
+def _counted(network: nn.Module, arguments: tuple[Tensor, ...]) -> int:
     # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
     plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
     with (
@@ -118,7 +125,7 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
         _attention_in_parts(),
         FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
     ):
-        functional_call(network, plain, first)
+        functional_call(network, plain, arguments)
     return int(counter.get_total_flops()) // 2
 
 
@@ -173,7 +180,7 @@ def latency(
     return Latency(median, lower, upper)
 
 
-def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4) -> Cost:
+def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int | None = None) -> Cost:
     """Compute what a network costs after a mask, without building the pruned network.
 
     The same parts go as in ``prune``: units without weights that make or read them, inputs that
@@ -183,7 +190,7 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4
     Args:
         edges: Edges of the network.
         mask: For each group, booleans of its shape, True = kept.
-        entry_size: Bytes of a parameter.
+        entry_size: Bytes of an entry; by default those that the network has.
 
     Returns:
         The size of the pruned network.
@@ -201,20 +208,23 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int = 4
     live = live_edges(edges.structure, connected, edges.unfoldable)
     if is_constant(edges.structure, live, edges.positions):
         outputs = sum(g.num_edges for g in edges.structure if g.granularity == "output")
-        return Cost(outputs, outputs, 0, outputs * entry_size)
+        entry = entry_size or max((size for size, _ in edges.storage.values()), default=4)
+        return Cost(outputs, outputs, 0, outputs * entry)
     kept = kept_positions(edges.structure, live, connected)
     parameters = nonzero = macs = size = 0
     for name, shape in edges.shapes.items():
         sizes = [int(kept[name, d].sum()) if (name, d) in kept else n for d, n in enumerate(shape)]
         entries = math.prod(sizes)
+        found, whole = edges.storage.get(name, (4 if shape else 8, None))
+        entry = entry_size if entry_size is not None and shape else found
         if name in edges.buffers:
-            # Buffers without axes are integer counters (num_batches_tracked).
-            size += entries * (entry_size if shape else 8)
+            untouched = entries == math.prod(shape) and entry == found and whole is not None
+            size += whole if untouched and whole is not None else entries * entry
             continue
         stored = int(connected[name].sum()) if len(shape) > 1 else entries
         parameters += entries
         nonzero += stored
-        size += packed_size(stored, entries, entry_size)
+        size += packed_size(stored, entries, entry)
         if len(shape) > 1:
             macs += entries * _positions(edges, name)
     for name, counts in edges.products.items():
@@ -243,13 +253,14 @@ def _attention_in_parts() -> Iterator[None]:
 
 
 def _positions(edges: Edges, name: str) -> int:
-    if not edges.positions and len(edges.shapes[name]) > 2:
+    unknown = name not in edges.positions and bool(edges.positions)
+    if unknown or (not edges.positions and len(edges.shapes[name]) > 2):
         raise ValueError(
             f"Expected edges that know how often {name!r} is applied, but they were found without "
             "an example. "
             "Pass example_input to find_edges."
         )
-    return edges.positions.get(name, 0 if edges.positions else 1)
+    return edges.positions.get(name, 1)
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from pyro_relevance.edges.exported import first_line
 from pyro_relevance.edges.modules import evaluating
 from pyro_relevance.errors import SurgeryError
+from pyro_relevance.surgery.steps import SizeError, plain_containers
 
-__all__ = ["LOW_PRECISION_TOLERANCE", "TOLERANCES", "largest_difference", "relative_difference"]
+__all__ = [
+    "LOW_PRECISION_TOLERANCE",
+    "TOLERANCES",
+    "difference_at_sizes",
+    "largest_difference",
+    "relative_difference",
+]
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 LOW_PRECISION_TOLERANCE = 2e-2
@@ -48,21 +58,92 @@ def largest_difference(masked: nn.Module, small: nn.Module, arguments: tuple[Ten
     largest = 0.0
     with evaluating(masked, small), torch.no_grad():
         for trial in trials:
-            expected = tree_leaves(masked(*trial))
+            expected = _outputs(masked, trial)
             try:
-                found = tree_leaves(small(*trial))
-            except (RuntimeError, IndexError, TypeError) as error:
+                found = _outputs(small, trial)
+            except SizeError:
+                raise
+            except Exception as error:  # the code of a user's forward() may raise anything
                 raise SurgeryError(
                     "Expected the pruned network to run like the masked one, but it failed: "
-                    f"{error}. A size may be written into forward()."
+                    f"{first_line(error)} A size may be written into forward()."
                 ) from error
-            largest = max([largest, *map(relative_difference, expected, found)])
+            same_number = len(expected) == len(found)
+            differences = map(relative_difference, expected, found)
+            largest = max([largest, *differences]) if same_number else math.inf
     if not largest <= tolerance:
         raise SurgeryError(
             f"Expected the pruned network to equal the masked one to {tolerance:g} in {dtype}, but "
             f"they differ by {largest:.2e}. Please report the network; pruning it is not exact."
         )
     return largest
+
+
+def difference_at_sizes(
+    masked: nn.Module,
+    small: nn.Module,
+    arguments: tuple[Tensor, ...],
+    free: Sequence[Sequence[int]],
+) -> tuple[float, list[tuple[tuple[int, ...], ...]]]:
+    """Largest relative difference at other numbers of examples and at other sizes.
+
+    Args:
+        masked: The network with zeros.
+        small: The pruned network.
+        arguments: ``(num_data, *input_shape)`` inputs.
+        free: For each input, the axes along which its size may change.
+
+    Returns:
+        The difference, and the shapes of the inputs that both networks accepted.
+
+    Raises:
+        SurgeryError: It is larger than rounding errors, or only the small network cannot run.
+    """
+    largest, accepted = 0.0, list[tuple[tuple[int, ...], ...]]()
+    for change in _CHANGES:
+        trial = tuple(
+            _resized(argument, axes, change) for argument, axes in zip(arguments, free, strict=True)
+        )
+        shapes = tuple(tuple(argument.shape) for argument in trial)
+        if shapes in accepted or shapes == tuple(tuple(a.shape) for a in arguments):
+            continue
+        try:
+            with evaluating(masked), torch.no_grad():
+                _outputs(masked, trial)
+        except Exception:  # whatever it raises, the network has no answer at these sizes
+            continue
+        try:
+            largest = max(largest, largest_difference(masked, small, trial))
+        except SizeError:
+            continue  # refused in words
+        accepted.append(shapes)
+    return largest, accepted
+
+
+_CHANGES: tuple[Callable[[int, int], int], ...] = (
+    lambda axis, size: size if axis else 1,
+    lambda axis, size: size if axis else size + 1,
+    lambda axis, size: size + 1 if axis else min(size, 2),
+    lambda axis, size: size + size // 2 if axis else min(size, 2),
+    lambda axis, size: 2 * size if axis else min(size, 2),
+)
+"""From an axis and the size in the example to another size."""
+
+
+def _resized(argument: Tensor, axes: Sequence[int], change: Callable[[int, int], int]) -> Tensor:
+    """Repeat or omit entries along some axes."""
+    for axis in axes:
+        size = argument.shape[axis]
+        index = torch.arange(change(axis, size), device=argument.device) % size
+        argument = argument.index_select(axis, index)
+    return argument
+
+
+def _outputs(network: nn.Module, arguments: tuple[Tensor, ...]) -> list[Any]:
+    """Return the outputs of a call; random numbers in forward() are the same in each call."""
+    with torch.random.fork_rng(devices=[a.device for a in arguments if a.is_cuda]):
+        torch.manual_seed(0)
+        return tree_leaves(plain_containers(network(*arguments)))
 
 
 def relative_difference(expected: Any, found: Any) -> float:

@@ -75,6 +75,8 @@ _LIBRARIES: tuple[tuple[str, Any, frozenset[str]], ...] = (
     ("torch.nn.functional", F, frozenset(_FUNCTIONAL_WORDS.split())),
     ("torch", torch, _OPERATIONS),
     ("operator", operator, _OPERATORS),
+    ("torch", torch, frozenset(("sym_float", "sym_int", "sym_max", "sym_min", "sym_not"))),
+    ("torch", torch, frozenset(("_sym_sqrt",))),
     ("math", math, frozenset(("ceil", "exp", "floor", "log", "prod", "sqrt", "trunc"))),
 )
 _OPS = "torch.ops."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,13 @@ from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.groups import EdgeGroup
 from pyro_relevance.edges.modules import evaluating, example_arguments
 from pyro_relevance.edges.operators.registry import find_module
-from pyro_relevance.errors import EdgeError, SurgeryError
+from pyro_relevance.errors import SurgeryError
 from pyro_relevance.surgery.constants import fold_constants, nonzero_entries, owner_of
 from pyro_relevance.surgery.equivalence import largest_difference
 from pyro_relevance.surgery.plain_modules import Constant, SelectFeatures
 from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
 from pyro_relevance.surgery.receipt import Receipt
-from pyro_relevance.surgery.rewriting import resized_network
-from pyro_relevance.surgery.steps import GraphNetwork
+from pyro_relevance.surgery.written import as_operations
 
 __all__ = ["PrunedNetwork", "Receipt", "apply_mask", "load_pruned", "prune"]
 
@@ -108,11 +107,12 @@ def prune(
         if is_constant(edges.structure, live, edges.positions):
             small: nn.Module = Constant(masked(*(argument[:1] for argument in arguments))[0])
             notes.append("No input is read any more: the network is a constant.")
+            difference = largest_difference(masked, small, arguments)
         else:
-            small, written = _prune(folded, edges, live, kept, arguments)
+            pair = (masked, folded)
+            small, written, difference = _prune(pair, edges, live, kept, arguments)
             notes += written
     small.train(network.training)
-    difference = _difference(masked, small, arguments)
     receipt = Receipt.measured(
         network, small, example_input, max_difference=difference, notes=notes
     )
@@ -131,18 +131,6 @@ def _checked_arguments(
     if any(len(argument) == 0 for argument in arguments):
         raise ValueError("Expected an example_input with at least one example, but got none.")
     return arguments
-
-
-def _difference(masked: nn.Module, small: nn.Module, arguments: tuple[Tensor, ...]) -> float:
-    """Return the largest difference of the outputs, for another number of examples too.
-
-    A list of operations must not depend on the number of examples with which it was traced.
-    """
-    difference = largest_difference(masked, small, arguments)
-    if isinstance(small, GraphNetwork):
-        one = tuple(torch.cat((a, a)) if len(a) == 1 else a[:1] for a in arguments)
-        difference = max(difference, largest_difference(masked, small, one))
-    return difference
 
 
 def _check(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> None:
@@ -199,51 +187,55 @@ def _empty(edges: Edges, live: Mapping[str, Tensor], mask: Mapping[str, Tensor])
 
 
 def _prune(
-    network: nn.Module,
+    networks: tuple[nn.Module, nn.Module],
     edges: Edges,
     live: Mapping[str, Tensor],
     kept: Mapping[tuple[str, int], Tensor],
     arguments: tuple[Tensor, ...],
-) -> tuple[nn.Module, list[str]]:
-    """Prune the tensors of a network, in its own modules if these run with the kept sizes."""
+) -> tuple[nn.Module, list[str], float]:
+    """Prune the tensors of a network, in its own modules if these run with the kept sizes.
+
+    Args:
+        networks: The masked network, and the same after constants were folded.
+        edges: Its edges.
+        live: Result of :func:`live_edges`.
+        kept: For (tensor, axis), the kept positions.
+        arguments: Inputs.
+
+    Returns:
+        The small network, notes, and its largest difference from the masked one.
+    """
+    masked, network = networks
     changed = [
         name for name, some in edges.rewritten.items() if not bool(live[name][[*some]].all())
     ]
     gone = [name for name in edges.unfoldable if not bool(live[name].any())]
     if not changed and not gone:
         small = copy.deepcopy(network)
-        _slice(small, kept)
-        for group in edges.structure:
-            if group.granularity == "input":
-                small = _select_inputs(small, group, kept)
-        if _runs(small, arguments):
-            return small, []
-    try:
-        written = resized_network(network, arguments, kept)
-    except EdgeError as error:
-        raise SurgeryError(
-            "Expected a network whose forward() runs with the kept sizes or can be rewritten, "
-            f"but it failed: {error} A size is written into forward(), or a layer is pruned whole: "
-            "take sizes from tensors there, or keep one unit of each layer with on_empty='keep'."
-        ) from error
+        try:
+            _slice(small, kept)
+            for group in edges.structure:
+                if group.granularity == "input":
+                    small = _select_inputs(small, group, kept)
+            return small, [], largest_difference(masked, small, arguments)
+        except SurgeryError:
+            pass  # its code may hold sizes that no longer fit
     why = [f"{name} changed numbers in it" for name in changed]
     why += [f"{name} is removed" for name in gone]
+    written, notes, difference = as_operations(masked, network, arguments, kept)
     reason = ", ".join(why) or "it has sizes of its own"
-    return written, [f"forward() is now a list of operations, as in evaluation mode: {reason}."]
-
-
-def _runs(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
-    """Whether a network still runs: its code may hold sizes that no longer fit."""
-    try:
-        network(*arguments)
-    except (RuntimeError, IndexError, TypeError, ValueError):
-        return False
-    return True
+    note = f"forward() is now a list of operations, as in evaluation mode: {reason}."
+    return written, [*notes, note], difference
 
 
 def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
     """Slice parameters and buffers in place, and correct the sizes that modules store."""
-    touched = set()
+    owners: dict[int, list[tuple[dict[str, Any], str, nn.Module]]] = {}
+    for module in network.modules():
+        for holder in (module._parameters, module._buffers):
+            for key, tensor in holder.items():
+                owners.setdefault(id(tensor), []).append((holder, key, module))
+    touched: dict[nn.Module, None] = {}
     for (name, dim), flags in kept.items():
         if bool(flags.all()):
             continue
@@ -253,10 +245,12 @@ def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
         index = flags.nonzero()[:, 0].to(tensor.device)
         small = tensor.detach().index_select(dim, index)
         if isinstance(tensor, nn.Parameter):
-            module._parameters[key] = nn.Parameter(small, requires_grad=tensor.requires_grad)
-        else:
-            module._buffers[key] = small
-        touched.add(module)
+            small = nn.Parameter(small, requires_grad=tensor.requires_grad)
+        tied = owners.pop(id(tensor))
+        owners[id(small)] = tied
+        for holder, tied_key, owner in tied:
+            holder[tied_key] = small
+            touched[owner] = None
     for module in touched:
         resize = find_module(module).resize
         if resize is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pyro_relevance.surgery.operations import (
     ATTRIBUTE_OF,
@@ -15,7 +16,7 @@ from pyro_relevance.surgery.operations import (
     is_method,
 )
 
-__all__ = ["GraphNetwork", "Result", "Step", "owned_tensor"]
+__all__ = ["GraphNetwork", "Result", "SizeError", "Step", "owned_tensor", "plain_containers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,10 @@ class Step:
 
     Args:
         op: ``placeholder``, ``get_attr``, ``call_module``, ``call_function``, ``call_method`` or
-            ``output``.
-        target: Name of the input, tensor, module, function (see :func:`function_named`) or method.
+            ``output``; or ``check``, which compares two sizes: the size found, one of ``==``,
+            ``!=``, ``<``, ``<=``, ``>``, ``>=``, and the size expected.
+        target: Name of the input, tensor, module, function (see :func:`function_named`) or method;
+            for a check, what is compared, in words.
         args: Positional arguments; a placeholder's is its default.
         kwargs: Arguments by name.
     """
@@ -45,6 +48,10 @@ class Step:
     target: str
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SizeError(ValueError):
+    """An input has a size for which a list of operations was not made."""
 
 
 class GraphNetwork(nn.Module):
@@ -105,6 +112,8 @@ class GraphNetwork(nn.Module):
                 results.append(function_named(step.target)(*args, **kwargs))
             elif step.op == "call_method":
                 results.append(getattr(args[0], step.target)(*args[1:], **kwargs))
+            elif step.op == "check":
+                results.append(_compare(step.target, *args))
             else:
                 return args[0]
             for position in finished:
@@ -135,8 +144,21 @@ class GraphNetwork(nn.Module):
                 _module_at(self, step.target)
             elif step.op == "get_attr":
                 owned_tensor(self, step.target)
+            elif step.op == "check":
+                if len(step.args) != 3 or step.args[1] not in _RELATIONS or step.kwargs:
+                    raise ValueError(f"Expected a check of two sizes, but got {step!r}.")
             elif step.op not in ("placeholder", "output"):
                 raise ValueError(f"Expected a known kind of step, but got {step!r}.")
+
+
+def plain_containers(value: Any) -> Any:
+    """Return values in tuples, lists and dicts, without classes of other packages."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_containers(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        items = [plain_containers(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value
 
 
 def owned_tensor(module: nn.Module, name: str) -> Tensor:
@@ -160,6 +182,28 @@ def owned_tensor(module: nn.Module, name: str) -> Tensor:
     if tensor is None:
         raise ValueError(f"Expected a parameter or buffer {name!r}, but there is none.")
     return tensor
+
+
+_RELATIONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def _compare(what: str, found: Any, relation: str, expected: Any) -> None:
+    """Raise an error where a size is not what the list of operations was made for."""
+    if any(isinstance(size, fx.Proxy) for size in (found, expected)):
+        return  # sizes are not known while torch.fx traces
+    if not _RELATIONS[relation](found, expected):
+        raise SizeError(
+            f"Expected {what} {relation} {expected}, but got {found}. This network is a list of "
+            "operations that was written down for such sizes. Prune again with an example_input "
+            "of the size that you need."
+        )
 
 
 def _check_attribute(step: Step) -> None:

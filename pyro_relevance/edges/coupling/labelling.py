@@ -18,7 +18,10 @@ from pyro_relevance.edges.coupling.label_tensors import FILLER, KEPT, filled, na
 from pyro_relevance.edges.exported import Exported, value_of
 from pyro_relevance.edges.reasons import Reason, Why
 
-__all__ = ["Axis", "Coupling", "HEADS", "Ints", "Labelling", "Labels", "TAKEN_PART", "tensors_of"]
+__all__ = [
+    *("Axis", "Coupling", "HEADS", "Ints", "Labelling", "Labels", "Product", "TAKEN_PART"),
+    "tensors_of",
+]
 
 Ints = NDArray[np.int64]
 Axis = tuple[str, int]
@@ -29,6 +32,27 @@ Labels = dict[fx.Node, Any]
 
 HEADS = "the number of heads"
 TAKEN_PART = "the position at which a part of them is taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A value that is multiplied by a parameter.
+
+    Args:
+        x: The value.
+        axis: Axis along which it is read.
+        weight: Qualified name of the parameter.
+        reads: Axis of the parameter that reads.
+        bias: What is added, if anything.
+        out: Axis of the result along which the units that are made lie.
+    """
+
+    x: fx.Node
+    axis: int
+    weight: str
+    reads: int
+    bias: fx.Node | None
+    out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,7 @@ class Coupling:
         positions: How often one example multiplies each weight.
         products: Multiply-accumulates of products of two activations for one example, by the root
             of the set that they are pruned with; ``KEPT`` for those that are never pruned.
+        applied: Products with a parameter that is no weight of a layer.
     """
 
     roots: Ints
@@ -61,6 +86,7 @@ class Coupling:
     outputs: tuple[Tensor, ...]
     positions: dict[str, int]
     products: dict[int, int]
+    applied: dict[fx.Node, Product]
 
 
 class Labelling:
@@ -90,6 +116,12 @@ class Labelling:
         self.positions: dict[str, int] = {}
         self.partial: dict[str, int] = {}
         self.products: list[tuple[Tensor, int]] = []
+        self.applied: dict[fx.Node, Product] = {}
+        self.made_columns: dict[Axis, Ints] = {}  # of tables, whose columns are units
+        self.placeholders: dict[str, list[fx.Node]] = {}
+        for node in exported.graph.nodes:
+            if node.op == "placeholder" and node.name in exported.names:
+                self.placeholders.setdefault(exported.names[node.name], []).append(node)
         self.inputs = torch.empty(0, dtype=torch.long)
         self.outputs: list[Tensor] = []
 
@@ -103,7 +135,7 @@ class Labelling:
         return Coupling(
             roots, self.makers, tuple(self.layers), self.readers, _first(self.blocked, roots),
             _first(self.written, roots), self.inputs, tuple(self.outputs), self.positions,
-            self._counted(roots),
+            self._counted(roots), self.applied,
         )  # fmt: skip
 
     def _counted(self, roots: Ints) -> dict[int, int]:

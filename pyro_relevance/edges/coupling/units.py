@@ -13,7 +13,7 @@ from pyro_relevance.edges.coupling.walk import follow_channels
 from pyro_relevance.edges.exported import export_graph
 from pyro_relevance.edges.flow import Flow, UnitFlow
 from pyro_relevance.edges.groups import Slot
-from pyro_relevance.edges.operators.registry import find_module
+from pyro_relevance.edges.modules import modules_that_make_units
 from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.errors import EdgeError
 
@@ -47,8 +47,8 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     followed = {axis[0].rpartition(".")[0] for axis in coupling.layers}
     units += [
         UnitFlow(name, 0, reason=Why.UNFOLLOWED.reason())
-        for name, module in network.named_modules()
-        if find_module(module).layer is not None and name not in followed
+        for name in modules_that_make_units(network)
+        if name not in followed
     ]
     outputs = flow.num_outputs
     if not outputs and len(coupling.outputs) == 1 and coupling.outputs[0].ndim == 2:
@@ -106,7 +106,7 @@ def _not_rewritable(
     if not changing:
         return {}
     try:
-        export_graph(network, arguments, any_batch=True)
+        export_graph(network, arguments, sizes="any")
     except EdgeError as error:
         return {
             root: Why.NOT_REWRITABLE.reason(what=what, error=str(error))

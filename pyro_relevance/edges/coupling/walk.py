@@ -70,18 +70,33 @@ def _walk(run: Labelling) -> Coupling:
     return run.coupling()
 
 
+_FAULTS = (
+    *(AssertionError, AttributeError, IndexError, KeyError, LookupError, NotImplementedError),
+    *(RuntimeError, TypeError, ValueError),
+)
+"""What a rule raises for a call of a form that it does not know."""
+
+
 def _call(run: Labelling, node: fx.Node) -> None:
-    nodes = node.all_input_nodes
-    if all(n in run.constants for n in nodes):
-        arguments = tree_map(run.constant, (node.args, node.kwargs))
-        with torch.no_grad():
-            run.constants[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+    if node.op != "call_function":
+        run.constants[node] = None  # a block of code of its own, which no rule follows
         return
     name, value = operator_name(node), value_of(node)
+    if _is_constant(run, node):
+        arguments = tree_map(run.constant, (node.args, node.kwargs))
+        try:
+            with torch.no_grad():
+                run.constants[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+            return
+        except _FAULTS:
+            pass
     if value is None or isinstance(value, (bool, int, float)):
         run.constants[node] = value  # a size, or a check of one
         return
-    result = _rule(node, name)(run, node, name)
+    try:
+        result = _rule(node, name)(run, node, name)
+    except _FAULTS:
+        result = unknown(run, node, name)
     if result is None:
         return
     if isinstance(result, Tensor):
@@ -89,6 +104,14 @@ def _call(run: Labelling, node: fx.Node) -> None:
         if sum(size > 1 for size in narrowed(result)[0].shape) > 1:
             run.grids.append(result)
     run.labels[node] = result
+
+
+def _is_constant(run: Labelling, node: fx.Node) -> bool:
+    """Whether a value is the same in each call, for inputs of one size."""
+    tags = getattr(node.target, "tags", ())
+    random = torch.Tag.nondeterministic_seeded in tags
+    block = isinstance(node.target, torch._ops.HigherOrderOperator)
+    return not random and not block and all(n in run.constants for n in node.all_input_nodes)
 
 
 def _rule(node: fx.Node, name: str) -> Rule:

@@ -95,7 +95,9 @@ def layer_faults(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[str, Re
     for name, module in modules.items():
         own = dict(module.named_parameters(recurse=False))
         shared = [key for key, tensor in own.items() if len(owners[id(tensor)]) > 1]
-        if is_parametrized(module):
+        if module._forward_hooks or module._forward_pre_hooks:
+            faults[name] = Why.HOOKED.reason()
+        elif is_parametrized(module):
             faults[name] = Why.PARAMETRISED.reason()
         elif isinstance(module, LAYERS) and "weight" not in own:
             faults[name] = Why.COMPUTED_WEIGHT.reason()

@@ -1,7 +1,7 @@
 """What is known of each operator of a network: one registry, which a user extends by a decorator.
 
-Each file holds a family (pointwise, spatial, layers, normalisation, moves, products), each entry
-all that is known of an operator: which units meet in its result, how it is pruned, rewritten, saved
+Each file holds a family (pointwise, spatial, layers, recurrent, normalisation, moves, products,
+weights without a layer), each entry all that is known of an operator: which units meet in its result, how it is pruned, rewritten, saved
 and counted. The walks of ``find_edges`` and the surgery of ``prune`` look entries up by name.
 
 An operator of your own needs one decorated rule. Rules that exist may be reused: here the result
@@ -31,6 +31,7 @@ from pyro_relevance.edges.operators.moves import move
 from pyro_relevance.edges.operators.normalisation import channels
 from pyro_relevance.edges.operators.pointwise import along, pointwise, reduce, same, unknown
 from pyro_relevance.edges.operators.products import matmul
+from pyro_relevance.edges.operators.recurrent import recurrent
 from pyro_relevance.edges.operators.registry import (
     LayerAxes,
     Operator,
@@ -59,6 +60,7 @@ __all__ = [
     "spatial",
     "layer",
     "matmul",
+    "recurrent",
     "move",
     "unknown",
     "find",

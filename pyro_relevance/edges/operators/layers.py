@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from pyro_relevance.edges.coupling.labelling import Axis, Ints, Labelling
+from pyro_relevance.edges.coupling.labelling import Axis, Ints, Labelling, Product
 from pyro_relevance.edges.exported import value_of
-from pyro_relevance.edges.operators.calls import setting
+from pyro_relevance.edges.operators.calls import operator_name, setting
 from pyro_relevance.edges.operators.pointwise import unknown
 from pyro_relevance.edges.operators.registry import LayerAxes, find, note, operator
+from pyro_relevance.edges.operators.weights import (
+    apply_weight,
+    read_columns,
+    used_elsewhere,
+    weight_of,
+)
 from pyro_relevance.edges.reasons import Why
 
-__all__ = ["embedding", "layer"]
+__all__ = ["computed", "embedding", "layer"]
 
 _CONVOLUTION = (
     "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode"
@@ -27,22 +33,30 @@ def layer(run: Labelling, node: fx.Node, name: str) -> Any:
     """A linear layer or convolution: it reads columns and makes rows."""
     weight = run.name_of(node.args[1])
     if weight is None:
-        found = rows_of(run, node.args[1]) if name == "linear" else None
-        return part_of_layer(run, node, *found) if found else unknown(run, node, name)
-    x, axes = run.value(node.args[0]), find(name).layer
+        found = weight_of(run, node.args[1], transposed=False) if name == "linear" else None
+        if found is None:
+            return computed(run, node)
+        x = run.value(node.args[0])
+        product = Product(
+            node.args[0], x.ndim - 1, found.name, found.reads, setting(node, "bias"), x.ndim - 1
+        )  # type: ignore[arg-type]
+        return apply_weight(run, node, product, x, found, x.ndim - 1)
+    x, axes = run.operand(node.args[0]), find(name).layer
     assert axes is not None
     shape = tuple(run.exported.tensors[weight].shape)
     out_shape = tuple(value_of(node).shape)
-    linear = name == "linear"
     transposed = axes.makes == 1
-    groups = 1 if linear else int(setting(node, "groups"))
+    groups = 1 if name == "linear" else int(setting(node, "groups"))
     channel = len(out_shape) - 1 - axes.spatial
     columns = run.columns(x, channel)
     made = _axis(run, (weight, axes.makes), shape[axes.makes])
     if groups == 1:
-        _read(run, (weight, axes.reads), columns)
+        read_columns(run, (weight, axes.reads), columns)
     else:
         made = _grouped(run, weight, columns, made, groups, transposed)
+    if used_elsewhere(run, weight):
+        reason = Why.LAYER.reason(fault=Why.USED_DIRECTLY.reason())
+        run.block(torch.cat((torch.from_numpy(made), torch.from_numpy(columns))), reason)
     bias = setting(node, "bias")
     if bias is not None:
         run.join_along(run.value(bias), torch.from_numpy(made), "its bias")
@@ -56,41 +70,9 @@ def layer(run: Labelling, node: fx.Node, name: str) -> Any:
     return torch.from_numpy(made).reshape(view).expand(out_shape)
 
 
-def rows_of(run: Labelling, argument: Any) -> tuple[str, Ints] | None:
-    """Return the parameter and its rows, if a value consists of rows of a parameter."""
-    labels = run.labels.get(argument) if isinstance(argument, fx.Node) else None
-    if not isinstance(labels, Tensor) or labels.ndim != 2:
-        return None
-    for name, elements in run.elements.items():
-        if elements.ndim == 2 and elements.shape[1] == labels.shape[1]:
-            first, width = int(elements[0, 0]), elements.shape[1]
-            positions = labels - first
-            rows = positions[:, 0].div(width, rounding_mode="floor")
-            whole = rows[:, None] * width + torch.arange(width)
-            inside = bool((rows >= 0).all()) and int(rows.max()) < len(elements)
-            if inside and torch.equal(positions, whole):
-                return name, rows.numpy()
-    return None
-
-
-def part_of_layer(run: Labelling, node: fx.Node, weight: str, rows: Ints) -> Tensor:
-    """A linear layer whose weight is some rows of a parameter, such as the queries of attention."""
-    x, elements = run.value(node.args[0]), run.elements[weight]
-    out_shape = tuple(value_of(node).shape)
-    made = elements[:, 0].numpy().copy()
-    if (weight, 0) not in run.makers:
-        run.join(elements, elements[:, :1].expand_as(elements))
-        run.makers[weight, 0] = made
-        run.layers.append((weight, 0))
-    _read(run, (weight, 1), run.columns(x, x.ndim - 1))
-    bias = setting(node, "bias")
-    if bias is not None:
-        run.join_along(run.value(bias), torch.from_numpy(made[rows]), "its bias")
-    # Each row counts as often as its part is applied; an even share of all rows is stored.
-    count = math.prod(out_shape) // run.num_examples
-    run.partial[weight] = run.partial.get(weight, 0) + count
-    run.positions[weight] = run.partial[weight] // len(made)
-    return torch.from_numpy(made[rows]).expand(out_shape)
+def computed(run: Labelling, node: fx.Node) -> Any:
+    """Block what a layer reads and makes whose weight is computed."""
+    return unknown(run, node, operator_name(node), Why.COMPUTED_READER.reason())
 
 
 def _axis(run: Labelling, axis: Axis, size: int) -> Ints:
@@ -98,13 +80,6 @@ def _axis(run: Labelling, axis: Axis, size: int) -> Ints:
         run.makers[axis] = run.new((size,)).numpy()
         run.layers.append(axis)
     return run.makers[axis]
-
-
-def _read(run: Labelling, axis: Axis, columns: Ints) -> None:
-    """Keep the labels that an axis reads; a second call of a layer joins both."""
-    if axis in run.readers:
-        run.join(torch.from_numpy(run.readers[axis]), torch.from_numpy(columns))
-    run.readers.setdefault(axis, columns)
 
 
 def _grouped(
@@ -125,17 +100,30 @@ def _grouped(
     return made
 
 
+def _resize_embedding(module: nn.Embedding) -> None:
+    module.embedding_dim = module.weight.shape[1]
+
+
 @operator(
     "embedding",
     modules={nn.Embedding: "num_embeddings embedding_dim padding_idx max_norm norm_type"},
+    resize=_resize_embedding,
     saved=True,
 )
 def embedding(run: Labelling, node: fx.Node, name: str) -> Any:
     """Look up rows of a table: its columns are units, its rows are never pruned."""
-    table = run.value(node.args[0])
+    table = run.name_of(node.args[0])
     if table is None:
         return unknown(run, node, name)
-    return run.collapsed(table, [0])[0].expand(tuple(value_of(node).shape))
+    axis, shape = (table, 1), tuple(value_of(node).shape)
+    made = _axis(run, axis, shape[-1])
+    run.made_columns[axis] = made
+    if axis in run.readers:  # tied to the weight of a layer
+        run.join(torch.from_numpy(run.readers[axis]), torch.from_numpy(made))
+    if used_elsewhere(run, table):
+        reason = Why.LAYER.reason(fault=Why.USED_DIRECTLY.reason())
+        run.block(torch.from_numpy(made), reason)
+    return torch.from_numpy(made).expand(shape)
 
 
 def _resize_linear(module: nn.Linear) -> None:

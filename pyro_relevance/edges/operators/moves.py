@@ -99,7 +99,9 @@ def view(run: Labelling, node: fx.Node, name: str) -> Any:
 
 _moves = partial(operator, saved=True)
 _moves(
-    *("adjoint", "cat", "expand", "flip", "mT", "moveaxis", "movedim", "numpy_T", "permute"),
+    *("adjoint", "cat", "column_stack", "concat", "concatenate", "dstack", "hstack", "vstack"),
+    *("row_stack", "broadcast_to", "swapdims", "fliplr", "flipud", "rot90", "ravel", "diagonal"),
+    *("expand", "flip", "mT", "moveaxis", "movedim", "numpy_T", "permute"),
     *("repeat", "repeat_interleave", "reshape_as", "squeeze_", "stack", "swapaxes", "t", "tile"),
     *("transpose", "unfold", "unsqueeze_", "view_as"),
 )(move)
@@ -110,6 +112,34 @@ _moves("pixel_unshuffle", modules={nn.PixelUnshuffle: "downscale_factor"})(move)
 _moves("flatten", modules={nn.Flatten: "start_dim end_dim"}, last_axis="flattened")(move)
 _moves("unflatten", modules={nn.Unflatten: "dim unflattened_size"}, last_axis="reshaped")(move)
 _moves("reshape", "squeeze", "unsqueeze", last_axis="reshaped")(move)
+
+
+@operator("slice_scatter", "select_scatter", saved=True)
+def put(run: Labelling, node: fx.Node, name: str) -> Any:
+    """Replace a part of an axis."""
+    args, kwargs = _labelled(run, node)
+    labels, dim = args[0], int(setting(node, "dim")) % args[0].ndim
+    if name == "select_scatter" or _cuts_off(run, node, labels.shape[dim]):
+        single = name == "select_scatter" or setting(node, "step") != 1
+        run.fixed.append((compact(labels), dim, not single))
+    labels = labels.contiguous()
+    target: Any = node.target
+    return target(labels, args[1].contiguous(), *args[2:], **kwargs)
+
+
+@operator("copy", saved=True)
+def copy(run: Labelling, node: fx.Node, name: str) -> Any:
+    """Take over the values of the second argument."""
+    labels = _labelled(run, node)[0][1]
+    return labels.expand(tuple(value_of(node).shape))
+
+
+@operator("glu", modules={nn.GLU: "dim"}, saved=True)
+def glu(run: Labelling, node: fx.Node, name: str) -> Any:
+    """Multiply one half of an axis by the sigmoid of the other."""
+    labels = run.operand(node.args[0])
+    one, other = labels.chunk(2, int(setting(node, "dim")))
+    return run.meet(one, other)
 
 
 def _labelled(run: Labelling, node: fx.Node) -> tuple[Any, Any]:

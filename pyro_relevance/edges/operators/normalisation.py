@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from pyro_relevance.edges.coupling.label_tensors import KEPT, filled
 from pyro_relevance.edges.coupling.labelling import Labelling
+from pyro_relevance.edges.exported import value_of
 from pyro_relevance.edges.operators.registry import note, operator
 from pyro_relevance.edges.reasons import Why
 
@@ -61,6 +63,14 @@ def channels(run: Labelling, node: fx.Node, name: str) -> Tensor:
         if isinstance(argument, fx.Node) and argument not in run.constants:
             run.join_along(run.value(argument), columns, "normalisation")
     return labels  # type: ignore[no-any-return]
+
+
+@operator("_native_batch_norm_legit_no_training", saved=True)
+def batch_norm_without_writes(run: Labelling, node: fx.Node, name: str) -> Any:
+    """BatchNorm in a graph whose operators do not write: the result and two empty statistics."""
+    result = channels(run, node, name)
+    values = value_of(node)
+    return [result, *(filled(tuple(value.shape), KEPT) for value in values[1:])]
 
 
 @operator(

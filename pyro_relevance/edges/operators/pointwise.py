@@ -86,9 +86,9 @@ def expand_as(run: Labelling, node: fx.Node, name: str) -> Tensor:
     return labels.expand(tuple(value_of(node).shape))
 
 
-def unknown(run: Labelling, node: fx.Node, name: str) -> Any:
+def unknown(run: Labelling, node: fx.Node, name: str, reason: Reason | None = None) -> Any:
     """Block all labels that pass through an operator without a rule."""
-    reason = Why.THROUGH_OPERATION.reason(name=name)
+    reason = reason or Why.THROUGH_OPERATION.reason(name=name)
     for source in node.all_input_nodes:
         labels = run.value(source) if source not in run.constants else None
         for tensor in tensors_of(labels):
@@ -161,7 +161,6 @@ _together("log_softmax", modules={nn.LogSoftmax: "dim"})(along)
 note("softmin", modules={nn.Softmin: "dim"}, last_axis="together")
 note("normalize", last_axis="together")
 note("softmax_over_channels", modules={nn.Softmax2d: ""})
-note("glu", modules={nn.GLU: "dim"}, saved=True)
 note("size", "numel", last_axis="asked", saved=True)
 note("dim", last_axis="asked", saved=True)
 note("getattr", last_axis="asked")

@@ -8,22 +8,62 @@ from typing import Any
 from torch import Tensor, fx
 
 from pyro_relevance.edges.coupling.label_tensors import KEPT, filled
-from pyro_relevance.edges.coupling.labelling import HEADS, Labelling
+from pyro_relevance.edges.coupling.labelling import HEADS, Labelling, Product
 from pyro_relevance.edges.exported import value_of
+from pyro_relevance.edges.operators.calls import setting
 from pyro_relevance.edges.operators.pointwise import unknown
 from pyro_relevance.edges.operators.registry import operator
+from pyro_relevance.edges.operators.weights import Weight, apply_weight, weight_of
+from pyro_relevance.edges.reasons import Why
 
 __all__ = ["matmul", "einsum", "attention"]
 
 
 @operator("matmul", "bmm", saved=True)
 def matmul(run: Labelling, node: fx.Node, name: str) -> Any:
-    """Follow a matrix product of two activations."""
+    """Follow a matrix product of two activations, or of one with a parameter."""
+    left, right = node.args[:2]
+    if len(value_of(right).shape) == 2 and len(value_of(left).shape) >= 2:
+        found = weight_of(run, right, transposed=True)
+        if found is not None:
+            return _weighted(run, node, left, found, None)
+    if _reads_parameter(run, left) or _reads_parameter(run, right):
+        return unknown(run, node, name, Why.COMPUTED_READER.reason())
     a, b = (run.operand(argument) for argument in node.args[:2])
     shape = tuple(value_of(node).shape)
     if a.ndim < 2 or b.ndim < 2:
         return unknown(run, node, name)
     return _product(run, a, b, shape)
+
+
+@operator("mm", saved=True)
+def mm(run: Labelling, node: fx.Node, name: str) -> Any:
+    """Follow the product of two matrices."""
+    return matmul(run, node, name)
+
+
+@operator("addmm", saved=True)
+def addmm(run: Labelling, node: fx.Node, name: str) -> Any:
+    """Follow a matrix product with a parameter, and a bias."""
+    found = weight_of(run, node.args[2], transposed=True)
+    plain = all(setting(node, scale) == 1 for scale in ("alpha", "beta"))
+    bias = node.args[0]
+    is_bias = run.name_of(bias) is not None and len(value_of(bias).shape) == 1
+    if found is None or not plain or not is_bias:
+        return unknown(run, node, name)
+    return _weighted(run, node, node.args[1], found, bias)
+
+
+def _weighted(run: Labelling, node: fx.Node, left: Any, found: Weight, bias: Any) -> Any:
+    x = run.operand(left)
+    product = Product(left, x.ndim - 1, found.name, found.reads, bias, x.ndim - 1)
+    return apply_weight(run, node, product, x, found, x.ndim - 1)
+
+
+def _reads_parameter(run: Labelling, argument: Any) -> bool:
+    """Whether a value is a parameter of two axes that is not known as a weight."""
+    name = run.name_of(argument)
+    return name is not None and run.exported.tensors[name].ndim <= 2
 
 
 def _product(run: Labelling, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -62,6 +102,9 @@ def einsum(run: Labelling, node: fx.Node, name: str) -> Any:
     left, _, right = sides.partition(",")
     if len(operands) != 2 or not out or "." in equation or "," in right:
         return unknown(run, node, name)
+    weighted = _einsum_with_weight(run, node, operands, (left, right, out))
+    if weighted is not None:
+        return weighted
     a, b = (run.operand(operand) for operand in operands)
     batch = [i for i in out if i in left and i in right]
     rows = [i for i in out if i in left and i not in right]
@@ -84,6 +127,30 @@ def einsum(run: Labelling, node: fx.Node, name: str) -> Any:
     result = result if columns else result.squeeze(-1)
     order = [*batch, *rows, *columns]
     return result.permute([order.index(i) for i in out])
+
+
+def _einsum_with_weight(
+    run: Labelling, node: fx.Node, operands: Any, letters: tuple[str, str, str]
+) -> Any:
+    """An einsum that contracts one axis of a value with one of a matrix of parameters."""
+    left, right, out = letters
+    for x, weight, of_x, of_weight in (
+        (operands[0], operands[1], left, right),
+        (operands[1], operands[0], right, left),
+    ):
+        shared = [i for i in of_x if i in of_weight]
+        made = [i for i in of_weight if i not in of_x]
+        fits = len(of_weight) == 2 and len(shared) == 1 and len(made) == 1
+        if not fits or out.count(made[0]) != 1 or shared[0] in out:
+            continue
+        if sorted(out) != sorted([i for i in of_x if i != shared[0]] + made):
+            continue
+        found = weight_of(run, weight, transposed=of_weight[0] == shared[0])
+        if found is not None:
+            axis, place = of_x.index(shared[0]), out.index(made[0])
+            product = Product(x, axis, found.name, found.reads, None, place)
+            return apply_weight(run, node, product, run.operand(x), found, place)
+    return None
 
 
 @operator("scaled_dot_product_attention", saved=True)

@@ -12,13 +12,14 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
 
 from pyro_relevance.edges.coupling.labelling import Coupling
 from pyro_relevance.edges.coupling.walk import follow_graph
-from pyro_relevance.edges.exported import export_graph, value_of
+from pyro_relevance.edges.exported import Sizes, export_graph, value_of
 from pyro_relevance.edges.operators.calls import operator_name
 from pyro_relevance.edges.operators.registry import find
 from pyro_relevance.errors import SurgeryError
-from pyro_relevance.surgery.operations import name_of_function
+from pyro_relevance.surgery.operations import ATTRIBUTE_OF, name_of_function
+from pyro_relevance.surgery.rewriting.sizes import check_sizes
 from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
-from pyro_relevance.surgery.steps import GraphNetwork, Result, Step
+from pyro_relevance.surgery.steps import GraphNetwork, Result, Step, plain_containers
 
 __all__ = ["resized_network"]
 
@@ -27,10 +28,13 @@ def resized_network(
     network: nn.Module,
     arguments: tuple[Tensor, ...],
     kept: Mapping[tuple[str, int], Tensor],
-) -> GraphNetwork:
+    *,
+    sizes: Sizes = "any",
+) -> tuple[GraphNetwork, list[list[int]]]:
     """Write a network down as operations on the kept parts of its tensors.
 
-    It computes what the network computes in evaluation mode, for any number of examples. Layers
+    It computes what the network computes in evaluation mode. Inputs of a size that the trace does
+    not serve are refused when it runs. Layers
     whose inputs were all removed become their bias. Operations whose result is not used are
     dropped, as are parameters and buffers that evaluation does not use. BatchNorm and dropout
     remain modules and train as before. Operations that evaluation does not run (dropout inside of
@@ -40,19 +44,21 @@ def resized_network(
         network: Network of the old sizes whose removed columns are zero; it is not changed.
         arguments: ``(num_data, *input_shape)`` inputs.
         kept: For (tensor, axis), booleans of the kept positions along the axis.
+        sizes: Which sizes of inputs the list should serve.
 
     Returns:
-        The network.
+        The network, and for each input the axes along which its size is free.
 
     Raises:
-        EdgeError: The network cannot be traced for any number of examples.
+        EdgeError: The network cannot be traced for these sizes.
         SurgeryError: An operation has no form with the new sizes.
     """
-    exported = export_graph(network, arguments, any_batch=True)
+    exported = export_graph(network, arguments, sizes=sizes)
     coupling, labels, constants = follow_graph(exported)
     modules = dict(network.named_modules())
     dropped = _dropped(coupling, kept)
-    return _network(Writer(exported, modules, labels, constants, dropped, kept))
+    writer = Writer(exported, modules, labels, constants, dropped, kept, coupling.applied)
+    return _network(writer)
 
 
 def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDArray[np.bool_]:
@@ -66,27 +72,31 @@ def _dropped(coupling: Coupling, kept: Mapping[tuple[str, int], Tensor]) -> NDAr
     return np.concatenate([removed[roots], [False, False]])
 
 
-def _network(writer: Writer) -> GraphNetwork:
-    """Return the whole as a module."""
+def _network(writer: Writer) -> tuple[GraphNetwork, list[list[int]]]:
+    """Return the whole as a module, and the free axes of each input."""
     nodes = list(writer.exported.graph.nodes)
     placeholders = [node for node in nodes if node.op == "placeholder"]
     for node in sorted(
         placeholders, key=lambda node: _is_tensor(writer, node)
     ):  # inputs stand before all else
         _enter(writer, node)
+    inputs = [n for n in placeholders if not _is_tensor(writer, n)]
+    free = check_sizes(writer, inputs)
     for node in nodes:
         if node.op == "call_function":
             _call(writer, node)
         elif node.op == "output":
             leaves = [writer.filled(leaf) for leaf in tree_leaves(node.args)]
-            writer.emit("output", "output", (tree_unflatten(leaves, writer.exported.outputs),))
+            outputs = plain_containers(tree_unflatten(leaves, writer.exported.outputs))
+            writer.emit("output", "output", (outputs,))
     steps = _used(writer.steps, writer.effects)
     read = {step.target for step in steps if step.op in ("get_attr", "call_module")}
-    return GraphNetwork(
+    network = GraphNetwork(
         steps,
         {name: module for name, module in writer.layers.items() if name in read},
         {name: tensor for name, tensor in writer.tensors.items() if name in read},
     )
+    return network, free
 
 
 def _is_tensor(writer: Writer, node: fx.Node) -> bool:
@@ -107,14 +117,18 @@ def _enter(writer: Writer, node: fx.Node) -> None:
 
 
 def _call(writer: Writer, node: fx.Node) -> None:
-    if value_of(node) is None:
+    if value_of(node) is None or node.op != "call_function":
         return  # a check of sizes
     if writer.is_dead(writer.labels.get(node)):
         writer.results[node] = DEAD
         return
     name = operator_name(node)
-    if node.kwargs.get("device") is not None and not node.all_input_nodes:
-        # A constant with its device in the code becomes a buffer, which moves with the network.
+    if (
+        node.kwargs.get("device") is not None
+        and not node.all_input_nodes
+        and node in writer.constants
+    ):
+        # A constant of the code becomes a buffer, which moves with the network.
         writer.results[node] = writer.tensor(f"constants.{node.name}", writer.constants[node])
         return
     # What is made of constants alone has no labels and stays as it is.
@@ -124,6 +138,9 @@ def _call(writer: Writer, node: fx.Node) -> None:
     if isinstance(args, Result):
         writer.results[node] = args
         return
+    if kwargs.get("device") is not None and writer.input is not None:
+        device = writer.emit("call_function", ATTRIBUTE_OF, (writer.filled(writer.input), "device"))
+        kwargs = {**kwargs, "device": device}  # that of the input, wherever the network is
     found = name_of_function(target)
     if found is None:
         raise SurgeryError(

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
 
+from pyro_relevance.edges.coupling.labelling import Product
 from pyro_relevance.edges.exported import value_of
 from pyro_relevance.edges.operators.calls import operator_name, setting
 from pyro_relevance.edges.operators.registry import find, rewrites
 from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
 from pyro_relevance.surgery.steps import Result
 
+_SELECT = "torch.ops.aten.index_select.default"
 _DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
     "alpha_dropout": lambda ndim: nn.AlphaDropout,
     "dropout": lambda ndim: nn.Dropout,
@@ -24,62 +27,95 @@ _DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
 
 
 @rewrites(
-    "linear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
+    *("linear", "matmul", "mm", "addmm", "einsum"),
+    *("conv1d", "conv2d", "conv3d"),
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
 )
 def _layer(writer: Writer, node: fx.Node) -> Any:
     """A layer reads the kept columns; without any it is its bias."""
-    name = operator_name(node)
-    weight = writer.exported.names.get(str(node.args[1]), "")  # "" for a part of a parameter
-    axes = find(name).layer
-    assert axes is not None
-    reads, spatial = axes.reads, axes.spatial
-    labels = writer.labels[node.args[0]]  # type: ignore[index]
-    groups = 1 if name == "linear" else int(setting(node, "groups"))
-    there = writer.flags(labels, labels.ndim - 1 - spatial)
+    product = writer.applied.get(node) or _product_of(writer, node)
+    call: Any = (node.args, node.kwargs, node.target)
+    if product is None:
+        return call
+    labels, weight = writer.labels[product.x], product.weight
+    groups = int(setting(node, "groups") or 1)
+    there = writer.flags(labels, product.axis)
     if writer.is_dead(labels):
         there = torch.zeros_like(there)
-    columns = writer.kept.get((weight, reads), there) if groups == 1 else there
+    columns = writer.kept.get((weight, product.reads), there) if groups == 1 else there
     if not bool((columns & there).any()):
-        return _bias(writer, node, spatial), {}, None
-    args: Any = node.args
-    kwargs: Any = node.kwargs
-    target: Any = node.target
+        return _bias(writer, node, product), {}, None
     if groups > 1:
         old = writer.exported.tensors[weight].shape[0]
-        kept = len(writer.tensors[weight])
-        args, kwargs, target = _with(node, "groups", groups * kept // old)
-    if not bool((columns[there]).all()):
-        # Inputs that this layer does not read, though another one does.
-        module = weight.rpartition(".")[0]
-        index = columns[there].nonzero()[:, 0].to(torch.int32)
-        index = index.to(writer.tensors[weight].device)
-        chosen = writer.emit(
-            "call_function",
-            "torch.ops.aten.index_select.default",
-            (writer.filled(args[0]), labels.ndim - 1 - spatial,
-             writer.tensor(f"{module}.index".lstrip("."), index)),
-        )  # fmt: skip
-        args = (chosen, *args[1:])
-    return args, kwargs, target
+        call = _with(node, "groups", groups * len(writer.tensors[weight]) // old)
+    if bool(columns[there].all()):
+        return call
+    # Inputs that this layer does not read, though another one does.
+    index = columns[there].nonzero()[:, 0].to(torch.int32).to(writer.tensors[weight].device)
+    stored = writer.tensor(f"{weight.rpartition('.')[0]}.index".lstrip("."), index)
+    chosen = writer.emit("call_function", _SELECT, (writer.filled(product.x), product.axis, stored))
+    args, kwargs, target = call
+    return tree_map(lambda part: chosen if part is product.x else part, args), kwargs, target
 
 
-def _bias(writer: Writer, node: fx.Node, spatial: int) -> Result:
+def _product_of(writer: Writer, node: fx.Node) -> Product | None:
+    """What a layer with a weight of its own multiplies."""
+    axes = find(operator_name(node)).layer
+    weight = writer.exported.names.get(str(node.args[1]))
+    if axes is None or weight is None:
+        return None
+    x: Any = node.args[0]
+    axis = writer.labels[x].ndim - 1 - axes.spatial
+    return Product(x, axis, weight, axes.reads, setting(node, "bias"), axis)
+
+
+@rewrites("lstm", "gru", "rnn_tanh", "rnn_relu")
+def _recurrent(writer: Writer, node: fx.Node) -> Any:
+    """A first state that is a constant has the kept units only."""
+    states = setting(node, "hx")
+    several = isinstance(states, list | tuple)
+    sizes = writer.labels[node][1:]
+    chosen = [
+        _chosen_state(writer, node, state, labels)
+        for state, labels in zip(states if several else [states], sizes, strict=True)
+    ]
+    args = (node.args[0], chosen if several else chosen[0], *node.args[2:])
+    return args, node.kwargs, node.target
+
+
+@rewrites("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+def _recurrent_cell(writer: Writer, node: fx.Node) -> Any:
+    states = setting(node, "hx")
+    several = isinstance(states, list | tuple)
+    labels = writer.labels[node]
+    sizes = labels if isinstance(labels, list) else [labels]
+    chosen = [
+        _chosen_state(writer, node, state, made)
+        for state, made in zip(states if several else [states], sizes, strict=True)
+    ]
+    args = (node.args[0], chosen if several else chosen[0], *node.args[2:])
+    return args, node.kwargs, node.target
+
+
+def _chosen_state(writer: Writer, node: fx.Node, state: Any, made: Tensor) -> Any:
+    flags = writer.flags(made, made.ndim - 1)
+    labels = writer.labels.get(state)
+    if bool(flags.all()) or (labels is not None and bool((labels >= 0).any())):
+        return state  # its own labels say what is kept
+    index = flags.nonzero()[:, 0].to(torch.int32)
+    stored = writer.tensor(f"constants.{node.name}_{state.name}", index)
+    return writer.emit("call_function", _SELECT, (writer.filled(state), made.ndim - 1, stored))
+
+
+def _bias(writer: Writer, node: fx.Node, product: Product) -> Result:
     """The output of a layer that reads nothing."""
-    bias = setting(node, "bias")
-    if bias is None:
+    if product.bias is None:
         return writer.constant(node, 0.0)
     labels = writer.labels[node]
-    channel = labels.ndim - 1 - spatial
-    sizes = [-1 if d == channel else writer.size(node, d) for d in range(labels.ndim)]
-    shape = [-1 if d == channel else 1 for d in range(labels.ndim)]
+    sizes = [-1 if d == product.out else writer.size(node, d) for d in range(labels.ndim)]
+    shape = [-1 if d == product.out else 1 for d in range(labels.ndim)]
     column = writer.emit(
-        "call_function", "torch.ops.aten.view.default", (writer.filled(bias), shape)
+        "call_function", "torch.ops.aten.view.default", (writer.filled(product.bias), shape)
     )
     return writer.emit("call_function", "torch.ops.aten.expand.default", (column, sizes))
 
@@ -106,6 +142,7 @@ def _slice(writer: Writer, node: fx.Node) -> Any:
     flags = writer.flags(labels, dim)
     if bool(flags.all()):
         return node.args, node.kwargs, node.target
+    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
     start, end, step = (setting(node, name) for name in ("start", "end", "step"))
     if operator_name(node) == "narrow":
         end, step = start + setting(node, "length"), 1
@@ -121,9 +158,37 @@ def _split(writer: Writer, node: fx.Node) -> Any:
     flags = writer.flags(labels, dim)
     if bool(flags.all()):
         return node.args, node.kwargs, node.target
+    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
     lengths = [part.shape[dim] for part in writer.labels[node]]
     sizes = [int(part.sum()) for part in flags.split(lengths)]
     return (node.args[0], sizes, dim), {}, torch.ops.aten.split_with_sizes.default
+
+
+@rewrites("slice_scatter")
+def _slice_scatter(writer: Writer, node: fx.Node) -> Any:
+    labels = writer.labels[node.args[0]]  # type: ignore[index]
+    dim = int(setting(node, "dim")) % labels.ndim
+    flags = writer.flags(labels, dim)
+    if bool(flags.all()):
+        return node.args, node.kwargs, node.target
+    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
+    start, end, step = (setting(node, name) for name in ("start", "end", "step"))
+    start, end, step = slice(start, end, step).indices(len(flags))
+    first, last = int(flags[:start].sum()), int(flags[:end].sum())
+    return (*node.args[:2], dim, first, last, step), {}, node.target
+
+
+@rewrites("_native_batch_norm_legit_no_training")
+def _batch_norm_without_writes(writer: Writer, node: fx.Node) -> Any:
+    x, weight, bias, mean, variance, momentum, epsilon = node.args
+    args = (x, weight, bias, mean, variance, False, momentum, epsilon, False)
+    written = _batch_norm_call(writer, node, args, mean, torch.ops.aten.batch_norm.default)
+    if isinstance(written[0], Result):
+        return written
+    result = writer.emit(
+        "call_function", "torch.ops.aten.batch_norm.default", writer.filled(tuple(written[0]))
+    )
+    return result, {}, None
 
 
 @rewrites("roll")
@@ -133,6 +198,7 @@ def _roll(writer: Writer, node: fx.Node) -> Any:
     for position, dim in enumerate(dims):
         flags = writer.flags(labels, dim % labels.ndim)
         if not bool(flags.all()):
+            writer.whole(node.args[0], dim % labels.ndim)  # type: ignore[arg-type]
             moved = shifts[position] % len(flags)
             shifts[position] = int(flags[len(flags) - moved :].sum())
     return (node.args[0], shifts, dims), {}, node.target
@@ -150,6 +216,7 @@ def _index(writer: Writer, node: fx.Node) -> Any:
     for dim, index in zip(dims, given, strict=True):
         flags = writer.flags(labels, dim)
         if index is not None and not bool(flags.all()):
+            writer.whole(node.args[0], dim)  # type: ignore[arg-type]
             values = writer.constants[index]
             chosen = values.cpu() % len(flags)
             positions = (flags.cumsum(0) - 1)[chosen[flags[chosen]]].to(values)
@@ -160,7 +227,7 @@ def _index(writer: Writer, node: fx.Node) -> Any:
     return (node.args[0], indices), {}, node.target
 
 
-@rewrites("cat", "stack")
+@rewrites("cat", "concat", "concatenate", "hstack", "stack")
 def _cat(writer: Writer, node: fx.Node) -> Any:
     parts: Any = node.args[0]
     kept = [part for part in parts if writer.results[part] is not DEAD]
@@ -200,11 +267,16 @@ def _dropout(writer: Writer, node: fx.Node) -> Any:
 @rewrites("batch_norm")
 def _batch_norm(writer: Writer, node: fx.Node) -> Any:
     """A module where it was one: its statistics move in training."""
-    tensor = writer.exported.names.get(str(setting(node, "running_mean")), "")
+    mean = setting(node, "running_mean")
+    return _batch_norm_call(writer, node, node.args, mean, node.target)
+
+
+def _batch_norm_call(writer: Writer, node: fx.Node, args: Any, mean: Any, target: Any) -> Any:
+    tensor = writer.exported.names.get(str(mean), "")
     name, _, key = tensor.rpartition(".")
     module = writer.modules.get(name) if name and key == "running_mean" else None
     if not isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return node.args, node.kwargs, node.target
+        return args, node.kwargs, target
     if name not in writer.layers:
         state = module.state_dict(keep_vars=True)
         parts = {key: writer.kept_part(f"{name}.{key}", value) for key, value in state.items()}

@@ -12,14 +12,13 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from pyro_relevance.edges.coupling.label_tensors import FILLER, narrowed
-from pyro_relevance.edges.coupling.labelling import Labels
-from pyro_relevance.edges.exported import Exported, value_of
+from pyro_relevance.edges.coupling.labelling import Labels, Product
+from pyro_relevance.edges.exported import Exported, is_free, value_of
 from pyro_relevance.errors import SurgeryError
+from pyro_relevance.surgery.rewriting.expressions import has_form, written
 from pyro_relevance.surgery.steps import Result, Step
 
 __all__ = ["DEAD", "Writer"]
-
-_SIZE = "torch.ops.aten.sym_size.int"
 
 
 class Dead:
@@ -39,6 +38,7 @@ class Writer:
         constants: Values that do not depend on the inputs.
         dropped: ``(num_labels + 2,)`` whether a label is removed.
         kept: For (tensor, axis), booleans of the kept positions along the axis.
+        applied: Products with a parameter that is no weight of a layer.
     """
 
     def __init__(
@@ -49,16 +49,18 @@ class Writer:
         constants: Mapping[fx.Node, Any],
         dropped: NDArray[np.bool_],
         kept: Mapping[tuple[str, int], Tensor],
+        applied: Mapping[fx.Node, Product],
     ) -> None:
         self.exported, self.modules = exported, modules
         self.labels, self.constants = labels, constants
-        self.dropped, self.kept = dropped, kept
+        self.dropped, self.kept, self.applied = dropped, kept, applied
         self.steps: list[Step] = []
         self.effects: set[int] = set()  # steps that change the result of an earlier one in place
         self.results: dict[fx.Node, Any] = {}
         self.tensors: dict[str, Tensor] = {}
         self.layers: dict[str, nn.Module] = {}
         self.input: fx.Node | None = None
+        self.sizes_of: dict[Any, Any] = {}  # symbols of sizes of the inputs
 
     def emit(self, op: str, target: str, args: Any = (), kwargs: Any = None) -> Result:
         """Write a step and return the reference to its result."""
@@ -122,17 +124,26 @@ class Writer:
         return result
 
     def size(self, node: fx.Node, dim: int) -> Any:
-        """A size of a value as a number, or as a multiple of the number of examples."""
+        """A size of a value as a number, or as it follows from sizes of the inputs."""
         traced = node.meta["val"].shape[dim]
-        size = value_of(node).shape[dim]
-        if isinstance(traced, int):
-            return size
-        assert self.input is not None
-        num_examples = value_of(self.input).shape[0]
-        count = self.emit("call_function", _SIZE, (self.filled(self.input), 0))
-        if size == num_examples:
-            return count
-        return self.emit("call_function", "operator.mul", (count, size // num_examples))
+        if not is_free(traced):
+            return int(traced)
+        expression = traced.node.expr
+        if not has_form(expression) or not expression.free_symbols <= self.sizes_of.keys():
+            raise SurgeryError(
+                f"Expected sizes that are sums, products and quotients of those of the inputs, but "
+                f"got {expression} in {node.name!r}. Keep one unit of each layer with "
+                "on_empty='keep'."
+            )
+        return written(expression, self.sizes_of, self.emit)
+
+    def whole(self, node: fx.Node, dim: int) -> None:
+        """Refuse an axis whose kept positions are only known for the size of the example."""
+        if is_free(node.meta["val"].shape[dim]):
+            raise SurgeryError(
+                f"Expected an axis of one size, but axis {dim} of {node.name!r} has any size, and "
+                "parts of it are taken and removed."
+            )
 
     def sizes(self, labels: Tensor, written: Sequence[Any], first: int = 0) -> list[Any]:
         """Sizes as the code has them, corrected where they changed."""

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer.elbo import ELBO, ELBOModule
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.parts import check_guide
 from pyro_relevance.training.batches import Batches, Data
 from pyro_relevance.training.data_checks import check_data, check_types
 from pyro_relevance.training.programs.chains import (
@@ -230,7 +230,7 @@ def _reset(network: nn.Module) -> None:
 
 
 def try_first_batch(modules: Sequence[Any], batches: Batches) -> None:
-    """Run each chain once: lazy guides make their parameters, wrong shapes are reported.
+    """Run each chain once: lazy guides make their parameters, wrong shapes are named.
 
     Args:
         modules: ELBO modules, one per chain.
@@ -249,8 +249,8 @@ def try_first_batch(modules: Sequence[Any], batches: Batches) -> None:
         with torch.no_grad(), model.in_mode(update_statistics=False):
             outputs = model.run(x, dict(model.network.named_parameters()), {})
             check_data(model, outputs, *batches.of_chain(index))
+            check_guide(module.guide, model, x, y)
             module(x, y)
-            _check_guide(module.guide)
     added = [name for name in pyro.get_param_store() if name not in store]
     for name in added:
         pyro.get_param_store().__delitem__(name)
@@ -259,17 +259,6 @@ def try_first_batch(modules: Sequence[Any], batches: Batches) -> None:
             f"Expected the guide to keep its parameters in the module, but it called pyro.param "
             f"for {added}. Use nn.Parameter or pyro.nn.PyroParam."
         )
-
-
-def _check_guide(guide: nn.Module) -> None:
-    try:
-        with poutine.block():
-            guide()
-    except TypeError as error:
-        raise TypeError(
-            "Expected a guide that can be called without data, as the posterior is sampled, but "
-            f"{type(guide).__name__}.forward() fails: {error}. Give x and y the default None."
-        ) from error
 
 
 def make_program(

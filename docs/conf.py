@@ -42,8 +42,8 @@ extensions = [
     "sources",  # docs/_ext
 ]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst", "auto/**/*.ipynb", "auto/**/*.py"]
-# Pages that may be absent: a pattern such as network[s] then finds none.
-suppress_warnings = ["toc.empty_glob", "config.cache"]
+# An object that is public under two names, such as Mask, is one target and not two.
+suppress_warnings = ["ref.python", "config.cache"]
 
 # Pages
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -53,7 +53,12 @@ myst_heading_anchors = 3
 default_role = "py:obj"  # a name in single backticks, as the docstrings have them
 autosummary_generate = True
 autosummary_imported_members = False
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    # Methods that scikit-learn adds to its estimators.
+    "exclude-members": "set_fit_request, set_predict_request, set_score_request",
+}
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

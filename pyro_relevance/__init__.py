@@ -74,7 +74,8 @@ if TYPE_CHECKING:
         schedules,
     )
 
-__version__ = "0.1.0"
+__version__: str
+"""Version of the installed package; ``"0+unknown"`` where it is used without an installation."""
 
 # Public functions and types, and the room that each lives in.
 _HOMES = {
@@ -226,7 +227,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that importing the library costs nothing."""
-    if name in _HOMES:
+    value: Any
+    if name == "__version__":
+        value = _version()
+    elif name in _HOMES:
         value = getattr(importlib.import_module(f"pyro_relevance.{_HOMES[name]}"), name)
     elif name in _MODULES:
         value = importlib.import_module(f"pyro_relevance.{_MODULES[name]}")
@@ -234,6 +238,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'pyro_relevance' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("pyro-relevance")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -87,7 +87,8 @@ def _listed(path: str, module: ModuleType) -> list[str]:
     """Return the table of a module's names and their entries; modules in it come apart."""
     values = {name: getattr(module, name) for name in _public(module)}
     values = {name: value for name, value in values.items() if not inspect.ismodule(value)}
-    lines = _table([f"{path}.{name}" for name in values])
+    described = [name for name, value in values.items() if callable(value)]
+    lines = _table([f"{path}.{name}" for name in described])
     for name, value in values.items():
         lines += _entry(f"{path}.{name}", value)
     return lines
@@ -96,12 +97,17 @@ def _listed(path: str, module: ModuleType) -> list[str]:
 def _entry(path: str, value: Any) -> list[str]:
     if inspect.isclass(value):
         return [f".. autoclass:: {path}", ""]
-    kind = "autofunction" if callable(value) and hasattr(value, "__name__") else "autodata"
-    return [f".. {kind}:: {path}", ""]
+    if inspect.isfunction(value):
+        return [f".. autofunction:: {path}", ""]
+    shown = repr(value) if isinstance(value, int | float | str | tuple) else ""
+    lines = [f".. py:data:: {path}", f"   :type: {type(value).__name__}"]
+    return [*lines, *([f"   :value: {shown}"] if 0 < len(shown) < 200 else []), ""]
 
 
 def _table(paths: list[str]) -> list[str]:
-    return [".. autosummary::", "   :nosignatures:", "", *(f"   {path}" for path in paths), ""]
+    # Names are spelled in full, so no module may be the current one.
+    lines = [".. py:currentmodule:: None", "", ".. autosummary::", "   :nosignatures:", ""]
+    return [*lines, *(f"   {path}" for path in paths), ""]
 
 
 def _title(text: str, line: str = "=") -> list[str]:

@@ -49,7 +49,7 @@ print(edges)
 
 model = pr.RelevanceModel(network, edges, likelihood=pr.likelihoods.Gaussian(0.2), num_data=len(x))
 fit = pr.fit(
-    model, (x, y), num_epochs=200, learning_rate=5e-3, gate_learning_rate=5e-2, num_chains=2, seed=0
+    model, (x, y), num_epochs=400, learning_rate=5e-3, gate_learning_rate=5e-2, num_chains=2, seed=0
 )
 idata = pr.to_arviz(fit.posterior)
 figure = pr.plots.cell(idata)
@@ -58,7 +58,11 @@ figure = pr.plots.cell(idata)
 # The probability of each operation. Chains are fits from other starts: where they disagree, one chain says little.
 
 for name, p in fit.posterior.operation_probability().items():
-    print(name, dict(zip(candidates, p.mean(0).tolist(), strict=True)))
+    for chain, values in enumerate(p.tolist()):
+        shown = {
+            operation: round(value, 3) for operation, value in zip(candidates, values, strict=True)
+        }
+        print(name, "chain", chain, shown)
 
 # %%
 # The plain network

@@ -52,12 +52,15 @@ if TYPE_CHECKING:
     from pyro_relevance.search import queries as query_search
     from pyro_relevance.surgery import (
         ExportReceipt,
+        ModelCard,
         PrunedNetwork,
         apply_mask,
         export_onnx,
         export_torch,
+        from_pretrained,
         load_pruned,
         prune,
+        save_pretrained,
     )
     from pyro_relevance.training import (
         Budget,
@@ -74,7 +77,8 @@ if TYPE_CHECKING:
         schedules,
     )
 
-__version__ = "0.1.0"
+__version__: str
+"""Version of the installed package; ``"0+unknown"`` where it is used without an installation."""
 
 # Public functions and types, and the room that each lives in.
 _HOMES = {
@@ -111,6 +115,9 @@ _HOMES = {
     "export_torch": "surgery",
     "export_onnx": "surgery",
     "ExportReceipt": "surgery",
+    "ModelCard": "surgery",
+    "save_pretrained": "surgery",
+    "from_pretrained": "surgery",
     "load_run": "commands.table.predictor",
     "Predictor": "commands.table.predictor",
     "derive": "graphs.derivation",
@@ -164,6 +171,7 @@ __all__ = [
     "LeanELBO",
     "LocalExpectationELBO",
     "Mask",
+    "ModelCard",
     "Optimisation",
     "Posterior",
     "Precision",
@@ -192,6 +200,7 @@ __all__ = [
     "fit",
     "fit_to_budget",
     "fit_noise",
+    "from_pretrained",
     "graphs",
     "guides",
     "holdout",
@@ -215,6 +224,7 @@ __all__ = [
     "robustness",
     "rule_path",
     "save_posterior",
+    "save_pretrained",
     "schedules",
     "search_structure",
     "shared_weights",
@@ -226,7 +236,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that importing the library costs nothing."""
-    if name in _HOMES:
+    value: Any
+    if name == "__version__":
+        value = _version()
+    elif name in _HOMES:
         value = getattr(importlib.import_module(f"pyro_relevance.{_HOMES[name]}"), name)
     elif name in _MODULES:
         value = importlib.import_module(f"pyro_relevance.{_MODULES[name]}")
@@ -234,6 +247,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'pyro_relevance' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("pyro-relevance")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import re
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -40,16 +42,36 @@ def test_data_is_packaged(setup):
 
 
 @pytest.mark.contract
-def test_version_is_written_once_more_only_where_it_is_read(setup):
-    version = setup["metadata"]["version"]
-    assert getattr(pyro_relevance, "__version__", version) == version
+def test_version_comes_from_the_tag_and_from_one_line_without_git(setup):
+    assert "version" not in setup["metadata"]
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    assert any(need.startswith("setuptools-scm") for need in project["build-system"]["requires"])
+    version = project["tool"]["setuptools_scm"]["fallback_version"]
     heading = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert heading is not None
     assert heading[1] == version
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
+    assert cited is not None
+    assert cited[1] == version
+    assert pyro_relevance.__version__ == metadata.version("pyro-relevance")
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("block", ["install", "test"])
+def test_the_conda_recipe_needs_what_the_package_needs(setup):
+    def names(text: str) -> set[str]:
+        found = re.findall(r"^\s*(?:- )?([A-Za-z][\w-]*)\s*(?:>=.*)?$", text, re.M)
+        return {conda.get(name, name) for name in found}
+
+    conda = {"torch": "pytorch", "arviz": "arviz", "matplotlib": "matplotlib-base"}
+    recipe = (ROOT / "recipes" / "conda" / "meta.yaml").read_text("utf-8")
+    run = re.search(r"\n  run:\n(.*?)\n\n", recipe, re.S)
+    assert run is not None
+    assert names(run[1]) - {"python"} == names(setup["options"]["install_requires"])
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("block", ["install", "test", "site install", "site build"])
 def test_readme_has_the_commands_that_are_checked(block):
     readme = (ROOT / "README.md").read_text("utf-8")
     assert re.search(

@@ -1,4 +1,4 @@
-"""The README's code runs as it is written, and what its comments say is so."""
+"""The code of README and documentation runs as it is written, and what its comments say is so."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ from tests.image_files import write_mnist
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
+TEXTS = "\n".join([README, *PAGES.values()])
+BLOCKS = ("short", "sklearn", "first", "quickstart", "relevant", "images", "graph", "baselines")
+BLOCKS += ("scores", "gates")
 
 
 def block(name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n```python\n(.*?)```", README, re.S)
-    assert found is not None
-    return found.group(1)
+    found = re.findall(rf"<!-- {name} -->\n```python\n(.*?)```", TEXTS, re.S)
+    assert len(found) == 1
+    return str(found[0])
 
 
 def replaced(code: str, **values: tuple[str, str]) -> str:
@@ -48,9 +52,56 @@ def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
 @pytest.mark.contract
 def test_every_block_of_python_is_run_here() -> None:
-    assert len(re.findall(r"^```python$", README, re.M)) == 6
-    for name in ("quickstart", "relevant", "sklearn", "images", "graph", "baselines"):
-        block(name)
+    marked = re.findall(r"^<!-- (\w+) -->\n```python$", TEXTS, re.M)
+    assert sorted(marked) == sorted(BLOCKS)
+    assert len(re.findall(r"^```python$", TEXTS, re.M)) == len(BLOCKS)
+
+
+@pytest.mark.contract
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= 250
+
+
+@pytest.mark.contract
+def test_the_short_program_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(block("short"), tmp_path, monkeypatch)
+    printed = capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"relevance.pdf", "relevance.png"}
+    for text in ("kept", "risk, if the posterior is right", "MACs per example", "max |masked"):
+        assert text in printed
+    assert "The fit failed" not in printed
+    assert made["small"].receipt.max_difference < 1e-5
+    x, y, rows = made["x"], made["y"], made["test"]
+    with torch.no_grad():
+        error = (made["small"](x[rows])[:, 0] - y[rows]).square().mean()
+    assert float(error) < 0.5 * float(y[rows].var())
+
+
+@pytest.mark.contract
+def test_the_first_program_finds_the_strongest_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = run(block("first"), tmp_path, monkeypatch)["model"]
+    assert {"LSTAT", "RM"} <= set(model.feature_names_in_[model.relevant_])
+    assert {path.name for path in tmp_path.iterdir()} == {"boston"}
+
+
+@pytest.mark.contract
+def test_scores_of_ones_own_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = run(block("scores"), tmp_path, monkeypatch)
+    assert int(made["mask"]["0.units"].sum()) == 4
+    assert made["small"].receipt.max_difference < 1e-5
+
+
+@pytest.mark.statistical
+def test_what_comes_in_the_place_of_gates_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run(block("gates"), tmp_path, monkeypatch)
+    assert made["mask"]["inputs"].tolist() == [True, True, False, False, False, False]
+    assert made["small"].receipt.max_difference < 1e-5
 
 
 @pytest.mark.contract
@@ -214,10 +265,10 @@ def test_the_example_of_a_graph_finds_that_the_right_does_not_matter(tmp_path: P
 
 
 def commands() -> list[str]:
-    """Return the command lines of the README: those of its blocks, and those in the text."""
-    blocks = re.findall(r"^```bash\n(.*?)```", README, re.S | re.M)
+    """Return the command lines of the texts: those of their blocks, and those between words."""
+    blocks = re.findall(r"^```bash\n(.*?)```", TEXTS, re.S | re.M)
     lines = [part for text in blocks for line in text.splitlines() for part in line.split("&&")]
-    lines += re.findall(r"`([^`\n]+)`", README)
+    lines += re.findall(r"`([^`\n]+)`", TEXTS)
     return [line.strip() for line in lines if "pyro-relevance " in line]
 
 
@@ -241,18 +292,20 @@ def test_options_and_modules_of_the_text_exist() -> None:
     parser = _parser()
     (action,) = (a for a in parser._actions if getattr(a, "choices", None))
     options = {o for sub in action.choices.values() for a in sub._actions for o in a.option_strings}
-    text = "\n".join(commands() + re.findall(r"`(--[^`\n]+)`", README))
+    text = "\n".join(commands() + re.findall(r"`(--[^`\n]+)`", README + PAGES["commands.md"]))
     text = re.sub(r"torchrun.*?pyro-relevance", "", text)  # its own options
     text += " ".join(re.findall(r"#.*", "\n".join(commands())))
     mentioned = set(re.findall(r"(?<!\S)--[a-z][\w-]*", text))
     assert {"--target", "--space", "--budget-minutes", "--device"} <= mentioned
     assert mentioned <= options
-    modules = re.findall(r"python -m ((?!pip|pytest)[\w.]+)", README)
+    modules = re.findall(r"python -m ((?!pip|pytest|sphinx)[\w.]+)", TEXTS)
     assert [name for name in modules if find_spec(name) is None] == []
 
 
 @pytest.mark.contract
-def test_links_point_to_files_that_exist() -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert len(targets) > 10
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{name}" for name in PAGES)])
+def test_links_point_to_files_that_exist(name: str) -> None:
+    path = ROOT / name
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
+    assert name != "README.md" or len(targets) > 10
+    assert [target for target in targets if not (path.parent / target).exists()] == []

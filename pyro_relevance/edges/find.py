@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pyro_relevance.edges.candidates import HasOperations
 from pyro_relevance.edges.coupling.units import follow_coupled_units
 from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.exported import quiet, traceable_copy
 from pyro_relevance.edges.flow import Flow, UnitFlow, WeightFlow
 from pyro_relevance.edges.groups import EdgeGroup, GridLabels, Skipped, Slot
 from pyro_relevance.edges.layerwise.units import follow_units, untraced
@@ -24,7 +25,7 @@ from pyro_relevance.edges.modules import example_arguments, modules_that_make_un
 from pyro_relevance.edges.packing import packed_bytes
 from pyro_relevance.edges.reasons import RETURNED, Reason, Why
 from pyro_relevance.edges.size import masked_cost, num_macs
-from pyro_relevance.errors import EdgeError
+from pyro_relevance.errors import ArchitectureError, EdgeError
 
 __all__ = ["EdgeGroup", "Edges", "Granularity", "Skipped", "Slot", "find_edges"]
 
@@ -53,8 +54,7 @@ def find_edges(
             graphs in the network, see ``graphs.Graph``), or several of them: their gates multiply.
         where: Predicate over (name, module) of the layer that makes units or reads weight or input.
         input_labels: One name per input gate.
-        input_index: Gate of each input column; columns with the same number share a gate, -1 is not
-            gated.
+        input_index: Gate of each input column; equal numbers share a gate, -1 is not gated.
 
     Returns:
         The edges in groups, and the groups that were skipped with the reason.
@@ -62,6 +62,7 @@ def find_edges(
     Raises:
         ValueError: An argument is wrong.
         EdgeError: The network cannot be traced, or nothing can be gated.
+        ArchitectureError: A primitive of a graph makes another shape than its place asks for.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -72,7 +73,7 @@ def find_edges(
         skipped 2.units: it makes the outputs, and outputs are never gated
     """
     granularities = _granularities(granularity)
-    operations = _operations(network) if "operation" in granularities else ()
+    operations = _operations(network, example_input) if "operation" in granularities else ()
     if granularities == ("operation",):
         return Edges((), (), _shapes(network), _buffers(network), operations=operations)
     flow = _follow(network, example_input)
@@ -245,7 +246,9 @@ def _buffers(network: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, _ in network.named_buffers())
 
 
-def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
+def _operations(
+    network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None
+) -> tuple[EdgeGroup, ...]:
     """Edges of all relaxed graphs; graphs with the same structure share them."""
     labels: dict[str, tuple[str, ...]] = {}
     slots: dict[str, list[Slot]] = {}
@@ -268,10 +271,23 @@ def _operations(network: nn.Module) -> tuple[EdgeGroup, ...]:
             "Expected a network with a relaxed graph (graphs.Graph) that has an edge with several "
             "operations, where granularity names 'operation', but found none."
         )
+    if example_input is not None:
+        _try_operations(network, example_input)
     return tuple(
         EdgeGroup(name, "operation", (len(names),), names, tuple(slots[name]))
         for name, names in labels.items()
     )
+
+
+def _try_operations(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> None:
+    """Let a graph check the shapes that its primitives make: a trace would not name them."""
+    with torch.no_grad(), quiet():
+        try:
+            traceable_copy(network)(*example_arguments(example_input))
+        except ArchitectureError:
+            raise
+        except Exception:  # the walks say what else is wrong
+            return
 
 
 def _follow(network: nn.Module, example_input: Tensor | tuple[Tensor, ...] | None) -> Flow:

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pyro_relevance.edges.candidates import OperationCandidates
-from pyro_relevance.graphs.primitives import Place, Zero, make_primitive
+from pyro_relevance.errors import ArchitectureError
+from pyro_relevance.graphs.primitives import Place, Zero, applied, make_primitive
 
 __all__ = ["Graph", "GraphEdge", "MixedOperation"]
 
@@ -53,6 +54,8 @@ class MixedOperation(nn.Module):
         gate: ``(num_operations,)`` buffer of ones, which a model multiplies by the gates.
         skip_zeros: Whether operations whose gate is zero are not computed. A single operation then
             costs the memory and the time of one. Each call has to read the gates for it.
+        where: The edge in words and its `Place`, to which results are compared; ``None`` outside of
+            a graph.
     """
 
     gate: Tensor
@@ -62,6 +65,7 @@ class MixedOperation(nn.Module):
         self.operations = nn.ModuleDict(operations)
         self.register_buffer("gate", torch.ones(len(operations)))
         self.skip_zeros = False
+        self.where: tuple[str, Place] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,15 +73,22 @@ class MixedOperation(nn.Module):
         return tuple(self.operations)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the gated sum, of the shape that the operations make."""
+        """Return the gated sum, of the shape that the operations make.
+
+        Raises:
+            ArchitectureError: If an operation fails, or what it makes does not fit its place.
+            ValueError: If all gates are zero and there is no operation ``none``.
+        """
         candidates = list(self.operations.values())
         chosen: Iterable[int] = range(len(candidates))
         if self.skip_zeros:
             chosen = self.gate.detach().nonzero()[:, 0].tolist()
         total: Tensor | None = None
         zero: Tensor | None = None
+        first: tuple[str, Tensor] | None = None
         for index in chosen:
-            made = candidates[index](x)
+            made = applied(self.names[index], candidates[index], x, self.where)
+            first = _same_shape(first, (self.names[index], made), self.where)
             if isinstance(candidates[index], Zero):
                 zero = made
                 continue
@@ -88,6 +99,23 @@ class MixedOperation(nn.Module):
                 f"Expected a gate of {list(self.operations)} that is not zero, but all of them are."
             )
         return zero if total is None else total  # type: ignore[return-value]
+
+
+def _same_shape(
+    first: tuple[str, Tensor] | None,
+    made: tuple[str, Tensor],
+    where: tuple[str, Place] | None,
+) -> tuple[str, Tensor]:
+    """Return the first result of an edge, after a check that another one has its shape."""
+    if first is None or where is None or isinstance(made[1], fx.Proxy):
+        return first or made
+    if made[1].shape != first[1].shape:
+        raise ArchitectureError(
+            f"Expected all primitives on edge {where[0]} to make tensors of one shape, but "
+            f"{first[0]!r} makes {tuple(first[1].shape)} and {made[0]!r} makes "
+            f"{tuple(made[1].shape)}."
+        )
+    return first
 
 
 class Graph(nn.Module):
@@ -147,6 +175,7 @@ class Graph(nn.Module):
         )
         self.inputs = tuple(name for name in self.nodes if name not in targets)
         self.edges = nn.ModuleDict()
+        self._places: dict[str, tuple[str, Place]] = {}
         for edge in self.connections:
             place = Place(
                 self.nodes[edge.source], self.nodes[edge.target], edge.stride, affine, statistics
@@ -157,8 +186,15 @@ class Graph(nn.Module):
                     made[name] = make_primitive(name, place)
                 except ValueError as error:
                     raise ValueError(f"On edge {edge.source} -> {edge.target}: {error}") from error
-            only = len(made) == 1
-            self.edges[edge_key(edge)] = next(iter(made.values())) if only else MixedOperation(made)
+            self.edges[edge_key(edge)] = self._edge(edge, made, place)
+
+    def _edge(self, edge: GraphEdge, made: dict[str, nn.Module], place: Place) -> nn.Module:
+        self._places[edge_key(edge)] = where = (f"{edge.source} -> {edge.target}", place)
+        if len(made) == 1:
+            return next(iter(made.values()))
+        mixed = MixedOperation(made)
+        mixed.where = where
+        return mixed
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the output nodes.
@@ -188,7 +224,10 @@ class Graph(nn.Module):
             )
         values = dict(zip(self.inputs, inputs, strict=True))
         for edge in self.order:
-            made = self.edges[edge_key(edge)](values[edge.source])
+            key, x = edge_key(edge), values[edge.source]
+            module, where = self.edges[key], self._places[key]
+            mixed = isinstance(module, MixedOperation)
+            made = module(x) if mixed else applied(edge.names[0], module, x, where)
             known = values.get(edge.target)
             values[edge.target] = made if known is None else known + made
         return values

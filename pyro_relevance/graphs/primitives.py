@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-__all__ = ["Identity", "Place", "Zero", "make_primitive", "primitive", "primitives"]
+from pyro_relevance.errors import ArchitectureError
+
+__all__ = ["Identity", "Place", "Zero", "applied", "make_primitive", "primitive", "primitives"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ def make_primitive(name: str, place: Place) -> nn.Module:
 
     Raises:
         ValueError: If the name is unknown, or the primitive does not fit the place.
+        ArchitectureError: If it fails.
         TypeError: If what it makes is not a module.
     """
     make = _REGISTRY.get(name)
@@ -103,13 +107,62 @@ def make_primitive(name: str, place: Place) -> nn.Module:
             f"Expected one of the primitives {sorted(_REGISTRY)}, but got {name!r}. Register your "
             "own with @graphs.primitive."
         )
-    module = make(place)
+    try:
+        module = make(place)
+    except (TypeError, AttributeError) as error:
+        raise ArchitectureError(
+            f"Expected primitive {name!r} to make a module from {place}, but it fails: {error}."
+        ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"Expected primitive {name!r} to make an nn.Module, but it made a "
             f"{type(module).__name__}."
         )
     return module
+
+
+def applied(name: str, operation: nn.Module, x: Tensor, where: tuple[str, Place] | None) -> Any:
+    """Return what an operation makes, after a check that it fits its place.
+
+    Other shapes would be broadcast in silence, or fail where nothing says which primitive it was.
+
+    Args:
+        name: Name of the primitive.
+        operation: Its module.
+        x: Its input.
+        where: The edge in words and the place, or ``None`` where it is not known.
+
+    Raises:
+        ArchitectureError: If the operation fails, or its result has another shape.
+    """
+    if where is None or isinstance(x, fx.Proxy):  # torch.fx records the call, there is no shape
+        return operation(x)
+    place = where[1]
+    try:
+        made = operation(x)
+    except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+        if type(error) not in (RuntimeError, TypeError, AttributeError, IndexError):
+            raise  # out of memory, say, or what torch tells itself while it traces
+        raise ArchitectureError(f"{_asked(name, x, where)}, but it fails: {error}") from error
+    if not isinstance(made, Tensor):
+        got = type(made).__name__
+        raise ArchitectureError(f"{_asked(name, x, where)}, but it made a {got} and not a tensor.")
+    # Sizes are compared as torch.export has them, where the number of examples is a symbol.
+    axis = 1 if made.ndim == 4 else -1
+    if made.ndim < 2 or made.shape[0] != x.shape[0] or made.shape[axis] != place.target:
+        raise ArchitectureError(
+            f"{_asked(name, x, where)}, but it made shape {tuple(made.shape)}. Images have their "
+            "channels in dimension 1 of 4, all else has its features in the last dimension."
+        )
+    return made
+
+
+def _asked(name: str, x: Tensor, where: tuple[str, Place]) -> str:
+    edge, place = where
+    return (
+        f"Expected the primitive {name!r} on edge {edge} to make {place.target} features of "
+        f"{place.source} (place.target, place.source) from a tensor of shape {tuple(x.shape)}"
+    )
 
 
 class Zero(nn.Module):

@@ -28,6 +28,11 @@ from pyro_relevance.model.elbo import announce_parameters
 from pyro_relevance.model.latents import Latent
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.mode import Mode, ModeChanges, Noise
+from pyro_relevance.model.parts import (
+    check_gate_prior,
+    check_operation_prior,
+    check_weight_prior,
+)
 from pyro_relevance.model.priors import (
     CategoricalPrior,
     GatePrior,
@@ -76,7 +81,7 @@ class RelevanceModel(nn.Module):
 
     Raises:
         ValueError: If ``num_data`` is not a positive integer, or a prior does not fit the network.
-        TypeError: If ``likelihood`` is not one.
+        TypeError: If ``likelihood`` is not one, or a prior lacks a method.
         EdgeError: If the edges are not those of the network.
 
     Example:
@@ -133,20 +138,16 @@ class RelevanceModel(nn.Module):
         self._mode = Mode()
         self._input_gates: InputGates | None = None
         if self.has_gates:
-            assert gate_prior is not None
-            self.register_buffer(
-                "prior_log_odds", gate_prior.log_odds(edges).to(like), persistent=False
-            )
+            log_odds = check_gate_prior(gate_prior, edges, like)
+            self.register_buffer("prior_log_odds", log_odds, persistent=False)
         if self.has_operations:
-            self.register_buffer(
-                "prior_operation_logits", operation_prior.logits(edges).to(like), persistent=False
-            )
+            logits = check_operation_prior(operation_prior, edges, like)
+            self.register_buffer("prior_operation_logits", logits, persistent=False)
             for module in self.network.modules():
                 if isinstance(module, MixedOperation):
                     module.skip_zeros = operation_relaxation.skips_zeros
         parameters = dict(self.network.named_parameters())
-        weight_prior.latents(parameters)  # checks the prior's settings against the network
-        latent = weight_prior.latent_parameters(parameters)
+        latent = check_weight_prior(weight_prior, parameters)
         self.weights_are_points = not latent
         for name in latent:
             parameters[name].requires_grad_(False)

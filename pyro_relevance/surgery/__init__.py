@@ -11,6 +11,7 @@ from __future__ import annotations
 from pyro_relevance.surgery.export import ExportReceipt, export_onnx, export_torch
 from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
 from pyro_relevance.surgery.pruning import apply_mask, prune
+from pyro_relevance.surgery.publishing import ModelCard, from_pretrained, save_pretrained
 from pyro_relevance.surgery.receipt import Receipt
 
 __all__ = [
@@ -22,4 +23,7 @@ __all__ = [
     "ExportReceipt",
     "export_onnx",
     "export_torch",
+    "ModelCard",
+    "from_pretrained",
+    "save_pretrained",
 ]

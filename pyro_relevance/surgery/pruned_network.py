@@ -23,7 +23,7 @@ from pyro_relevance.surgery.plain_modules import SelectFeatures
 from pyro_relevance.surgery.receipt import Receipt
 from pyro_relevance.surgery.steps import GraphNetwork
 
-__all__ = ["PrunedNetwork", "load_pruned"]
+__all__ = ["PrunedNetwork", "check_finite", "load_pruned", "network_of"]
 
 _FORMAT = "pyro_relevance.pruned_network"
 _VERSION = 1
@@ -84,7 +84,7 @@ class PrunedNetwork(nn.Module):
                 ``export_torch``.
             CheckpointError: The file could not be written.
         """
-        _check_finite(self.network)
+        check_finite(self.network)
         description = describe(self.network)
         tensors, packed = pack(self.network.state_dict())
         metadata = {
@@ -139,7 +139,7 @@ def load_pruned(path: str | os.PathLike[str]) -> PrunedNetwork:
             "Read it with the release of the library that wrote it."
         )
     try:
-        network, receipt = _read(tensors, metadata)
+        network, receipt = network_of(tensors, metadata)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"Expected a consistent file, but {name!r} is damaged: {error}"
@@ -148,8 +148,16 @@ def load_pruned(path: str | os.PathLike[str]) -> PrunedNetwork:
     return PrunedNetwork(network.eval(), receipt).eval()
 
 
-def _read(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[nn.Module, Receipt]:
-    """Return network and receipt, after a check that the architecture fits the tensors."""
+def network_of(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[nn.Module, Receipt]:
+    """Return network and receipt, after a check that the architecture fits the tensors.
+
+    Args:
+        tensors: Tensors of a file.
+        metadata: Its texts ``architecture``, ``packed`` and ``receipt``.
+
+    Raises:
+        KeyError, ValueError, TypeError, RuntimeError: They do not fit each other.
+    """
     description = parse_json(metadata["architecture"])
     packed = metadata["packed"]
     check_state(description, packed_shapes(tensors, packed))
@@ -166,12 +174,19 @@ def _read(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[nn.Modu
         ):
             raise ValueError(f"Expected numbers of columns in {key!r}, but got negative ones.")
     network.load_state_dict(state, assign=True)
-    _check_finite(network)
+    check_finite(network)
     return network, Receipt.from_dict(parse_json(metadata["receipt"]))
 
 
-def _check_finite(network: nn.Module) -> None:
-    """Check parameters, and the statistics of standard modules; masks may be infinite."""
+def check_finite(network: nn.Module) -> None:
+    """Check parameters, and the statistics of standard modules; masks may be infinite.
+
+    Args:
+        network: The network.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
     for name, module in network.named_modules():
         own = dict(module.named_parameters(recurse=False))
         if type(module) not in (nn.Module, GraphNetwork):

@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_relevance.model import likelihoods
 from pyro_relevance.model.inputs import accepted, check_finite, check_rows, checked_inputs
 from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.parts import check_likelihood
 from pyro_relevance.training.divergence import first_bad_tensor
 
 __all__ = ["check_data", "check_held_out", "check_types"]
@@ -51,22 +52,19 @@ def check_data(model: RelevanceModel, outputs: Tensor, x: Tensor, y: Tensor) -> 
         y: ``(num_data, ...)`` targets.
 
     Raises:
+        TypeError: If the likelihood returns something else than a distribution.
         ValueError: If a shape, a type or a value does not fit.
     """
-    likelihood, wanted = model.likelihood, model.likelihood.num_outputs()
+    likelihood = model.likelihood
     name = type(likelihood).__name__
-    if outputs.ndim != 2 or (wanted is not None and outputs.shape[1] != wanted):
-        raise ValueError(
-            f"Expected the network's outputs of shape (num_data, {wanted or 'num_classes'}) for "
-            f"{name}, but got {tuple(outputs.shape)}. Change the last layer."
-        )
-    distribution = likelihood(outputs)
+    distribution = check_likelihood(likelihood, outputs)
+    known = type(likelihood).__module__ == likelihoods.__name__
     shape = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
     if shape[1:] != tuple(y.shape[1:]):
         raise ValueError(
             f"Expected targets of shape {(y.shape[0], *shape[1:])} for {name}, but got "
             f"{tuple(y.shape)}. Reshape y; a column of shape (num_data, 1) is squeezed with "
-            "y.squeeze(1)."
+            "y.squeeze(1)" + ("." if known else ", or outputs.squeeze(-1) in your likelihood.")
         )
     if isinstance(likelihood, likelihoods.Categorical):
         low, high = float(y.min()), float(y.max())

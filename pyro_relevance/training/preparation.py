@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer.elbo import ELBO, ELBOModule
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.inputs import accepted, check_rows
 from pyro_relevance.model.model import RelevanceModel
+from pyro_relevance.model.parts import check_guide
 from pyro_relevance.training.batches import Batches, Data
 from pyro_relevance.training.data_checks import check_data, check_held_out, check_types
 from pyro_relevance.training.programs.chains import (
@@ -233,7 +233,7 @@ def _reset(network: nn.Module) -> None:
 def try_first_batch(
     modules: Sequence[Any], batches: Batches, held_out: Sequence[tuple[Tensor, Tensor]] = ()
 ) -> None:
-    """Run each chain once: lazy guides make their parameters, wrong shapes are reported.
+    """Run each chain once: lazy guides make their parameters, wrong shapes are named.
 
     Args:
         modules: ELBO modules, one per chain.
@@ -261,8 +261,8 @@ def try_first_batch(
             if last == 1:  # normalisation layers may need more than one example
                 with accepted(model.network, x[:1], "a last minibatch of inputs"):
                     model.run(x[:1], dict(model.network.named_parameters()), {})
+            check_guide(module.guide, model, x, y)
             module(x, y)
-            _check_guide(module.guide)
     added = [name for name in pyro.get_param_store() if name not in store]
     for name in added:
         pyro.get_param_store().__delitem__(name)
@@ -271,17 +271,6 @@ def try_first_batch(
             f"Expected the guide to keep its parameters in the module, but it called pyro.param "
             f"for {added}. Use nn.Parameter or pyro.nn.PyroParam."
         )
-
-
-def _check_guide(guide: nn.Module) -> None:
-    try:
-        with poutine.block():
-            guide()
-    except TypeError as error:
-        raise TypeError(
-            "Expected a guide that can be called without data, as the posterior is sampled, but "
-            f"{type(guide).__name__}.forward() fails: {error}. Give x and y the default None."
-        ) from error
 
 
 def make_program(

@@ -15,6 +15,7 @@ from pyro_relevance.edges.exported import Exported, export_graph, value_of
 from pyro_relevance.edges.operators.calls import operator_name
 from pyro_relevance.edges.operators.pointwise import pointwise, unknown
 from pyro_relevance.edges.operators.registry import Rule
+from pyro_relevance.errors import EdgeError
 
 __all__ = ["follow_channels", "follow_graph"]
 
@@ -93,10 +94,7 @@ def _call(run: Labelling, node: fx.Node) -> None:
     if value is None or isinstance(value, (bool, int, float)):
         run.constants[node] = value  # a size, or a check of one
         return
-    try:
-        result = _rule(node, name)(run, node, name)
-    except _FAULTS:
-        result = unknown(run, node, name)
+    result = _labels_of(run, node, name, value)
     if result is None:
         return
     if isinstance(result, Tensor):
@@ -112,6 +110,34 @@ def _is_constant(run: Labelling, node: fx.Node) -> bool:
     random = torch.Tag.nondeterministic_seeded in tags
     block = isinstance(node.target, torch._ops.HigherOrderOperator)
     return not random and not block and all(n in run.constants for n in node.all_input_nodes)
+
+
+def _labels_of(run: Labelling, node: fx.Node, name: str, value: Any) -> Any:
+    """Return what the rule of an operator says; that of a user's is checked."""
+    rule = _rule(node, name)
+    if getattr(rule, "__module__", "").startswith(f"{__name__.partition('.')[0]}."):
+        try:
+            return rule(run, node, name)
+        except _FAULTS:
+            return unknown(run, node, name)
+    asked = (
+        f"Expected the rule of the operator {name!r} (run, node, name) to return labels of shape "
+        f"{tuple(value.shape) if isinstance(value, Tensor) else 'of each result'}, one for each "
+        "position of its result"
+    )
+    try:
+        result = rule(run, node, name)
+    except EdgeError:
+        raise
+    except Exception as error:
+        raise EdgeError(f"{asked}, but it fails: {type(error).__name__}: {error}.") from error
+    shape = result.shape if isinstance(result, Tensor) else None
+    if isinstance(value, Tensor) and shape != value.shape:
+        got = type(result).__name__ if shape is None else tuple(shape)
+        raise EdgeError(
+            f"{asked}, but got {got}. Rules to build on are in pr.operators, such as pointwise."
+        )
+    return result
 
 
 def _rule(node: fx.Node, name: str) -> Rule:

@@ -42,7 +42,7 @@ class SpikeAndSlabGuide(MeanFieldGuide):
     Inclusion probabilities need a training that has converged, which takes more than the defaults
     of ``fit``. In linear models of 10 inputs (n = 200, data drawn from the prior) they are off by
     0.006 on average and 0.06 at most where inputs are independent, and by 0.021 and 0.3 where each
-    pair has the correlation 0.5, with ``Hardening`` gates (the default) and
+    pair has the correlation 0.5, with ``Hardening`` gates (the default) and::
 
         fit(
             model, data, num_epochs=2000, batch_size=None, learning_rate=0.02,

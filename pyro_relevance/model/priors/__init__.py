@@ -1,5 +1,6 @@
 """Priors over gates and over weights, one per file; any object with the same methods will do."""
 
+from pyro_relevance.model.latents import Latent
 from pyro_relevance.model.priors.ard import ArdWeights
 from pyro_relevance.model.priors.description_length import DescriptionLengthPrior
 from pyro_relevance.model.priors.gaussian import GaussianWeights
@@ -25,6 +26,7 @@ __all__ = [
     "HierarchicalPrior",
     "HorseshoeWeights",
     "IndependentPrior",
+    "Latent",
     "LogUniformWeights",
     "OperationCostPrior",
     "OperationPrior",

@@ -57,7 +57,7 @@ def ridge_redraw(x: Floats, *, normal_scores: bool = True, seed: int = 0) -> Red
     """Return redraws by ridge regression with resampled residuals.
 
     Numbers are drawn as ``E[x_j | x_-j]`` plus the residual of a random row. The regressions of all
-    columns come from one inverse of the regularised covariance S,
+    columns come from one inverse of the regularised covariance S::
 
         E[x_j | x_-j] = x_-j S_-j,-j^-1 S_-j,j,        penalty chosen by held-out residuals.
 

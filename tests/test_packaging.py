@@ -40,6 +40,19 @@ def test_data_is_packaged(setup):
 
 
 @pytest.mark.contract
+def test_templates_are_packaged(setup):
+    patterns = {
+        f"{package.replace('.', '/')}/{pattern.strip()}"
+        for package, listed in setup["options.package_data"].items()
+        for pattern in listed.split(",")
+    }
+    files = [path for path in (ROOT / "pyro_relevance").rglob("*.jinja")]
+    assert files
+    left_out = [f for f in files if not any(f.match(f"{ROOT}/{p}") for p in patterns)]
+    assert not left_out
+
+
+@pytest.mark.contract
 def test_version_is_written_once_more_only_where_it_is_read(setup):
     version = setup["metadata"]["version"]
     assert getattr(pyro_relevance, "__version__", version) == version

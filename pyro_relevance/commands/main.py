@@ -17,6 +17,7 @@ from typing import Any
 
 import pyro_relevance
 from pyro_relevance.commands.predict import add_predict
+from pyro_relevance.commands.report.command import add_report
 from pyro_relevance.commands.table.command import add_table
 
 __all__ = ["main"]
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_table(commands)
     add_predict(commands)
+    add_report(commands)
     _add_search(commands)
     _add_compare(commands)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        with _interrupted_by_sigterm():
+        with _interrupted_by_sigterm(), _logged(not getattr(given, "quiet", False)):
             return int(given.run(given))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if given.traceback:
@@ -70,6 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pyro-relevance: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _logged(wanted: bool) -> Iterator[None]:
+    """Write what the library logs, such as the progress in a file, to the standard error stream."""
+    logger, handler = logging.getLogger("pyro_relevance"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    level = logger.level
+    if wanted:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class _Terminated(KeyboardInterrupt):

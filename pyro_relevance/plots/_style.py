@@ -12,6 +12,7 @@ from typing import Literal, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -28,6 +29,7 @@ __all__ = [
     "describe",
     "figure_of",
     "inches",
+    "legend_below",
     "root_figure",
     "save",
     "styled",
@@ -196,6 +198,23 @@ def inches(width: Width) -> float:
 def figure_of(width: float, height: float, figsize: tuple[float, float] | None) -> Figure:
     """A figure that belongs to no window, of ``figsize`` or else ``(width, height)`` inches."""
     return Figure(figsize=figsize or (width, height), layout="constrained")
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Write a legend below all panels, in as many columns as the figure is wide for.
+
+    Args:
+        figure: The figure.
+        handles: What is named.
+        labels: Names.
+    """
+    # A letter of 7 points is about 0.055 inches wide; the mark and the gaps beside it half an inch.
+    entry = 0.055 * max(map(len, labels)) + 0.5
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
+    rows = -(-len(labels) // columns)
+    # As few columns as give the same number of rows: no row with one entry.
+    columns = -(-len(labels) // rows)
+    figure.legend(list(handles), list(labels), loc="outside lower center", ncols=columns)
 
 
 def root_figure(ax: Axes) -> Figure:

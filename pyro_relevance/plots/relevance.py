@@ -90,7 +90,7 @@ def relevance(
     mean = pooled(first).mean(axis=0)
     order = _order(mean, sort)
     curve = page is None and described["granularity"] != "input" and len(order) > max_rows
-    rows = order if curve else _paged(order, page or 1, max_rows)
+    rows = order if curve else _paged(order, 1 if page is None else page, max_rows)
     figure, axes = _panels(len(rows), len(shown), curve, (width, figsize, ax))
     kept = mean[rows] > threshold if var_name != "effect" else np.ones(len(rows), dtype=bool)
     for panel, array, name in zip(axes, shown, (var_name, "effect"), strict=False):

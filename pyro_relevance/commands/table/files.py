@@ -107,13 +107,27 @@ def _features(run: TableRun) -> report.Features:
 
 
 def _figures(run: TableRun, idata: Any) -> dict[str, Any]:
-    posterior = run.posterior
-    path = masks.path(posterior, num_points=15)
-    dataset = report.rule_path(posterior, path, _some(run.test), num_samples=50)
     kept = {name: mask.numpy() for name, mask in run.mask.items()}
     return {
         "relevance": plots.relevance(idata),
         "network": plots.network(idata, mask=kept, chain=run.chain),
         "training": plots.training(idata),
-        "path": plots.path(dataset),
+        "path": plots.path(_path(run), chosen=float(run.mask.density)),
     }
+
+
+def _path(run: TableRun) -> Any:
+    """Return the masks of a rule on the test rows, in the target's units."""
+    classes, scale = run.table.task == "classification", run.encoder.target_scale
+    dataset = report.rule_path(
+        run.posterior,
+        masks.path(run.posterior, num_points=15),
+        _some(run.test),
+        num_samples=50,
+        metric="accuracy" if classes else "rmse",
+    )
+    if not classes:
+        dataset["rmse"] = (dataset["rmse"] * scale).assign_attrs(units=run.table.target_name)
+        shifted = dataset["log_likelihood"] - float(np.log(scale))
+        dataset["log_likelihood"] = shifted.assign_attrs(units="nats per datum")
+    return dataset

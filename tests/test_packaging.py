@@ -42,6 +42,19 @@ def test_data_is_packaged(setup):
 
 
 @pytest.mark.contract
+def test_templates_are_packaged(setup):
+    patterns = {
+        f"{package.replace('.', '/')}/{pattern.strip()}"
+        for package, listed in setup["options.package_data"].items()
+        for pattern in listed.split(",")
+    }
+    files = [path for path in (ROOT / "pyro_relevance").rglob("*.jinja")]
+    assert files
+    left_out = [f for f in files if not any(f.match(f"{ROOT}/{p}") for p in patterns)]
+    assert not left_out
+
+
+@pytest.mark.contract
 def test_version_comes_from_the_tag_and_from_one_line_without_git(setup):
     assert "version" not in setup["metadata"]
     with (ROOT / "pyproject.toml").open("rb") as file:

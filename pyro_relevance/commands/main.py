@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import logging
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import pyro_relevance
 from pyro_relevance.commands.predict import add_predict
+from pyro_relevance.commands.report.command import add_report
 from pyro_relevance.commands.table.command import add_table
 
 __all__ = ["main"]
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     try:
-        with _interrupted_by_sigterm():
+        with _interrupted_by_sigterm(), _logged(not getattr(given, "quiet", False)):
             return int(given.run(given))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if given.traceback:
@@ -75,6 +77,22 @@ def _run(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("pyro-relevance: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _logged(wanted: bool) -> Iterator[None]:
+    """Write what the library logs, such as the progress in a file, to the standard error stream."""
+    logger, handler = logging.getLogger("pyro_relevance"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    level = logger.level
+    if wanted:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -129,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_table(commands)
     add_predict(commands)
+    add_report(commands)
     _add_search(commands)
     _add_compare(commands)
     return parser

@@ -30,6 +30,7 @@ from pyro_relevance.masks import Mask
 from pyro_relevance.posterior.evaluation import mean_log_likelihood
 from pyro_relevance.surgery.pruned_network import PrunedNetwork
 from pyro_relevance.surgery.receipt import Receipt
+from pyro_relevance.training.callbacks import watched
 
 __all__ = ["Comparison", "failures", "finished", "run_all", "run_one"]
 
@@ -230,7 +231,7 @@ def _do_runs(
         initial=total - len(todo) if size == 1 else 0,
         unit="run",
         desc=comparison.task,
-        disable=not progress or rank > 0,
+        disable=not progress or rank > 0 or not watched(),
     )
     with bar:
         if num_workers == 1:

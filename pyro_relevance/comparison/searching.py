@@ -223,6 +223,7 @@ def _plan_structure(task: Task, seconds: float, seed: int) -> Plan:
             augment=task.recipe.augment,
             precision=task.recipe.precision,
             callbacks=callbacks,
+            progress=False,
         ),
     )
     return {

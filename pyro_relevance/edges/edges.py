@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_relevance._files import parse_json
 from pyro_relevance.edges.gates import GateFactor, gate_factor
 from pyro_relevance.edges.groups import EdgeGroup, Skipped, group_from_dict, group_to_dict, sizes
+from pyro_relevance.edges.representation.edges import summary_of
 from pyro_relevance.errors import EdgeError
 
 __all__ = ["Edges"]
@@ -343,6 +344,12 @@ class Edges:
             raise EdgeError(
                 f"Expected the text of Edges.to_json(), but could not read it: {error!r}"
             ) from error
+
+    def __repr__(self) -> str:
+        return str(summary_of(self))
+
+    def _repr_html_(self) -> str:
+        return summary_of(self).html()
 
     def __str__(self) -> str:
         rows = [("group", "granularity", "edges", "read by")]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pyro_relevance.edges.representation.summary import Summary
 from pyro_relevance.errors import EdgeError
 from pyro_relevance.masks.checks import (
     check_same_groups,
@@ -235,6 +236,17 @@ class Mask(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         size = f"{self.num_kept} / {self.num_edges} kept"
         return f"Mask({size} in {list(self._kept)}, rule={self._rule!r})"
+
+    def _repr_html_(self) -> str:
+        rows = tuple(
+            (name, f"{int(keep.sum()):,}", f"{keep.numel():,}", f"{float(keep.float().mean()):.3f}")
+            for name, keep in self._kept.items()
+        )
+        risk = self._risk if self._risk is not None else "not stated (no inclusion probabilities)"
+        facts = (f"{self.num_kept:,} of {self.num_edges:,} edges kept",)
+        header = ("group", "kept", "edges", "density")
+        notes = (f"Rule: {self._rule}.", f"Risk, if the posterior is right: {risk}.")
+        return Summary("Mask", facts, header, rows, notes).html()
 
     def __str__(self) -> str:
         rows = [(name, int(keep.sum()), keep.numel()) for name, keep in self._kept.items()]

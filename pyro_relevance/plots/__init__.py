@@ -6,19 +6,27 @@ settings or opens a window; :func:`save` writes what a paper needs.
 
 from __future__ import annotations
 
-from pyro_relevance.plots._style import DOUBLE_COLUMN, SINGLE_COLUMN, save
+from pyro_relevance.plots._style import DOUBLE_COLUMN, SINGLE_COLUMN, as_png, caption, save
 from pyro_relevance.plots.cell import cell
+from pyro_relevance.plots.effect_inclusion import effect_inclusion
 from pyro_relevance.plots.network import network
 from pyro_relevance.plots.pareto import pareto
 from pyro_relevance.plots.path import path
+from pyro_relevance.plots.predictions.calibration import calibration
+from pyro_relevance.plots.predictions.observed_predicted import observed_predicted
 from pyro_relevance.plots.relevance import relevance
 from pyro_relevance.plots.training import training
 
 __all__ = [
     "DOUBLE_COLUMN",
     "SINGLE_COLUMN",
+    "as_png",
+    "calibration",
+    "caption",
     "cell",
+    "effect_inclusion",
     "network",
+    "observed_predicted",
     "pareto",
     "path",
     "relevance",

@@ -11,7 +11,7 @@ import xarray as xr
 
 from pyro_relevance.plots._data import Array, described, pooled
 
-__all__ = ["Graph", "Layer", "graph_of"]
+__all__ = ["Graph", "Layer", "graph_of", "is_chain", "probabilities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,29 @@ def graph_of(dataset: xr.Dataset, mask: Mapping[str, Any] | None, threshold: flo
         ValueError: If the network is not a chain of linear layers, the model has no gates, or the
             mask does not fit.
     """
+    found = probabilities(dataset, mask, threshold)
+    layers = [Layer(name, p, kept) for name, _, p, kept in found]
+    first = _chain(described(dataset, "layers"))[0]
+    labels = _labels(dataset, described(dataset, "groups"), first)
+    return Graph(tuple(layers), _alive(layers), labels)
+
+
+def probabilities(
+    dataset: xr.Dataset, mask: Mapping[str, Any] | None, threshold: float
+) -> list[tuple[str, tuple[int, ...], Array, Array]]:
+    """Name, shape, inclusion probabilities and what is kept of each weight, inputs first.
+
+    Both arrays are ``(out, in)`` as the first two dimensions of the weight lie; where the weights
+    of a kernel have gates of their own they are ``(out, in, kernel)``.
+
+    Args:
+        dataset: The group ``relevance``.
+        mask: Kept edges (True) by edge group; groups that it lacks are kept.
+        threshold: Probability, used where ``mask`` is ``None``.
+
+    Raises:
+        ValueError: If the model has no gates or the mask does not fit.
+    """
     groups = described(dataset, "groups")
     if "inclusion_probability" not in dataset:
         raise ValueError(
@@ -71,21 +94,28 @@ def graph_of(dataset: xr.Dataset, mask: Mapping[str, Any] | None, threshold: flo
             f"{sorted(map(str, dataset.data_vars))}. Draw effects with "
             "plots.relevance(var_name='effect')."
         )
-    tensors = _chain(described(dataset, "layers"))
     draws = {
         group["name"]: pooled(dataset[f"{group['variable']}_inclusion_probability"])
         for group in groups
     }
     kept = None if mask is None else _kept(groups, mask)
-    layers = []
-    for tensor, shape in tensors:
-        probability = _product(groups, draws, tensor, shape)
-        if kept is None:
-            alive = probability > threshold
-        else:
-            alive = _product(groups, kept, tensor, shape) > 0
-        layers.append(Layer(tensor, probability, alive))
-    return Graph(tuple(layers), _alive(layers), _labels(dataset, groups, tensors[0]))
+    found = []
+    for layer in described(dataset, "layers"):
+        name, shape = layer["tensor"], tuple(layer["shape"])
+        probability = _product(groups, draws, name, shape)
+        own = probability > threshold
+        if kept is not None:
+            own = _product(groups, kept, name, shape) > 0
+        found.append((name, shape, probability, own))
+    return found
+
+
+def is_chain(dataset: xr.Dataset) -> bool:
+    """Whether the network is a chain of linear layers."""
+    try:
+        return bool(_chain(described(dataset, "layers")))
+    except ValueError:
+        return False
 
 
 def _chain(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[int, int]]]:
@@ -132,9 +162,12 @@ def _product(
     groups: Sequence[Mapping[str, Any]],
     draws: Mapping[str, Array],
     tensor: str,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
 ) -> Array:
-    """``(out, in)`` mean over draws of the product of all gates that touch ``tensor``."""
+    """``(out, in)`` mean over draws of the product of all gates that touch ``tensor``.
+
+    With gates of single weights of a kernel it is ``(out, in, kernel)``.
+    """
     num_draws = max((len(values) for values in draws.values()), default=1)
     rows, columns = np.ones((num_draws, shape[0])), np.ones((num_draws, shape[1]))
     full: Array | None = None
@@ -144,19 +177,28 @@ def _product(
                 if name != tensor:
                     continue
                 if dim is None:
-                    weights = draws[group["name"]].reshape(-1, *shape)
+                    weights = draws[group["name"]].reshape(-1, *shape[:2], *_kernel(shape))
                     full = weights if full is None else full * weights
-                elif dim % 2 == 0:
-                    rows = rows * _along(draws[group["name"]], index)
-                else:
-                    columns = columns * _along(draws[group["name"]], index)
+                    continue
+                gates = _along(draws[group["name"]], index)
+                # Gates along a kernel, or along the groups of a convolution, are not drawn.
+                if dim % 2 == 0 and gates.shape[1] == shape[0]:
+                    rows = rows * gates
+                elif dim % 2 == 1 and gates.shape[1] == shape[1]:
+                    columns = columns * gates
     if full is None:
         mean = rows.T @ columns
     else:
-        mean = np.zeros(shape)
+        mean = np.zeros(full.shape[1:])
+        more = (1,) * (mean.ndim - 2)
         for row, column, weights in zip(rows, columns, full, strict=True):
-            mean += row[:, None] * column * weights
+            mean += (row[:, None] * column).reshape(*shape[:2], *more) * weights
     return np.asarray(mean / num_draws)
+
+
+def _kernel(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The kernel's positions as one dimension, where there is one."""
+    return (int(np.prod(shape[2:])),) if len(shape) > 2 else ()
 
 
 def _along(values: Array, index: Sequence[int] | None) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,13 +15,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pyro_relevance.plots._data import Array, one_chain, select
-from pyro_relevance.plots._graph import Graph, Layer, graph_of
-from pyro_relevance.plots._style import COLOURS, DOUBLE_COLUMN, GREY, figure_of, root_figure, styled
+from pyro_relevance.plots._graph import Graph, Layer, graph_of, is_chain
+from pyro_relevance.plots._layers import Weights, draw_layers, weights_of
+from pyro_relevance.plots._matrix import COLOURMAP, draw_matrices
+from pyro_relevance.plots._style import (
+    COLOURS,
+    GREY,
+    Width,
+    describe,
+    figure_of,
+    inches,
+    legend_below,
+    root_figure,
+    styled,
+)
 
 __all__ = ["network"]
 
-# reversed: what is included is dark, what is not fades into the paper
-_COLOURMAP = "viridis_r"
+View = Literal["auto", "graph", "matrix", "layers"]
+"""What is drawn of a network."""
+
 _NODE = "#333333"
 _PITCH = (0.15, 0.085)
 _FAINTEST = 0.2
@@ -35,17 +48,22 @@ def network(
     chain: int = 0,
     threshold: float = 0.5,
     input_labels: Sequence[str] | None = None,
+    view: View = "auto",
     max_units: int = 60,
+    width: Width = "double",
     figsize: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """The feed-forward network of one chain as a graph, inputs on the left, outputs on the right.
+    """The network of one chain: which connections are included, how surely, and which are pruned.
 
-    A connection is coloured by the probability p that it is included: the product, within each
-    draw, of the probabilities of all gates on it. Its opacity is 0.2 + 0.8 (1 - 4 p (1 - p)), least
-    at p = 1/2. Removed connections are dashed and thin. A node is hollow where no kept connections
-    lead from an input through it to an output. A layer of more than ``max_units`` nodes is thinned
-    to evenly spaced ones, as the figure says; the counts are those of the whole layer.
+    There are three views. The *graph* of a chain of linear layers has inputs on the left, outputs
+    on the right. A connection is coloured by the probability p that it is included: the product,
+    within each draw, of the probabilities of all gates on it. Its opacity is 0.2 + 0.8 (1 - 4 p
+    (1 - p)), least at p = 1/2. Removed connections are dashed and thin. A node is hollow where no
+    kept connections lead from an input through it to an output. *Matrices* show the same where
+    lines would hide each other: a row for a unit, a column for what it reads, pruned connections
+    faint. *Layers* show any network, such as a convolutional or residual one: a row for each
+    weight, its connections by probability, and the share that is kept.
 
     Args:
         idata: What `to_arviz` returned.
@@ -53,28 +71,62 @@ def network(
         threshold: Probability, where ``mask`` is ``None``.
         chain: The chain to draw, counted from 0; hidden units differ between chains.
         input_labels: Names of the input columns; ``None`` takes those of the group of inputs.
-        max_units: Nodes per layer, at most.
+        view: ``"graph"``, ``"matrix"``, ``"layers"``, or ``"auto"``: the graph where no two
+            neighbouring layers have more than ``max_units`` nodes together, else matrices, and
+            layers for networks that are no chain of linear layers.
+        max_units: Nodes as above; in a graph it is the most that is drawn of a layer, evenly spaced
+            ones, as the figure says. The counts are those of the whole layer.
+        width: Columns of a paper.
         figsize: Width and height, inches.
-        ax: Draw into these axes; their figure is returned.
+        ax: Draw the graph or the layers into these axes; their figure is returned.
 
     Raises:
-        ValueError: If the network is no chain of linear layers, or an argument does not fit it.
+        ValueError: If the view does not fit the network, or an argument does not fit it.
     """
     if max_units < 1:
         raise ValueError(
             f"Expected max_units >= 1, but got {max_units}. Pass how many nodes to draw per layer."
         )
-    graph = graph_of(one_chain(select(idata, "relevance"), chain), mask, threshold)
+    if view not in get_args(View):
+        raise ValueError(
+            f"Expected view in {list(get_args(View))}, but got {view!r}. Choose one of them."
+        )
+    dataset = one_chain(select(idata, "relevance"), chain)
+    pruned = (
+        "pruned by the mask" if mask is not None else f"pruned: probability at most {threshold:g}"
+    )
+    if view == "layers" or (view == "auto" and not is_chain(dataset)):
+        return _layers(weights_of(dataset, mask, threshold), width, figsize, ax)
+    graph = graph_of(dataset, mask, threshold)
     labels = graph.labels if input_labels is None else tuple(input_labels)
     if labels and len(labels) != len(graph.alive[0]):
         raise ValueError(
             f"Expected {len(graph.alive[0])} input_labels, but got {len(labels)}. Name every "
             "input column."
         )
+    sizes = [len(alive) for alive in graph.alive]
+    crowded = max(a + b for a, b in zip(sizes, sizes[1:], strict=False)) > max_units
+    if view == "matrix" or (view == "auto" and crowded and ax is None):
+        figure = figure_of(inches(width), _matrix_height(sizes), figsize)
+        draw_matrices(figure, graph, labels, pruned)
+    else:
+        figure = _graph(graph, labels, pruned, (max_units, width, figsize, ax))
+    describe(figure, _caption(graph, pruned))
+    return figure
+
+
+def _graph(
+    graph: Graph,
+    labels: Sequence[str],
+    pruned: str,
+    layout: tuple[int, Width, tuple[float, float] | None, Axes | None],
+) -> Figure:
+    """Draw nodes and lines."""
+    max_units, width, figsize, ax = layout
     shown = [_shown(len(alive), max_units) for alive in graph.alive]
     tallest = max(map(len, shown))
     if ax is None:
-        figure = figure_of(DOUBLE_COLUMN, _height(tallest), figsize)
+        figure = figure_of(inches(width), _height(tallest), figsize)
         ax = figure.subplots()
     else:
         figure = root_figure(ax)
@@ -86,8 +138,50 @@ def network(
     _draw_nodes(ax, graph, shown, heights)
     _label_inputs(ax, labels, shown[0], heights[0])
     _caption_columns(ax, graph, shown)
-    _finish(ax, figure, len(graph.layers), by_mask=mask is not None, threshold=threshold)
+    _finish(ax, figure, len(graph.layers), pruned)
     return figure
+
+
+def _layers(
+    weights: Sequence[Weights],
+    width: Width,
+    figsize: tuple[float, float] | None,
+    ax: Axes | None,
+) -> Figure:
+    """Draw any network as a list of its weights."""
+    if ax is None:
+        pitch = 0.19 if len(weights) <= 25 else 0.14
+        figure = figure_of(inches(width), 1.0 + pitch * len(weights), figsize)
+        ax = figure.subplots()
+    else:
+        figure = root_figure(ax)
+    draw_layers(ax, figure, weights)
+    kept, total = sum(one.kept for one in weights), sum(one.total for one in weights)
+    describe(
+        figure,
+        f"The {len(weights)} weights of the network from the inputs to the outputs. Bars: their "
+        "connections by inclusion probability, the surest ones on the left (dark); black marks: "
+        f"the share that is kept. {kept:,} of {total:,} connections are kept.",
+    )
+    return figure
+
+
+def _caption(graph: Graph, pruned: str) -> str:
+    kept = sum(int(layer.kept.sum()) for layer in graph.layers)
+    total = sum(layer.kept.size for layer in graph.layers)
+    counts = [f"{int(alive.sum())} of {len(alive)}" for alive in graph.alive]
+    middle = "".join(f", {count} units of hidden layer {i + 1}" for i, count in
+                     enumerate(counts[1:-1]))  # fmt: skip
+    return (
+        "The network from the inputs to the outputs, coloured by inclusion probability "
+        f"({pruned}). {kept:,} of {total:,} connections are kept; on a path from an input to an "
+        f"output lie {counts[0]} inputs{middle} and {counts[-1]} outputs."
+    )
+
+
+def _matrix_height(sizes: Sequence[int]) -> float:
+    """Height of the figure, inches: taller for more units."""
+    return float(np.clip(1.6 + 0.045 * max(sizes[1:]), 2.4, 6.5))
 
 
 def _shown(num_nodes: int, max_units: int) -> Array:
@@ -128,7 +222,7 @@ def _draw_connections(
         lines[:, 0, 1], lines[:, 1, 1] = ends[chosen, 1], ends[chosen, 0]
         collection = LineCollection(
             list(lines),
-            cmap=_COLOURMAP,
+            cmap=COLOURMAP,
             norm=Normalize(0, 1),
             linewidths=max(1.3 * crowd, 0.3) if keep else 0.35,
             linestyles="solid" if keep else (0, (4, 4)),
@@ -202,21 +296,21 @@ def _caption_columns(ax: Axes, graph: Graph, shown: Sequence[Array]) -> None:
         ax.set_title(note, fontsize=7, color=COLOURS[1])
 
 
-def _finish(ax: Axes, figure: Figure, columns: int, *, by_mask: bool, threshold: float) -> None:
+def _finish(ax: Axes, figure: Figure, columns: int, pruned: str) -> None:
     """Colour bar, legend and the space around."""
     ax.set_xlim(-0.15, columns + 0.15)
     ax.autoscale_view(scalex=False)
     ax.margins(y=0.03)
     ax.set_axis_off()
-    scale = ScalarMappable(norm=Normalize(0, 1), cmap=colormaps[_COLOURMAP])
+    scale = ScalarMappable(norm=Normalize(0, 1), cmap=colormaps[COLOURMAP])
     bar = figure.colorbar(scale, ax=ax, shrink=0.8, aspect=25, pad=0.02)
     bar.set_label("Inclusion probability")
     bar.outline.set_linewidth(0.5)
-    pruned = "pruned by the mask" if by_mask else f"pruned: probability at most {threshold:g}"
+    sure, unsure, out = (colormaps[COLOURMAP](p) for p in (0.95, 0.6, 0.25))
     handles = [
-        Line2D([], [], color=_NODE, linewidth=1.3, label="kept"),
-        Line2D([], [], color=_NODE, linewidth=1.3, alpha=0.3, label="faint: uncertain"),
-        Line2D([], [], color=_NODE, linewidth=0.5, linestyle=(0, (4, 4)), label=pruned),
+        Line2D([], [], color=sure, linewidth=1.3, label="kept"),
+        Line2D([], [], color=unsure, linewidth=1.3, alpha=0.3, label="faint: uncertain"),
+        Line2D([], [], color=out, linewidth=0.6, linestyle=(0, (4, 4)), label=pruned),
         Line2D(
             [],
             [],
@@ -228,4 +322,4 @@ def _finish(ax: Axes, figure: Figure, columns: int, *, by_mask: bool, threshold:
             label="pruned node",
         ),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles, [str(handle.get_label()) for handle in handles])

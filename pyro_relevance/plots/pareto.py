@@ -12,7 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from pyro_relevance.plots._style import COLOURS, DOUBLE_COLUMN, GREY, figure_of, styled
+from pyro_relevance.plots._labels import place_labels
+from pyro_relevance.plots._style import (
+    COLOURS,
+    GREY,
+    Width,
+    describe,
+    figure_of,
+    inches,
+    legend_below,
+    styled,
+)
 
 __all__ = ["front", "pareto"]
 
@@ -21,7 +31,10 @@ _LABELS = {
     "num_parameters": "Parameters",
     "num_macs": "Multiply-accumulates",
     "num_bytes": "Bytes",
+    "num_weights": "Weights",
+    "compression": "Compression (times smaller)",
     "minutes": "Minutes, design and training",
+    "seconds": "Seconds",
     "test_error": "Test error (%)",
     "rmse": "Test RMSE",
 }
@@ -33,19 +46,21 @@ def pareto(
     *,
     x: tuple[str, ...] = ("num_parameters", "minutes"),
     y: str | None = None,
+    width: Width = "double",
     figsize: tuple[float, float] | None = None,
 ) -> Figure:
     """Error of all methods against what they cost; lower left is better.
 
     Bars are standard errors over seeds. The grey line joins the methods that no other one beats in
-    both, by their means.
+    both, by their means; these are named beside their points, all others in the legend.
 
     Args:
         record: A record with one row for each method: what ``comparison_record`` returned, or its
             file read as JSON.
         x: Metrics of the horizontal axes, one panel for each.
         y: Metric of the vertical axis; by default the test error or the RMSE.
-        figsize: Width and height, inches; ``None`` for the width of both columns.
+        width: Columns of a paper; in one column the panels stand below each other.
+        figsize: Width and height, inches.
 
     Returns:
         The figure.
@@ -63,20 +78,40 @@ def pareto(
             f"Expected a record with the metrics {[*x, y]}, but got {sorted(known)}. Pass what "
             "comparison_record returned."
         )
-    figure = figure_of(DOUBLE_COLUMN, 3.2, figsize)
+    single = width == "single"
+    shape = (len(x), 1) if single else (1, len(x))
+    figure = figure_of(inches(width), 3.2 + (2.4 * (len(x) - 1) + 0.8) * single, figsize)
     handles: dict[str, Line2D] = {}
-    panels = figure.subplots(1, len(x), squeeze=False, sharey=True)[0]
+    panels = figure.subplots(*shape, squeeze=False, sharey=True).ravel().tolist()
+    best: dict[str, dict[str, tuple[float, float]]] = {}
     for ax, name in zip(panels, x, strict=True):
-        handles.update(_draw_panel(ax, rows, name, y))
-    panels[0].set_ylabel(_LABELS.get(y, y))
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside right upper", handletextpad=0.2
+        drawn, best[name] = _draw_panel(ax, rows, name, y)
+        handles.update(drawn)
+        if single or ax is panels[0]:
+            ax.set_ylabel(_LABELS.get(y, y))
+    if single:
+        legend_below(figure, list(handles.values()), list(handles))
+    else:
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside right upper", handletextpad=0.2
+        )
+    for ax, named in zip(panels, best.values(), strict=True):
+        place_labels(ax, np.array(list(named.values())), list(named))
+    fronts = "; ".join(
+        f"by {_LABELS.get(name, name).lower()}: {', '.join(named)}" for name, named in best.items()
+    )
+    describe(
+        figure,
+        f"{_LABELS.get(y, y)} of {len(handles)} methods against what they cost, means and standard "
+        f"errors over seeds; lower left is better. Not beaten in both (grey line) {fronts}.",
     )
     return figure
 
 
-def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, Line2D]:
-    """Draw the methods that have both metrics, and their front; return method -> legend handle."""
+def _draw_panel(
+    ax: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str
+) -> tuple[dict[str, Line2D], dict[str, tuple[float, float]]]:
+    """Draw the methods that have both metrics; return handles, and the points of the front."""
     handles: dict[str, Line2D] = {}
     points = []
     for number, row in enumerate(rows):
@@ -108,7 +143,8 @@ def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> 
         ax.set_yscale("log")
         _label(ax.yaxis)
     ax.set_xlabel(_LABELS.get(x, x))
-    return handles
+    named = dict(zip(handles, points, strict=True))
+    return handles, {name: point for name, point in named.items() if point in best}
 
 
 def _is_wide(values: list[float]) -> bool:

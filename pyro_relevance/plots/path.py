@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from pyro_relevance.plots._data import Array, pooled, quantiles
-from pyro_relevance.plots._style import COLOURS, DOUBLE_COLUMN, figure_of, styled
+from pyro_relevance.plots._style import (
+    COLOURS,
+    Width,
+    describe,
+    figure_of,
+    inches,
+    legend_below,
+    styled,
+)
 
 __all__ = ["path"]
 
@@ -19,16 +27,24 @@ _LOGARITHMIC_FROM = 30.0
 
 
 @styled
-def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> Figure:
+def path(
+    dataset: xr.Dataset,
+    *,
+    chosen: float | None = None,
+    width: Width = "double",
+    figsize: tuple[float, float] | None = None,
+) -> Figure:
     """Accuracy or RMSE, and log likelihood, against the density along a rule's path.
 
     The line is the mean over chains and draws, the band holds 90 % of them (5 % to 95 %).
     Densities that span a factor of 30 or more have a logarithmic axis. The axis on top gives the
-    number of kept parameters, where known.
+    number of kept parameters, where known. Units are those of the attributes of the data set.
 
     Args:
         dataset: What :func:`~pyro_relevance.posterior.arviz.convert.rule_path` returned.
-        figsize: Width and height, inches; ``None`` for the width of both columns.
+        chosen: Density of the mask that was chosen; it is marked.
+        width: Columns of a paper; in one column the panels stand below each other.
+        figsize: Width and height, inches.
 
     Returns:
         The figure.
@@ -42,10 +58,11 @@ def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> 
             "Expected a dataset with 'density', 'log_likelihood' and 'accuracy' or 'rmse', but got "
             f"{sorted(map(str, dataset.data_vars))}. Pass what report.rule_path returned."
         )
-    figure = figure_of(DOUBLE_COLUMN, 2.6, figsize)
+    rows = 2 if width == "single" else 1
+    figure = figure_of(inches(width), 2.6 * rows, figsize)
     names = [metrics[0], "log_likelihood"]
     density = dataset["density"].to_numpy()
-    for ax, name in zip(figure.subplots(1, 2), names, strict=True):
+    for ax, name in zip(figure.subplots(rows, 2 // rows).flat, names, strict=True):
         _band(ax, density, pooled(dataset[name]))
         units = dataset[name].attrs.get("units")
         ax.set_ylabel(_TITLES[name] + (f" ({units})" if units else ""))
@@ -53,9 +70,18 @@ def path(dataset: xr.Dataset, *, figsize: tuple[float, float] | None = None) -> 
         if density.min() > 0 and density.max() / density.min() >= _LOGARITHMIC_FROM:
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(ScalarFormatter())
+        if chosen is not None:
+            ax.axvline(chosen, color=COLOURS[1], linestyle="--", linewidth=0.9, label="chosen mask")
         _parameters(ax, dataset)
     handles, labels = figure.get_axes()[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    legend_below(figure, handles, labels)
+    marked = "" if chosen is None else f" The chosen mask keeps {chosen:.3g} of the edges (dashed)."
+    describe(
+        figure,
+        f"{_TITLES[metrics[0]]} and log likelihood of {len(density)} masks of one rule, against "
+        "the share of the edges that they keep: mean and 5 % to 95 % of the posterior's draws."
+        f"{marked}",
+    )
     return figure
 
 

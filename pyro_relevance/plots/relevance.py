@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from pyro_relevance.plots._data import INTERVAL, Array, group_named, pooled, quantiles, select
 from pyro_relevance.plots._style import (
     COLOURS,
-    DOUBLE_COLUMN,
     GREY,
-    SINGLE_COLUMN,
+    Width,
+    describe,
     figure_of,
+    inches,
+    legend_below,
     root_figure,
     styled,
 )
@@ -24,20 +26,8 @@ from pyro_relevance.plots._style import (
 __all__ = ["relevance"]
 
 _ROW = 0.16
-_MAX_HEIGHT = 9.0
-
-
-def _panels(
-    num_rows: int, with_effect: bool, figsize: tuple[float, float] | None, ax: Axes | None
-) -> tuple[Figure, list[Axes]]:
-    """Return the figure and its one or two panels."""
-    if ax is not None:
-        return root_figure(ax), [ax]
-    height = min(0.75 + _ROW * num_rows, _MAX_HEIGHT)
-    width = DOUBLE_COLUMN if with_effect else SINGLE_COLUMN
-    figure = figure_of(width, max(height, 1.2), figsize)
-    axes = figure.subplots(1, 2 if with_effect else 1, sharey=True, squeeze=False)[0]
-    return figure, axes.tolist()
+_SAME = 100
+"""Probabilities that are equal after two digits are a tie."""
 
 
 @styled
@@ -49,6 +39,9 @@ def relevance(
     coords: Mapping[str, Any] | None = None,
     sort: bool = True,
     threshold: float = 0.5,
+    page: int | None = None,
+    max_rows: int = 50,
+    width: Width | None = None,
     figsize: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -57,7 +50,8 @@ def relevance(
     The dot is the mean over chains and draws, filled above ``threshold``; the bar is the 89 %
     equal-tailed interval over them, or the range over chains of a probability that no draw changes;
     small dots are the means of single chains. The panel beside it shows the edge's effect (norm of
-    the gated weights that read it) in the same way.
+    the gated weights that read it) in the same way. Of more than ``max_rows`` inputs there are
+    pages; more units or weights, whose names say nothing, are a curve over their rank.
 
     Args:
         idata: What `to_arviz` returned.
@@ -65,13 +59,17 @@ def relevance(
         var_name: ``"inclusion_probability"``, ``"gate"``, or ``"effect"``, which is shown alone.
         coords: Labels to show, e.g. ``{"inputs_edge": ["RM"], "chain": 0}``; ``None``: all. Groups
             other than inputs need one chain.
-        sort: Most relevant edge at the top; otherwise the order of the network.
+        sort: Most relevant edge at the top, those that are equal to two digits in the order of the
+            network; otherwise the order of the network.
         threshold: Where the line is drawn.
-        figsize: Width and height, inches; ``None`` for two columns and a height by the rows.
+        page: The page, from 1; ``None``: the first one of inputs, a curve of units and weights.
+        max_rows: Rows of a page.
+        width: Columns of a paper; ``None``: both where there are two panels.
+        figsize: Width and height, inches; ``None`` for a height by the rows.
         ax: Draw the first panel alone into these axes; their figure is returned.
 
     Raises:
-        ValueError: If a name does not exist, or units of several chains would be pooled.
+        ValueError: If a name or a page does not exist, or units of several chains would be pooled.
 
     References:
         Barbieri and Berger, Optimal predictive model selection, Annals of Statistics 2004 (the
@@ -86,21 +84,80 @@ def relevance(
             f"Expected one chain for group {group!r}, but got {first.sizes['chain']}: units and "
             "weights of different chains are not the same ones. Pass coords={'chain': 0}, say."
         )
-    with_effect = ax is None and var_name != "effect" and f"{stem}_effect" in dataset
+    shown = [first]
+    if ax is None and var_name != "effect" and f"{stem}_effect" in dataset:
+        shown.append(_variable(dataset, f"{stem}_effect", coords))
     mean = pooled(first).mean(axis=0)
-    order = np.argsort(-mean, kind="stable") if sort else np.arange(len(mean))
-    labels = first[f"{stem}_edge"].to_numpy()[order]
-    figure, axes = _panels(len(order), with_effect, figsize, ax)
-    kept = mean[order] > threshold if var_name != "effect" else np.ones(len(order), dtype=bool)
-    _rows(axes[0], first, order, kept)
-    _finish(axes[0], var_name, threshold)
-    if with_effect:
-        _rows(axes[1], _variable(dataset, f"{stem}_effect", coords), order, kept)
-        _finish(axes[1], "effect", threshold)
-        axes[1].tick_params(axis="y", length=0)
+    order = _order(mean, sort)
+    curve = page is None and described["granularity"] != "input" and len(order) > max_rows
+    rows = order if curve else _paged(order, 1 if page is None else page, max_rows)
+    figure, axes = _panels(len(rows), len(shown), curve, (width, figsize, ax))
+    kept = mean[rows] > threshold if var_name != "effect" else np.ones(len(rows), dtype=bool)
+    for panel, array, name in zip(axes, shown, (var_name, "effect"), strict=False):
+        (_curve if curve else _rows)(panel, array, rows, kept)
+        _finish(panel, name, threshold, upright=curve)
+    if ax is None:
         _legend(figure, axes)
-    _label_rows(axes[0], labels, figure)
+    if curve:
+        axes[0].figure.supxlabel(f"Rank among the {len(rows):,} edges of {group}", fontsize=8)
+    else:
+        _label_rows(axes[0], first[f"{stem}_edge"].to_numpy()[rows], len(order))
+    what = "gates" if var_name == "gate" else var_name.replace("_", " ")
+    describe(figure, _caption((group, what, len(shown) > 1), mean, threshold, (len(rows), curve)))
     return figure
+
+
+def _order(mean: Array, sort: bool) -> Array:
+    """Numbers of the edges, the most relevant first; noise decides no tie."""
+    if not sort:
+        return np.arange(len(mean))
+    return np.lexsort((np.arange(len(mean)), -np.round(_SAME * mean)))
+
+
+def _paged(order: Array, page: int, max_rows: int) -> Array:
+    pages = max(1, -(-len(order) // max_rows)) if max_rows > 0 else 0
+    if not 1 <= page <= pages:
+        raise ValueError(
+            f"Expected page from 1 to {pages} of {max_rows} rows each, but got {page}. The group "
+            f"has {len(order)} edges."
+        )
+    return order[(page - 1) * max_rows : page * max_rows]
+
+
+def _panels(
+    num_rows: int,
+    number: int,
+    curve: bool,
+    layout: tuple[Width | None, tuple[float, float] | None, Axes | None],
+) -> tuple[Figure, list[Axes]]:
+    """Return the figure and its one or two panels."""
+    width, figsize, ax = layout
+    if ax is not None:
+        return root_figure(ax), [ax]
+    wide = inches(width or ("double" if number > 1 else "single"))
+    figure = figure_of(wide, 2.4 if curve else max(0.95 + _ROW * num_rows, 1.4), figsize)
+    axes = figure.subplots(1, number, sharey=not curve, squeeze=False)[0]
+    return figure, axes.tolist()
+
+
+def _caption(
+    what: tuple[str, str, bool], mean: Array, threshold: float, shown: tuple[int, bool]
+) -> str:
+    group, name, with_effect = what
+    (rows, curve), number = shown, len(mean)
+    text = f"{name.capitalize()}{' and effect' if with_effect else ''} of the edges of {group}"
+    if curve:
+        text += f": all {number:,}, by rank; band: {100 * INTERVAL:.0f} % interval over draws."
+    else:
+        text += f": {rows} of {number}" if rows < number else ""
+        text += (
+            ", the most relevant ones on top. Dots: means over draws and chains; bars: "
+            f"{100 * INTERVAL:.0f} % intervals, or ranges over chains; small dots: single chains."
+        )
+    if name != "effect":
+        above = int((mean > threshold).sum())
+        text += f" {above} of {number} lie above {threshold:g} (dashed)."
+    return text
 
 
 def _variable(dataset: xr.Dataset, name: str, coords: Mapping[str, Any] | None) -> xr.DataArray:
@@ -165,28 +222,49 @@ def _rows(ax: Axes, array: xr.DataArray, order: Array, kept: Array) -> None:
     ax.grid(axis="y", color="0.92", linewidth=0.5)
 
 
-def _finish(ax: Axes, var_name: str, threshold: float) -> None:
+def _curve(ax: Axes, array: xr.DataArray, order: Array, kept: Array) -> None:
+    """Means by rank, with the band of the draws: each of the two sorted by the first panel."""
+    values = pooled(array)[:, order]
+    rank = np.arange(1, len(order) + 1)
+    low, high = quantiles(values)
+    ax.fill_between(rank, low, high, color=COLOURS[0], alpha=0.25, linewidth=0,
+                    label=f"{100 * INTERVAL:.0f} % interval")  # fmt: skip
+    for among, face in ((kept, COLOURS[0]), (~kept, "white")):
+        ax.scatter(rank[among], values.mean(0)[among], s=5, facecolors=face, edgecolors=COLOURS[0],
+                   linewidths=0.5, zorder=3,
+                   label="mean (filled: above threshold)" if face != "white" else None)  # fmt: skip
+
+
+def _finish(ax: Axes, var_name: str, threshold: float, *, upright: bool) -> None:
     """Label and range; the threshold belongs to probabilities."""
-    if var_name == "effect":
+    name = "Effect (norm of gated weights)"
+    if var_name != "effect":
+        line = ax.axhline if upright else ax.axvline
+        line(threshold, color=GREY, linestyle="--", linewidth=0.8, zorder=0, label="threshold")
+        name = var_name.replace("_", " ").capitalize()
+        (ax.set_ylim if upright else ax.set_xlim)(-0.02, 1.02)
+    elif upright:
+        ax.set_ylim(bottom=-0.02 * ax.get_ylim()[1])
+    else:
         ax.set_xlim(left=-0.02 * ax.get_xlim()[1])
-        ax.set_xlabel("Effect (norm of gated weights)")
-        return
-    ax.axvline(threshold, color=GREY, linestyle="--", linewidth=0.8, zorder=0, label="threshold")
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_xlabel(var_name.replace("_", " ").capitalize())
+    (ax.set_ylabel if upright else ax.set_xlabel)(name)
 
 
-def _legend(figure: Figure, axes: Any) -> None:
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """What is drawn in either panel, each thing once."""
     entries = [axis.get_legend_handles_labels() for axis in axes]
     known = {name: handle for part in entries[::-1] for handle, name in zip(*part, strict=True)}
-    figure.legend(list(known.values()), list(known), loc="outside lower center", ncols=4)
+    legend_below(figure, list(known.values()), list(known))
 
 
-def _label_rows(ax: Axes, labels: Array, figure: Figure) -> None:
-    """One label per row, or every k-th where they would overlap."""
-    height = float(figure.get_figheight()) - 0.5
-    step = int(np.ceil(len(labels) * 0.11 / max(height, 0.11)))
-    ax.set_yticks(np.arange(0, len(labels), step), [str(label) for label in labels[::step]])
+def _label_rows(ax: Axes, labels: Array, total: int) -> None:
+    """One label per row; on top how many rows there are elsewhere."""
+    size = 7.0
+    height = float(root_figure(ax).get_figheight()) - 0.5
+    if len(labels) * 0.11 > height:  # given by the caller: smaller letters
+        size = max(3.0, 7.0 * height / (0.11 * len(labels)))
+    ax.set_yticks(np.arange(len(labels)), [str(label) for label in labels], fontsize=size)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
+    if len(labels) < total:
+        ax.set_title(f"{len(labels)} of {total} edges", fontsize=7, color=COLOURS[1], loc="left")

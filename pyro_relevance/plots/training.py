@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_relevance.plots._data import Array, select
-from pyro_relevance.plots._style import COLOURS, DOUBLE_COLUMN, figure_of, styled
+from pyro_relevance.plots._style import COLOURS, Width, describe, figure_of, inches, styled
 
 __all__ = ["training"]
 
@@ -22,7 +22,9 @@ _LOGARITHMIC_FROM = 8.0
 
 
 @styled
-def training(idata: Any, *, figsize: tuple[float, float] | None = None) -> Figure:
+def training(
+    idata: Any, *, width: Width = "double", figsize: tuple[float, float] | None = None
+) -> Figure:
     """Three panels against the training step: negative ELBO, temperature, expected size.
 
     Each chain is a thin line, their mean a thick one. A panel whose values are positive and span a
@@ -30,7 +32,8 @@ def training(idata: Any, *, figsize: tuple[float, float] | None = None) -> Figur
 
     Args:
         idata: What `to_arviz` returned for a posterior with a history.
-        figsize: Width and height, inches; ``None`` for the width of both columns.
+        width: Columns of a paper; in one column the panels stand below each other.
+        figsize: Width and height, inches.
 
     Returns:
         The figure.
@@ -45,15 +48,22 @@ def training(idata: Any, *, figsize: tuple[float, float] | None = None) -> Figur
             f"Expected sample_stats with {list(_PANELS)}, but got none of {missing}. "
             "Convert a posterior that has a history."
         )
-    figure = figure_of(DOUBLE_COLUMN, 2.0, figsize)
+    shape = (len(_PANELS), 1) if width == "single" else (1, len(_PANELS))
+    figure = figure_of(inches(width), 1.8 * shape[0] + 0.2, figsize)
     steps = dataset["step"].to_numpy()
-    for ax, (name, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
+    for ax, (name, title) in zip(figure.subplots(*shape), _PANELS.items(), strict=True):
         array = dataset[name].transpose("chain", "step")
         _panel(ax, steps, array.to_numpy())
         units = array.attrs.get("units", "1")
         ax.set_ylabel(title if units == "1" else f"{title} ({units})")
         ax.set_xlabel("Training step")
     figure.get_axes()[0].legend(loc="upper right")
+    number = dataset.sizes["chain"]
+    describe(
+        figure,
+        f"Negative ELBO, temperature and expected number of parameters over {int(steps[-1]):,} "
+        f"training steps: {number} chain{'s' if number > 1 else ''} (thin) and their mean (thick).",
+    )
     return figure
 
 

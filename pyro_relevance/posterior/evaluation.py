@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 
 from pyro_relevance._random import local_pyro
 from pyro_relevance.edges.find import Edges
+from pyro_relevance.edges.representation.summary import Summary, counted_groups
 from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.model.elbo import site_terms
 from pyro_relevance.model.guides.protocol import answers
@@ -22,13 +23,18 @@ from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.precision import Precision
 from pyro_relevance.posterior.draws import Draws
 
+if TYPE_CHECKING:
+    from pyro_relevance.posterior.posterior import Posterior
+
 __all__ = [
+    "ShownPosterior",
     "chain_likelihood",
     "chain_outputs",
     "chain_terms",
     "checked_mask",
     "error_rate",
     "mean_log_likelihood",
+    "posterior_summary",
     "quiet",
 ]
 
@@ -212,6 +218,42 @@ def mean_log_likelihood(
                 outputs = outputs.to(next(network.parameters()).dtype)
             total += float(likelihood(outputs).log_prob(y).sum())
     return total / len(data[0])
+
+
+class ShownPosterior:
+    """How a posterior shows itself: a line in a console, a table in a notebook."""
+
+    def __repr__(self) -> str:
+        return str(posterior_summary(cast("Posterior", self)))
+
+    def _repr_html_(self) -> str:
+        return posterior_summary(cast("Posterior", self)).html()
+
+
+def posterior_summary(posterior: Posterior) -> Summary:
+    """Return chains, guide and groups of a posterior; inclusion where it costs no draws.
+
+    Args:
+        posterior: The fitted posterior.
+    """
+    exact = posterior.model.has_gates and answers(posterior.guide).independent_gates
+    probability = posterior.inclusion_probability() if exact else {}
+    rows = []
+    for group in posterior.edges.groups:
+        own = probability.get(group.name)
+        means = () if own is None else own.flatten(1).double().mean(1).tolist()
+        span = f"{min(means):.2f} .. {max(means):.2f}" if means else "-"
+        mean = f"{sum(means) / len(means):.2f}" if means else "-"
+        rows.append((group.name, group.granularity, f"{group.num_edges:,}", mean, span))
+    counts = [(group.name, group.num_edges) for group in posterior.edges.groups]
+    facts = (
+        f"{posterior.num_chains} chain{'s' if posterior.num_chains > 1 else ''} of "
+        f"{counted_groups(counts)}",
+        type(posterior.guide).__name__,
+        str(posterior.device),
+    )
+    header = ("group", "granularity", "edges", "mean inclusion", "over chains")
+    return Summary("Posterior", facts, header, tuple(rows))
 
 
 def error_rate(scores: Tensor, y: Tensor) -> float:

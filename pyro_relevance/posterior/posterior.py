@@ -21,6 +21,7 @@ from pyro_relevance.model.likelihoods import Likelihood, moved
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.draws import Draws, Prediction
 from pyro_relevance.posterior.evaluation import (
+    ShownPosterior,
     chain_likelihood,
     chain_outputs,
     chain_terms,
@@ -41,7 +42,7 @@ __all__ = ["Posterior"]
 _SURE = 40.0  # relaxed log-odds of a gate that is on for sure
 
 
-class Posterior:
+class Posterior(ShownPosterior):
     """A fitted guide, for one or several chains.
 
     Usually made by ``fit`` (``fit.posterior``) or by ``load_posterior``. Draws depend on the seed
@@ -391,10 +392,8 @@ class Posterior:
         kept = {} if mask is None else checked_mask(self.edges, mask, like)
         x = checked_inputs(self.model.network, x).to(self.device)
         draws = self.sample(num_samples, seed=seed)
+        states = enumerate(map(self._chain_state, range(self.num_chains)))
         with quiet(self.model), accepted(self.model.network, x):
-            chains = [
-                chain_outputs(self.model, self._chain_state(i), draws, i, kept, x)
-                for i in range(self.num_chains)
-            ]
+            chains = [chain_outputs(self.model, own, draws, i, kept, x) for i, own in states]
         check_rows(chains[0][0], x)
         return torch.stack(chains)

@@ -200,6 +200,7 @@ class _Search:
             augment=settings.augment,
             callbacks=self.bars("search"),
             checkpoint=self.checkpoint("search"),
+            progress=False,
             seed=settings.seed,
         )
         return result.posterior

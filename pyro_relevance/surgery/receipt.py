@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyro_relevance.edges.representation.summary import Summary
 from pyro_relevance.edges.size import Cost, Latency, count_cost, latency
 from pyro_relevance.surgery.arguments import check_arguments, fits
 
@@ -134,7 +135,23 @@ class Receipt:
             )
         return cls(**parts)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        return str(Summary("Receipt", self._facts()))
+
+    def _repr_html_(self) -> str:
+        header, *rows = self._rows()
+        return Summary(
+            "Receipt", self._facts(), header, tuple(rows), (*self._difference(), *self.notes)
+        ).html()
+
+    def _facts(self) -> tuple[str, ...]:
+        return (
+            f"{self.after.num_nonzero:,} of {self.before.num_parameters:,} parameters "
+            f"({self.compression_ratio:.1f}x fewer)",
+            f"{self.speedup:.1f}x faster",
+        )
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
         rows = [("", "before", "after", "ratio")]
         for label, name in (
             ("parameters", "num_parameters"),
@@ -146,18 +163,21 @@ class Receipt:
             rows.append((label, f"{before:,}", f"{after:,}", f"{_ratio(before, after):.1f}x"))
         times = (milliseconds(self.latency_before), milliseconds(self.latency_after))
         rows.append((f"ms per pass of {self.batch_size:,}", *times, f"{self.speedup:.1f}x"))
+        return rows
+
+    def _difference(self) -> tuple[str]:
+        if math.isnan(self.max_difference):
+            return ("weights are re-initialised: nothing to compare with",)
+        return (f"max |masked - pruned| = {self.max_difference:.1e} (relative, {self.dtype})",)
+
+    def __str__(self) -> str:
+        rows = self._rows()
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{row[0]:<{widths[0]}}  " + "  ".join(f"{row[c]:>{widths[c]}}" for c in (1, 2, 3))
             for row in rows
         ]
-        if math.isnan(self.max_difference):
-            lines.append("weights are re-initialised: nothing to compare with")
-        else:
-            lines.append(
-                f"max |masked - pruned| = {self.max_difference:.1e} (relative, {self.dtype})"
-            )
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self._difference(), *self.notes])
 
 
 def _ratio(before: float, after: float) -> float:

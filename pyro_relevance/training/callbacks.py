@@ -10,7 +10,10 @@ Reading ``loss`` waits for the device; ``every`` keeps that rare. A callback may
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -70,6 +73,10 @@ class TrainingState:
         return float(self.losses.mean())
 
 
+LOGGER = logging.getLogger("pyro_relevance")
+"""Progress of runs outside of terminals and notebooks, at the level INFO."""
+
+
 class Callback(Protocol):
     """Called after each step; returns true to stop the run."""
 
@@ -123,25 +130,63 @@ class _Every:
 class ProgressBar:
     """A tqdm bar with the ELBO, the temperature and the expected number of kept parameters.
 
-    It is written to the standard error stream.
+    It is written to the standard error stream where that is a terminal or a notebook. Elsewhere, in
+    a file say, a bar would be one endless line: then the same figures go to the logger
+    ``pyro_relevance`` (level INFO), one line a minute.
 
     Args:
         description: Text in front of the bar.
-        num_updates: How often the figures are read, at most.
+        num_updates: How often the figures are read for the bar, at most.
+        bar: Whether a bar is shown; ``None``: in a terminal or a notebook.
+        seconds: Time between two lines of the log.
 
     Raises:
-        ValueError: If ``num_updates`` is not positive.
+        ValueError: If ``num_updates`` or ``seconds`` is not positive.
     """
 
-    def __init__(self, description: str = "fit", *, num_updates: int = 100) -> None:
+    def __init__(
+        self,
+        description: str = "fit",
+        *,
+        num_updates: int = 100,
+        bar: bool | None = None,
+        seconds: float = 60.0,
+    ) -> None:
         if num_updates < 1:
             raise ValueError(f"Expected num_updates >= 1, but got {num_updates}. Pass 1 or more.")
+        if not seconds > 0.0:
+            raise ValueError(f"Expected seconds > 0, but got {seconds}. Pass 60, say.")
         self.description = description
         self.num_updates = num_updates
+        self.bar = bar
+        self.seconds = seconds
         self._bar: Any = None
+        self._started: tuple[float, int] | None = None
+        self._logged = 0.0
 
     def __call__(self, state: TrainingState) -> None:
-        """Move the bar."""
+        """Move the bar, or write a line where it is time to."""
+        if self._bar is not None or (watched() if self.bar is None else self.bar):
+            self._move(state)
+        else:
+            self._log(state)
+
+    def _log(self, state: TrainingState) -> None:
+        now = time.monotonic()
+        if self._started is None:
+            self._started, self._logged = (now, state.step), now
+        if now - self._logged < self.seconds:
+            return
+        self._logged = now
+        started, first = self._started
+        left = (now - started) * (state.num_steps - state.step) / max(1, state.step - first)
+        figures = ", ".join(f"{name} {value}" for name, value in _figures(state).items())
+        LOGGER.info(
+            f"{self.description}: step {state.step} of {state.num_steps} "
+            f"({state.progress:.0%}), {figures}, about {left:.0f} s to go"
+        )
+
+    def _move(self, state: TrainingState) -> None:
         interval = max(1, state.num_steps // self.num_updates)
         if self._bar is None:
             from tqdm.auto import tqdm
@@ -152,19 +197,34 @@ class ProgressBar:
             )
         if state.step % interval and not state.is_last:
             return
-        figures = {"ELBO": f"{-state.loss:.4g}", "temperature": f"{state.temperature:.2f}"}
-        if state.history.step.size:
-            size = state.history.expected_size[:, -1].mean()
-            if math.isfinite(size):
-                figures["parameters"] = f"{size:.0f}"
-        self._bar.set_postfix(figures, refresh=False)
+        self._bar.set_postfix(_figures(state), refresh=False)
         self._bar.update(state.step - self._bar.n)
 
     def close(self) -> None:
         """End the bar."""
+        self._started = None
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def watched() -> bool:
+    """Return whether someone looks at the standard error stream: a terminal or a notebook."""
+    if "ipykernel" in sys.modules:
+        return True
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, ValueError):  # no stream, or a closed one
+        return False
+
+
+def _figures(state: TrainingState) -> dict[str, str]:
+    figures = {"ELBO": f"{-state.loss:.4g}", "temperature": f"{state.temperature:.2f}"}
+    if state.history.step.size:
+        size = state.history.expected_size[:, -1].mean()
+        if math.isfinite(size):
+            figures["parameters"] = f"{size:.0f}"
+    return figures
 
 
 class EarlyStopping:

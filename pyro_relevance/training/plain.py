@@ -90,6 +90,7 @@ def train_plain(
         augment=augment,
         callbacks=[*([_KeepZeros(zeros)] if zeros else []), *callbacks],
         checkpoint=checkpoint,
+        progress=False,
         seed=seed,
         **keywords,
     )

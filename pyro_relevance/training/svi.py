@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pyro_relevance._random import local_pyro, seeded, substream
+from pyro_relevance.edges.representation.summary import Summary
 from pyro_relevance.errors import DivergenceError
 from pyro_relevance.model.elbo import LeanELBO
 from pyro_relevance.model.guides import default_guide
@@ -26,7 +27,7 @@ from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches, Data
-from pyro_relevance.training.callbacks import Callback, EarlyStopping, innermost
+from pyro_relevance.training.callbacks import Callback, EarlyStopping, ProgressBar, innermost
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.identity import describe_run, stable_text
 from pyro_relevance.training.preparation import (
@@ -72,6 +73,29 @@ class Fit:
     seconds: float
     held_out_elbo: Tensor | None = None
 
+    def __repr__(self) -> str:
+        return str(self._summary())
+
+    def _repr_html_(self) -> str:
+        return self._summary().html()
+
+    def _summary(self) -> Summary:
+        final = self.history.final_loss().tolist() if len(self.history.step) else []
+        held = None if self.held_out_elbo is None else self.held_out_elbo.tolist()
+        rows = tuple(
+            (str(chain), f"{loss:,.4g}", "-" if held is None else f"{held[chain]:,.4g}")
+            for chain, loss in enumerate(final)
+        )
+        number = self.posterior.num_chains
+        facts = (
+            f"{number} chain{'s' if number > 1 else ''}",
+            f"{self.num_steps:,} steps",
+            f"{self.seconds:.1f} s",
+            *((f"best chain {self.best_chain}",) if final else ()),
+        )
+        header = ("chain", "final negative ELBO (nats)", "held-out ELBO (nats)")
+        return Summary("Fit", facts, header, rows)
+
     @property
     def best_chain(self) -> int:
         """The chain with the largest held-out ELBO, else with the smallest final loss."""
@@ -94,6 +118,7 @@ def fit(
     initial_weights: InitialWeights = "reset",
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
+    progress: bool = True,
     seed: int = 0,
     **keywords: Unpack[FitKeywords],
 ) -> Fit:
@@ -114,6 +139,7 @@ def fit(
         initial_weights: Where further chains start, see `InitialWeights`.
         callbacks: Called after each step; see ``callbacks``.
         checkpoint: Where to write the state and to resume from.
+        progress: Whether there is a `ProgressBar`, where ``callbacks`` have none.
         seed: Seed of initial weights, minibatches and noise.
         keywords: Fields of the settings, which they override: num_epochs, batch_size, optimizer,
             learning_rate, gate_learning_rate, schedules, max_seconds; elbo, noise, num_particles;
@@ -127,11 +153,10 @@ def fit(
     """
     check_keywords("fit", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
-    models = models_of_chains(model, num_chains)
+    models, callbacks = models_of_chains(model, num_chains), _watched(callbacks, progress)
     with torch.inference_mode(False):
         batches, others = place_examples(models, data, held_out, settings, augment)
-    # A stream of its own: a user's network is often initialised under the same seed, and further
-    # chains would then start from the very same weights.
+    # Own stream: under the seed of the user's network further chains would start from its weights.
     numbers = seeded(substream(seed, "fit"), batches.x.device)
     with numbers, local_pyro(), torch.inference_mode(False), torch.enable_grad():
         elbo = settings.estimation.elbo or LeanELBO()
@@ -212,6 +237,13 @@ def _result(run: TrainingRun) -> Fit:
             )
             held_out = callback.best_elbo
     return Fit(posterior, run.history, run.step, run.seconds, held_out)
+
+
+def _watched(callbacks: Sequence[Callback], progress: bool) -> Sequence[Callback]:
+    """Return the callbacks, with a progress bar where one is wanted and none is there."""
+    if not progress or any(isinstance(innermost(found), ProgressBar) for found in callbacks):
+        return callbacks
+    return [*callbacks, ProgressBar()]
 
 
 def _close(callbacks: Sequence[Callback]) -> None:

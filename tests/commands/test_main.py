@@ -82,7 +82,10 @@ def test_regression_from_a_file_to_a_run_folder(folder: Path) -> None:
     names = idata.relevance["inputs_inclusion_probability"].coords["inputs_edge"].values.tolist()
     assert names == ["size", "colour", "weight"]
     record = json.loads((out / "record.json").read_text())
-    assert [row["method"] for row in record["rows"]] == ["dense", "posterior mean", "pruned"]
+    assert [row["method"] for row in record["rows"]] == [
+        *("dense", "posterior mean", "pruned"),
+        *("constant", "ridge", "boosting"),
+    ]
     assert set(record["inclusion_probability"]) == {"size", "colour", "weight"}
 
 

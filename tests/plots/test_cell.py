@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
 
 import pyro_relevance as pr
 from pyro_relevance import plots
 from tests.small_fits import make_model as make_plain_model
 from tests.small_fits import quick_fit
 from tests.small_graphs import make_data, make_model
+
+# The function of the same name hides the module.
+cell_module = importlib.import_module("pyro_relevance.plots.cell")
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +70,38 @@ def test_what_is_missing_is_told(idata):
     plain = pr.to_arviz(quick_fit(make_plain_model()).posterior, num_samples=3)
     with pytest.raises(ValueError, match="Expected idata with operations of relaxed graphs"):
         plots.cell(plain)
+
+
+@pytest.mark.exact
+def test_arrows_end_at_the_border_of_nodes_and_inputs_stand_above_each_other():
+    edges = {("p", "a"): 1, ("q", "a"): 1, ("p", "b"): 1, ("a", "b"): 1}
+    places = cell_module._places(edges, ["p", "q", "a", "b"])
+    assert places["p"][0] == places["q"][0] == 0.0
+    assert places["p"][1] == -places["q"][1] > 0.4
+    assert (places["a"], places["b"]) == ((2.0, 0.0), (4.0, 0.0))
+    heights = cell_module._heights(edges, places)
+    assert heights["p", "a"] == heights["a", "b"] == 0.0
+    assert heights["p", "b"] > 0.0
+
+
+@pytest.mark.exact
+def test_heads_of_arrows_are_seen(idata):
+    figure = plots.cell(idata)
+    (ax,) = figure.axes
+    figure.draw_without_rendering()
+    nodes = [text for text in ax.texts if text.get_text() in ("x", "a", "h", "y")]
+    boxes = [text.get_bbox_patch().get_window_extent() for text in nodes]
+    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    assert len(arrows) == 4
+    for arrow in arrows:
+        start, _, end = ax.transData.transform(arrow._path_original.vertices)
+        assert start[0] < end[0]
+        for box in boxes:
+            assert not box.contains(*start)
+            assert not box.contains(*end)
+        assert min(abs(box.x0 - end[0]) + abs(box.y0 - end[1]) for box in boxes) < 40
+
+
+@pytest.mark.contract
+def test_the_caption_names_the_most_probable_operations(idata):
+    assert "Most probable operations: " in plots.caption(plots.cell(idata))

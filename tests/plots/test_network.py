@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import json
 import sys
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from pyro_relevance import masks, plots
+from pyro_relevance.edges.find import find_edges
 from pyro_relevance.posterior.arviz import convert as report
-from tests.fake_posterior import FEATURES, fake_posterior
+from tests.fake_posterior import FEATURES, FakePosterior, fake_history, fake_posterior
 
 
 def idata_of(posterior, num_samples=20):
@@ -160,7 +163,7 @@ def test_every_granularity_is_drawn(granularity):
 
 
 def test_large_layers_are_thinned_and_say_so():
-    figure = plots.network(idata_of(fake_posterior((100, 70, 2), ("unit",)), 3))
+    figure = plots.network(idata_of(fake_posterior((100, 70, 2), ("unit",)), 3), view="graph")
     assert len(drawn(figure, "nodes 0").get_offsets()) == 60
     note = figure.axes[0].get_title()
     assert "60 of 100 inputs, 60 of 70 hidden 1" in note
@@ -229,15 +232,118 @@ def test_wrong_arguments_say_what_was_expected(idata, options, message):
         plots.network(idata, **options)
 
 
-def test_other_networks_are_refused(idata):
+def test_other_networks_have_no_graph(idata):
     dataset = report.to_arviz(fake_posterior(), num_samples=2)["relevance"]
     for layers in ("[]", '[{"tensor": "0.weight", "shape": [6, 1, 5, 5]}]'):
         dataset.attrs["pyro_relevance_layers"] = layers
-        with pytest.raises(ValueError, match="Expected a feed-forward network of linear layers"):
-            plots.network(_Holder(dataset))
+        for view in ("graph", "matrix"):
+            with pytest.raises(ValueError, match="Expected a feed-forward network of linear lay"):
+                plots.network(_Holder(dataset), view=view)
+    dataset.attrs["pyro_relevance_layers"] = "[]"
+    with pytest.raises(ValueError, match="Expected a network with weights"):
+        plots.network(_Holder(dataset))
     del dataset.attrs["pyro_relevance_groups"]
     with pytest.raises(ValueError, match="attribute 'pyro_relevance_groups'"):
         plots.network(_Holder(dataset))
+
+
+def image_of(figure, name):
+    found = [im for ax in figure.axes for im in ax.images if im.get_label() == f"matrix {name}"]
+    assert len(found) == 1
+    return np.asarray(found[0].get_array())
+
+
+def test_crowded_networks_are_matrices():
+    posterior = fake_posterior((30, 40, 3), ("input", "weight"))
+    figure = plots.network(idata_of(posterior), threshold=0.5)
+    p = {name: values[0].numpy() for name, values in posterior.probability.items()}
+    first = p["0.weight"] * p["inputs"]
+    colours = colormaps["viridis_r"](first)[..., :3]
+    shown = image_of(figure, "0.weight")
+    kept = first > 0.5
+    np.testing.assert_allclose(shown[kept], colours[kept], atol=1e-6)
+    np.testing.assert_allclose(shown[~kept], 0.72 + 0.28 * colours[~kept], atol=1e-6)
+    # The last layer is turned: hidden units are rows in both.
+    assert image_of(figure, "2.weight").shape == (40, 3, 3)
+    assert figure.axes[0].get_xlabel().startswith("inputs (")
+    assert figure.axes[1].get_ylabel().startswith("hidden 1 (")
+    assert f"{int(kept.sum())} of 1,200 kept" in figure.axes[0].get_title()
+    assert plots.network(idata_of(posterior), view="graph").axes[0].collections
+
+
+def test_columns_of_one_category_share_a_name_in_matrices():
+    index = [0, *([1] * 30), *([2] * 30)]
+    posterior = fake_posterior((61, 4, 1), ("input",), input_index=index)
+    ax = plots.network(idata_of(posterior)).axes[0]
+    assert [text.get_text() for text in ax.get_xticklabels()] == list(FEATURES[:3])
+    assert ax.get_xticks().tolist() == [0.0, 15.5, 45.5]
+
+
+@pytest.fixture(scope="module")
+def convolutional():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 6, 3), torch.nn.ReLU(), torch.nn.Conv2d(6, 4, 3), torch.nn.ReLU(),
+        torch.nn.Flatten(), torch.nn.Linear(64, 3),
+    )  # fmt: skip
+    edges = find_edges(network, example_input=torch.zeros(1, 1, 8, 8), granularity="unit")
+    return FakePosterior(network, edges, 1, fake_history(1))
+
+
+def test_convolutional_networks_are_layers(convolutional):
+    idata = idata_of(convolutional, 3)
+    figure = plots.network(idata, threshold=0.5)
+    ax = figure.axes[0]
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == ["0.weight  6×1×3×3", "2.weight  4×6×3×3", "5.weight  3×64"]
+    p = {name: values[0].numpy() for name, values in convolutional.probability.items()}
+    first, second = p["0.units"], p["2.units"]
+    kept = [
+        9 * int((first > 0.5).sum()),
+        9 * int((first * second[:, None] > 0.5).sum()),
+        3 * 16 * int((second > 0.5).sum()),
+    ]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == [f"{k} of {n}" for k, n in zip(kept, (54, 216, 192), strict=True)]
+    bars = {}
+    for bar in ax.patches:
+        bars.setdefault(round(bar.get_y() + bar.get_height() / 2), []).append(bar.get_width())
+    assert all(sum(widths) == pytest.approx(1.0) for widths in bars.values())
+    assert f"{sum(kept)} of 462 connections are kept" in plots.caption(figure)
+    mask = {
+        name: np.zeros(v.shape[1:], dtype=bool) for name, v in convolutional.probability.items()
+    }
+    texts = [text.get_text() for text in plots.network(idata, mask=mask).axes[0].texts]
+    assert texts == ["0 of 54", "0 of 216", "0 of 192"]
+
+
+def test_many_layers_are_joined_by_name(convolutional):
+    dataset = idata_of(convolutional, 2)["relevance"]
+    layers = [
+        {"tensor": f"layer{k}.{i}.weight", "shape": [2, 2, 1, 1]}
+        for k in range(4)
+        for i in range(20)
+    ]
+    dataset.attrs["pyro_relevance_layers"] = json.dumps(layers)
+    ax = plots.network(_Holder(dataset)).axes[0]
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == [f"layer{k}  20 weights" for k in range(4)]
+    assert [text.get_text() for text in ax.texts] == ["80 of 80"] * 4
+
+
+def test_legends_have_the_colours_of_what_they_name(idata):
+    figure = plots.network(idata)
+    legend = figure.legends[0]
+    names = [text.get_text() for text in legend.get_texts()]
+    found = dict(zip(names, legend.get_lines(), strict=True))
+    assert to_rgb(found["kept"].get_color()) == pytest.approx(colormaps["viridis_r"](0.95)[:3])
+
+
+def test_captions_count_what_is_kept(idata, mask):
+    text = plots.caption(plots.network(idata, mask=mask))
+    assert "pruned by the mask" in text
+    assert "of 106 connections are kept" in text
+    assert plots.caption(Figure()) == ""
 
 
 def test_posterior_without_gates_is_refused():

@@ -45,6 +45,18 @@ def test_points_bars_and_front():
 
 
 @pytest.mark.contract
+def test_methods_of_the_front_are_named_beside_their_points():
+    figure = plots.pareto(record(), width="single")
+    for ax in figure.get_axes():
+        names = [text.get_text() for text in ax.texts]
+        assert "beaten" not in names
+        boxes = [text.get_window_extent() for text in ax.texts]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert [text.get_text() for text in figure.get_axes()[0].texts] == ["small", "large"]
+    assert "by parameters: small, large" in plots.caption(figure)
+
+
+@pytest.mark.contract
 def test_it_can_be_saved_and_changes_no_setting(tmp_path):
     before = dict(matplotlib.rcParams)
     plots.save(plots.pareto(record(), x=("minutes",)), tmp_path / "pareto")

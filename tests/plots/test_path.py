@@ -34,6 +34,17 @@ def test_lines_and_bands_are_those_of_the_draws(dataset):
                 assert np.isclose(drawn, [density, wanted], rtol=1e-5).all(axis=1).any()
 
 
+def test_the_chosen_mask_is_marked(dataset):
+    figure = plots.path(dataset, chosen=0.25, width="single")
+    for ax in figure.axes:
+        assert [line.get_xdata() for line in ax.lines if line.get_label() == "chosen mask"] == [
+            [0.25, 0.25]
+        ]
+    assert "The chosen mask keeps 0.25 of the edges" in plots.caption(figure)
+    assert figure.get_figwidth() == plots.SINGLE_COLUMN
+    assert "chosen" not in plots.caption(plots.path(dataset))
+
+
 def test_axes_carry_units_and_sizes(dataset):
     first, second = plots.path(dataset).axes
     assert first.get_ylabel() == "RMSE (unit of y)"

@@ -37,7 +37,7 @@ def labels(ax):
 def test_rows_are_the_features_from_the_most_relevant(idata, probability):
     figure = plots.relevance(idata)
     mean = probability.mean((0, 1))
-    order = np.argsort(-mean, kind="stable")
+    order = np.lexsort((np.arange(13), -np.round(100 * mean)))
     assert labels(figure.axes[0]) == [FEATURES[i] for i in order]
     drawn = labelled(figure.axes[0], "mean (").get_offsets()
     np.testing.assert_allclose(drawn[:, 0], mean[order], rtol=1e-5)
@@ -85,7 +85,7 @@ def test_effect_stands_beside(idata, probability):
     figure = plots.relevance(idata)
     assert len(figure.axes) == 2
     assert "Effect" in figure.axes[1].get_xlabel()
-    order = np.argsort(-probability.mean((0, 1)), kind="stable")
+    order = np.lexsort((np.arange(13), -np.round(100 * probability.mean((0, 1)))))
     effect = idata["relevance"]["inputs_effect"].to_numpy().mean((0, 1))
     drawn = labelled(figure.axes[1], "mean (").get_offsets()
     np.testing.assert_allclose(drawn[:, 0], effect[order], rtol=1e-5)
@@ -119,12 +119,57 @@ def test_hidden_units_need_one_chain(idata):
     assert all(not artist.get_label().startswith("mean of") for artist in ax.collections)
 
 
-def test_many_rows_share_labels_and_a_page():
-    idata = report.to_arviz(fake_posterior((300, 2, 1), ("input",)), num_samples=2)
-    figure = plots.relevance(idata)
-    assert figure.get_figheight() <= 9
-    assert len(labels(figure.axes[0])) <= 100
-    assert len(labelled(figure.axes[0], "mean (").get_offsets()) == 300
+def test_many_inputs_have_pages_on_which_every_row_is_named():
+    posterior = fake_posterior((130, 2, 1), ("input",))
+    idata = report.to_arviz(posterior, num_samples=2)
+    mean = posterior.probability["inputs"].numpy().mean(0)
+    order = np.lexsort((np.arange(130), -np.round(100 * mean)))
+    names = idata["relevance"]["inputs_edge"].to_numpy()[order].tolist()
+    pages = [plots.relevance(idata, page=page) for page in (1, 2, 3)]
+    assert sum((labels(figure.axes[0]) for figure in pages), []) == names
+    assert labels(plots.relevance(idata).axes[0]) == names[:50]
+    assert pages[0].axes[0].get_title(loc="left") == "50 of 130 edges"
+    assert "50 of 130" in plots.caption(pages[0])
+    assert pages[0].get_figheight() < 9.5
+    for page in (0, 4):
+        with pytest.raises(ValueError, match=f"Expected page from 1 to 3 .* but got {page}"):
+            plots.relevance(idata, page=page)
+
+
+def test_many_units_are_a_curve_over_their_rank():
+    posterior = fake_posterior((3, 500, 1), ("unit",), num_chains=1)
+    idata = report.to_arviz(posterior, num_samples=20)
+    figure = plots.relevance(idata, group="0.units")
+    ax = figure.axes[0]
+    mean = posterior.probability["0.units"].numpy()[0]
+    order = np.lexsort((np.arange(500), -np.round(100 * mean)))
+    dots = np.concatenate([c.get_offsets() for c in ax.collections if len(c.get_offsets()) > 1])
+    dots = dots[np.argsort(dots[:, 0])]
+    np.testing.assert_allclose(dots[:, 0], np.arange(1, 501))
+    np.testing.assert_allclose(dots[:, 1], mean[order], rtol=1e-5)
+    assert "all 500, by rank" in plots.caption(figure)
+    paged = plots.relevance(idata, group="0.units", page=2, max_rows=20)
+    assert len(labels(paged.axes[0])) == 20
+
+
+def test_ties_are_not_sorted_by_noise(idata):
+    dataset = idata["relevance"].copy(deep=True)
+    values = dataset["inputs_inclusion_probability"]
+    values[:] = 1 - 1e-4 * np.random.default_rng(0).uniform(size=13)
+    holder = type("Holder", (dict,), {})(relevance=dataset)
+    holder.children = holder
+    assert labels(plots.relevance(holder).axes[0]) == list(FEATURES)
+
+
+@pytest.mark.parametrize("width", ["single", "double"])
+def test_no_legend_is_cut_off(idata, width):
+    figure = plots.relevance(idata, width=width)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    with pytest.raises(ValueError, match="Expected width in"):
+        plots.relevance(idata, width="triple")
 
 
 def test_own_axes_get_one_panel(idata):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import pyro_relevance as pr
+from pyro_relevance.training import callbacks as callbacks_module
 from pyro_relevance.training.callbacks import EarlyStopping, ProgressBar, every
 from tests.small_fits import make_model, quick_fit, regression, same
 
@@ -247,7 +250,7 @@ def bars(monkeypatch):
 
 @pytest.mark.contract
 def test_progress_is_written_to_the_error_stream_only(capsys, bars):
-    quick_fit(callbacks=[ProgressBar("training")])
+    quick_fit(callbacks=[ProgressBar("training", bar=True)])
     out, err = capsys.readouterr()
     assert out == ""
     for text in ("training: 100%", "18/18", "ELBO=-", "temperature=0.10", "parameters="):
@@ -257,7 +260,7 @@ def test_progress_is_written_to_the_error_stream_only(capsys, bars):
 
 @pytest.mark.contract
 def test_progress_bar_is_closed_when_a_run_stops_early(bars):
-    quick_fit(callbacks=[every(1, ProgressBar()), Recorder(stop_at=4)])
+    quick_fit(callbacks=[every(1, ProgressBar(bar=True)), Recorder(stop_at=4)])
     assert [bar.disable for bar in bars] == [True]
     assert bars[0].n < 18
 
@@ -270,7 +273,7 @@ def test_progress_bar_is_closed_on_an_exception(bars, error):
             raise error
 
     with pytest.raises(type(error)):
-        quick_fit(callbacks=[ProgressBar(), fail])
+        quick_fit(callbacks=[ProgressBar(bar=True), fail])
     assert [bar.disable for bar in bars] == [True]
 
 
@@ -284,20 +287,77 @@ def test_progress_bar_reads_the_loss_seldom(monkeypatch):
         property(lambda state: reads.append(state.step) or original.fget(state)),
     )
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    quick_fit(num_epochs=10, callbacks=[ProgressBar(num_updates=5)])
+    quick_fit(num_epochs=10, callbacks=[ProgressBar(num_updates=5, bar=True)])
     assert reads == [6, 12, 18, 24, 30]
 
 
 @pytest.mark.contract
 def test_progress_bar_may_be_used_again_and_without_gates(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
-    bar = ProgressBar()
+    bar = ProgressBar(bar=True)
     quick_fit(make_model(gate_prior=None), callbacks=[bar])
     quick_fit(guide=pyro_autonormal, callbacks=[bar])  # tells no gate probabilities
-    assert stream.getvalue().count("18/18") == 2
+    ends = [line for line in stream.getvalue().split("\n") if line]
+    assert [end.rsplit("\r", 1)[-1].count("18/18") for end in ends] == [1, 1]
     assert "nan" not in stream.getvalue()
     with pytest.raises(ValueError, match="num_updates >= 1, but got 0"):
         ProgressBar(num_updates=0)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def logged():
+    """Keep what the library logs."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("pyro_relevance")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.mark.contract
+def test_a_fit_shows_its_progress_in_a_terminal_unless_it_shall_not(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    quick_fit()
+    assert "fit: 100%" in stream.getvalue()
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    quick_fit(progress=False)
+    assert stream.getvalue() == ""
+    quick_fit(callbacks=[every(1, ProgressBar("own"))])
+    assert "own: 100%" in stream.getvalue()
+    assert "fit:" not in stream.getvalue()
+
+
+@pytest.mark.contract
+def test_a_file_gets_a_line_a_minute_without_carriage_returns(monkeypatch, logged):
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    clock = iter(range(0, 10_000, 7))
+    own = SimpleNamespace(monotonic=lambda: float(next(clock)))
+    monkeypatch.setattr(callbacks_module, "time", own)
+    quick_fit(callbacks=[ProgressBar("long")])  # 18 steps of seven seconds
+    assert stream.getvalue() == ""
+    assert len(logged) == 1
+    assert logged[0].startswith("long: step 10 of 18 (56%), ELBO -")
+    assert logged[0].endswith(", about 56 s to go")
+    assert "\r" not in logged[0]
+    with pytest.raises(ValueError, match="seconds > 0, but got 0"):
+        ProgressBar(seconds=0)
+
+
+@pytest.mark.contract
+def test_short_fits_in_a_file_say_nothing(monkeypatch, logged):
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    quick_fit()
+    assert (stream.getvalue(), logged) == ("", [])
 
 
 def pyro_autonormal(model):

@@ -1,8 +1,8 @@
-"""The dense network beside the rest of the main job: in a process of its own, on a core of its own.
+"""What others score, beside the rest of the main job: in a process and on a core of its own.
 
-The dense network and its cross-validation need nothing of the gated fits. A process of its own
-imports the library once more, which costs seconds; where there is one worker, or no dense network
-is wanted, nothing is started.
+The dense network with its cross-validation and the simple baselines need nothing of the gated fits.
+A process of its own imports the library once more, which costs seconds; where there is one worker,
+or no dense network is wanted, nothing is started.
 """
 
 from __future__ import annotations
@@ -10,21 +10,40 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from pyro_relevance.commands.table.job import Job, Score
+from pyro_relevance.commands.scoring.scores import Score
+from pyro_relevance.commands.table.job import Job
 from pyro_relevance.commands.table.recipe import HeldOut
 from pyro_relevance.comparison.processes import worker_processes
 
-__all__ = ["Dense", "dense_network"]
+__all__ = ["Others", "others"]
 
-Dense = tuple[dict[str, Score], HeldOut | None]
-"""Test result of the dense network under its name, and its held-out predictions."""
+
+@dataclass(frozen=True, eq=False)
+class Others:
+    """What the gated fits are compared with.
+
+    Args:
+        scores: Test result of the dense network under its name; empty where none is wanted.
+        held: Its held-out predictions.
+        baselines: Test results of simple models.
+    """
+
+    scores: dict[str, Score]
+    held: HeldOut | None
+    baselines: dict[str, Score]
+
+    @classmethod
+    def of(cls, job: Job) -> Others:
+        """Train them."""
+        scores, held = job.dense_score() if job.settings.dense else ({}, None)
+        return cls(scores, held, job.baseline_scores())
 
 
 @contextmanager
-def dense_network(job: Job, workers: int) -> Iterator[Callable[[], Dense]]:
-    """Train the dense network, beside what is done within the block where there are two workers.
+def others(job: Job, workers: int) -> Iterator[Callable[[], Others]]:
+    """Train them beside what is done within the block, where there are two workers.
 
     Args:
         job: The job; its settings say whether a dense network is wanted.
@@ -33,10 +52,8 @@ def dense_network(job: Job, workers: int) -> Iterator[Callable[[], Dense]]:
     Yields:
         A function that waits for the result and returns it.
     """
-    if not job.settings.dense:
-        yield lambda: ({}, None)
-    elif workers < 2:
-        yield job.dense_score
+    if workers < 2 or not job.settings.dense:
+        yield lambda: Others.of(job)
     else:
         with worker_processes(1, num_threads=1) as submit:
             future = submit(_compute, replace(job, progress=False))
@@ -45,4 +62,4 @@ def dense_network(job: Job, workers: int) -> Iterator[Callable[[], Dense]]:
 
 def _compute(job: Job) -> bytes:
     # As bytes: tensors would be passed in shared memory, which ends with this process.
-    return pickle.dumps(job.dense_score())
+    return pickle.dumps(Others.of(job))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 from pyro_relevance import masks, plots
 from pyro_relevance._files import replacing
 from pyro_relevance.commands.table.job import NUM_DRAWS
-from pyro_relevance.commands.table.predictor import describe_noise
+from pyro_relevance.commands.table.record import run_record
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.commands.table.run import TableRun
-from pyro_relevance.comparison.records import make_record, row, sealed, write_json
+from pyro_relevance.comparison.records import sealed, write_json
 from pyro_relevance.data.splits import Examples
 from pyro_relevance.data.tables.columns import NumericColumn
 from pyro_relevance.posterior.arviz import convert as report
@@ -56,7 +55,7 @@ def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
             # The path of the table may have bytes that are no text.
             temporary.write_text(text, encoding="utf-8", errors="replace")
         paths.append(folder / name)
-    write_json(folder / "record.json", sealed(_record(run, command)))
+    write_json(folder / "record.json", sealed(run_record(run, command)))
     paths.append(folder / "record.json")
     for name, figure in _figures(run, idata).items():
         paths.extend(plots.save(figure, folder / name))
@@ -109,61 +108,27 @@ def _features(run: TableRun) -> report.Features:
 
 
 def _figures(run: TableRun, idata: Any) -> dict[str, Any]:
-    posterior = run.posterior
-    path = masks.path(posterior, num_points=15)
-    dataset = report.rule_path(posterior, path, _some(run.test), num_samples=50)
     kept = {name: mask.numpy() for name, mask in run.mask.items()}
     return {
         "relevance": plots.relevance(idata),
         "network": plots.network(idata, mask=kept, chain=run.chain),
         "training": plots.training(idata),
-        "path": plots.path(dataset),
+        "path": plots.path(_path(run), chosen=float(run.mask.density)),
     }
 
 
-def _record(run: TableRun, command: str) -> dict[str, Any]:
-    classes = run.table.task == "classification"
-    error = "test_error" if classes else "rmse"
-    seed = run.settings.seed
-    rows = [
-        row(
-            name,
-            run.table.target_name,
-            [seed],
-            {
-                error: [score.error],
-                "test_log_likelihood": [score.log_likelihood],
-                "num_parameters": [score.num_parameters],
-            },
-        )
-        for name, score in run.scores.items()
-    ]
-    probability = run.fit.posterior.inclusion_probability()["inputs"]
-    settings = dataclasses.asdict(run.settings)
-    return make_record(
-        f"table_{run.table.target_name}",
-        command=command,
-        settings={**settings, "chosen_recipe": dataclasses.asdict(run.recipe)},
-        rows=rows,
-        wall_seconds=run.seconds,
-        table=str(run.table.path),
-        notes=[*run.table.notes, *run.encoder.notes],
-        target={"mean": run.encoder.target_mean, "scale": run.encoder.target_scale},
-        noise=describe_noise(run.noise),
-        predictive_noise=describe_noise(run.predictive),
-        chain=run.chain,
-        held_out_rule=run.mask.rule,
-        inclusion_probability={
-            label: [round(float(p), 6) for p in probability[:, gate]]
-            for gate, label in enumerate(run.encoder.input_labels)
-        },
-        diagnosis=str(run.diagnosis),
-        fit_failed=run.diagnosis.failed,
-        holdout_test=run.tested.to_dict(),
-        inputs_left=[
-            label
-            for label, read in zip(run.encoder.input_labels, run.inputs_read(), strict=True)
-            if read
-        ],
-        receipt=run.pruned.receipt.to_dict(),
+def _path(run: TableRun) -> Any:
+    """Return the masks of a rule on the test rows, in the target's units."""
+    classes, scale = run.table.task == "classification", run.encoder.target_scale
+    dataset = report.rule_path(
+        run.posterior,
+        masks.path(run.posterior, num_points=15),
+        _some(run.test),
+        num_samples=50,
+        metric="accuracy" if classes else "rmse",
     )
+    if not classes:
+        dataset["rmse"] = (dataset["rmse"] * scale).assign_attrs(units=run.table.target_name)
+        shifted = dataset["log_likelihood"] - float(np.log(scale))
+        dataset["log_likelihood"] = shifted.assign_attrs(units="nats per datum")
+    return dataset

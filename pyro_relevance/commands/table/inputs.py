@@ -18,7 +18,7 @@ from pyro_relevance.posterior.holdout import HoldoutTest, Verdict
 from pyro_relevance.posterior.intervals import Interval
 from pyro_relevance.posterior.relevance import over_chains
 
-__all__ = ["disagreements", "input_lines", "posterior_lines", "relevant_line"]
+__all__ = ["disagreements", "input_lines", "order_of", "posterior_lines", "relevant_line"]
 
 
 def relevant_line(tested: HoldoutTest) -> str:
@@ -58,7 +58,7 @@ def input_lines(
         "inclusion",
     )
     rows = []
-    for place in _order(tested):
+    for place in order_of(tested):
         group, p = tested.groups[place], probability[:, place]
         rows.append(
             (
@@ -126,7 +126,7 @@ def disagreements(tested: HoldoutTest, read: NDArray[np.bool_]) -> list[str]:
     return lines
 
 
-def _order(tested: HoldoutTest) -> list[int]:
+def order_of(tested: HoldoutTest) -> list[int]:
     """Return the numbers of the groups, small p-values first, then large rises.
 
     Groups that cannot be told apart have the place of their set.

@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_relevance.commands.scoring.baselines import baseline_scores
+from pyro_relevance.commands.scoring.imbalance import Decision, decision_of
+from pyro_relevance.commands.scoring.scores import Score, score_outputs
 from pyro_relevance.commands.table.recipe import (
     MOST_OUTPUTS,
     HeldOut,
@@ -29,10 +32,8 @@ from pyro_relevance.masks import Mask
 from pyro_relevance.model import likelihoods
 from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
-from pyro_relevance.model.noise import predictive_log_likelihood
 from pyro_relevance.posterior.before_pruning import cross_validated_loss_interval
 from pyro_relevance.posterior.diagnosis import Severity
-from pyro_relevance.posterior.evaluation import error_rate
 from pyro_relevance.posterior.holdout import HoldoutTest, holdout_test
 from pyro_relevance.posterior.intervals import LossInterval
 from pyro_relevance.posterior.posterior import Posterior
@@ -40,7 +41,7 @@ from pyro_relevance.posterior.relevance import expected_size
 from pyro_relevance.training.callbacks import ProgressBar
 from pyro_relevance.training.svi import Checkpoint, Fit
 
-__all__ = ["NOISE", "NUM_DRAWS", "Job", "Score", "one_thread"]
+__all__ = ["NOISE", "NUM_DRAWS", "Job", "one_thread"]
 
 NUM_DRAWS = 200
 """Draws of each chain, with seed 0, in the report and in the ArviZ file: the same ones."""
@@ -50,21 +51,6 @@ MOST_TESTED_ROWS = 20_000
 
 NOISE = likelihoods.StudentT(4.0, noise_scale=0.2)
 """Noise of new rows, fitted on held-out ones: Student-t, because tables have outliers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Test result of one network.
-
-    Args:
-        error: RMSE in the target's units, or the share of rows classified wrongly.
-        log_likelihood: Mean log predictive density of a test row, in nats (target's units).
-        num_parameters: Parameters of the network; expected ones for the posterior mean.
-    """
-
-    error: float
-    log_likelihood: float
-    num_parameters: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +215,7 @@ class Job:
 
     def score(self, outputs: Tensor, noise: Likelihood, size: float) -> Score:
         """Return the test result of outputs for the test rows."""
-        return _score(outputs, noise, self.test[1], self.encoder, size)
+        return score_outputs(outputs, noise, self.test[1], self.encoder, size)
 
     def dense_score(self) -> tuple[dict[str, Score], HeldOut]:
         """Return the test result of a dense network and its held-out predictions.
@@ -243,6 +229,29 @@ class Job:
         noise = held.noise(self.noise, pruned=False)
         return {"dense": self.score(outputs, noise, size)}, held
 
+    def baseline_scores(self) -> dict[str, Score]:
+        """Return the test results of simple models on the same rows."""
+        return baseline_scores(
+            self.training,
+            self.test,
+            self.noise,
+            self.encoder,
+            num_folds=self.settings.num_folds,
+            seed=self.settings.seed,
+        )
+
+    def decision(self, held: HeldOut, posterior: Posterior, mask: Mask) -> Decision | None:
+        """Return how classes are decided; ``None`` where the target is a quantity."""
+        if not self.encoder.classes:
+            return None
+        tested = evaluate(posterior, self.test[0], mask)
+        return decision_of(
+            self.encoder.classes,
+            self.training[1].numpy(),
+            (held.pruned[0].softmax(-1).double().numpy(), held.y.numpy()),
+            (tested[0].softmax(-1).double().numpy(), self.test[1].numpy()),
+        )
+
     def posterior_score(self, chains: Posterior, predictive: Likelihood) -> Score:
         """Return the test result of the posterior, the mixture of all chains."""
         expected = expected_size(chains.inclusion_probability(), chains.edges).num_parameters
@@ -255,16 +264,6 @@ class Job:
         """Return the test result of the pruned network of one chain."""
         left = masked_cost(posterior.edges, mask).num_nonzero
         return self.score(evaluate(posterior, self.test[0], mask), noise, left)
-
-
-def _score(outputs: Tensor, noise: Likelihood, y: Tensor, encoder: Encoder, size: float) -> Score:
-    with torch.no_grad():
-        density = float(predictive_log_likelihood(noise, outputs, y).mean())
-        if noise.task == "classification":
-            return Score(error_rate(outputs.softmax(-1).mean(0), y), density, size)
-        mean = outputs[..., 0].mean(0)
-        error = float((mean - y).square().mean().sqrt()) * encoder.target_scale
-        return Score(error, density - float(np.log(encoder.target_scale)), size)
 
 
 @contextmanager

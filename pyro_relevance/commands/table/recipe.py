@@ -197,6 +197,7 @@ def train(
         num_chains=num_chains,
         seed=seed,
         callbacks=callbacks,
+        progress=False,
         checkpoint=checkpoint,
     )
 

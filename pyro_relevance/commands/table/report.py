@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyro_relevance.commands.scoring.lines import (
+    baseline_sentences,
+    class_lines,
+    decision_sentences,
+    score_lines,
+)
 from pyro_relevance.commands.table.columns import aligned, span
 from pyro_relevance.commands.table.inputs import (
     disagreements,
@@ -12,13 +18,11 @@ from pyro_relevance.commands.table.inputs import (
     relevant_line,
 )
 from pyro_relevance.commands.table.job import NUM_DRAWS
+from pyro_relevance.commands.table.record import INTERVAL
 from pyro_relevance.commands.table.run import TableRun
 from pyro_relevance.posterior import intervals
 
 __all__ = ["table_report"]
-
-INTERVAL = 0.89
-"""Share of the posterior's draws inside an interval."""
 
 
 def table_report(run: TableRun) -> str:
@@ -124,15 +128,17 @@ def _size_lines(run: TableRun) -> list[str]:
 
 
 def _score_lines(run: TableRun) -> list[str]:
-    """Return one line per network: size and test result."""
-    error = "test error" if run.table.task == "classification" else "test RMSE"
-    rows = []
-    for name, score in run.scores.items():
-        size = f"{score.num_parameters:.0f}"
-        if name == "posterior mean":
-            size = f"{size} expected"
-        rows.append((name, size, f"{score.error:.4g}", f"{score.log_likelihood:.3f}"))
-    return aligned(("network", "parameters", error, "test log likelihood"), rows)
+    """Return the test results of all networks and baselines, and what they mean."""
+    lines = score_lines(run.scores, run.baselines, classes=run.table.task == "classification")
+    sentences = baseline_sentences(run.scores.get("pruned"), run.baselines, len(run.test[0]))
+    lines += ["", *sentences] if sentences else []
+    of_classes = class_lines({**run.scores, **run.baselines}, _class_names(run))
+    lines += ["", *of_classes] if of_classes else []
+    return [*lines, *decision_sentences(run.decision)]
+
+
+def _class_names(run: TableRun) -> list[str]:
+    return [str(name) for name in run.encoder.classes]
 
 
 def _expected_line(run: TableRun) -> str:

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_relevance.commands.table.background import dense_network
+from pyro_relevance.commands.scoring.imbalance import Decision
+from pyro_relevance.commands.scoring.scores import Score
+from pyro_relevance.commands.table.background import others
 from pyro_relevance.commands.table.fitting import fit_table
-from pyro_relevance.commands.table.job import Job, Score
+from pyro_relevance.commands.table.job import Job
 from pyro_relevance.commands.table.predictor import Predictor
 from pyro_relevance.commands.table.recipe import HeldOut, TableRecipe
 from pyro_relevance.commands.table.settings import TableSettings
@@ -59,6 +61,9 @@ class TableRun:
         tested: The holdout test of the inputs, on the networks of the cross-validation.
         diagnosis: Whether the fit worked.
         scores: ``"dense"``, ``"posterior mean"`` and ``"pruned"``.
+        baselines: Simple models on the same rows: ``"constant"``, ``"ridge"`` or ``"logistic"``,
+            ``"boosting"``.
+        decision: How classes are decided; ``None`` where the target is a quantity.
         train: Encoded training rows.
         test: Encoded test rows.
         seconds: Wall time.
@@ -79,6 +84,8 @@ class TableRun:
     tested: HoldoutTest
     diagnosis: Diagnosis
     scores: Mapping[str, Score]
+    baselines: Mapping[str, Score]
+    decision: Decision | None
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     seconds: float
@@ -130,9 +137,10 @@ def run_table(
     started = time.perf_counter()
     job = Job.of(table, settings, rows, progress=progress)
     kept = None if checkpoint is None else Checkpoint(checkpoint, interval=10.0)
-    with dense_network(job, workers) as dense:
+    with others(job, workers) as wait:
         done = fit_table(job, kept)
-        scores, dense_held = dense()
+        compared = wait()
+    scores = dict(compared.scores)
     predictive = done.together.noise(job.noise, pruned=False)
     scores["posterior mean"] = job.posterior_score(done.fit.posterior, predictive)
     scores["pruned"] = job.pruned_score(done.posterior, done.mask, done.noise)
@@ -150,8 +158,10 @@ def run_table(
         held=done.held,
         expected=job.expected(done.held, done.posterior, done.mask, done.noise),
         tested=done.tested,
-        diagnosis=run_diagnosis(done.fit, done.mask, done.held, dense_held),
+        diagnosis=run_diagnosis(done.fit, done.mask, done.held, compared.held),
         scores=scores,
+        baselines=compared.baselines,
+        decision=job.decision(done.held, done.posterior, done.mask),
         train=job.training,
         test=job.test,
         seconds=time.perf_counter() - started,

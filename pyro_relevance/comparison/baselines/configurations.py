@@ -248,6 +248,7 @@ def fit_configuration(
         augment=recipe.augment,
         precision=recipe.precision,
         callbacks=[*recipe.bars("posterior"), *callbacks],
+        progress=False,
         seed=seed,
     )
 

@@ -154,5 +154,6 @@ def train_shared(
         augment=recipe.augment,
         precision=recipe.precision,
         callbacks=[*recipe.bars("single paths"), *callbacks],
+        progress=False,
         seed=seed,
     )

@@ -6,11 +6,12 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import pyro_relevance as pr
-from pyro_relevance.commands.table.job import Score
+from pyro_relevance.commands.scoring.scores import Score
 from pyro_relevance.commands.table.report import table_report
 from pyro_relevance.posterior.diagnosis import Diagnosis, Finding, Severity
 from pyro_relevance.posterior.holdout import GroupTest, HoldoutTest, Verdict
@@ -53,7 +54,9 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
     )
     run = SimpleNamespace(
         table=SimpleNamespace(target_name="y", path="t.csv", task="regression", notes=()),
-        encoder=SimpleNamespace(notes=(), input_labels=("age", "size"), target_scale=2.0),
+        encoder=SimpleNamespace(
+            notes=(), input_labels=("age", "size"), target_scale=2.0, classes=()
+        ),
         settings=SimpleNamespace(seed=0),
         train=(torch.zeros(5, 2), torch.zeros(5)),
         test=(torch.zeros(2, 2), torch.zeros(2)),
@@ -74,6 +77,8 @@ def run_with(probability: torch.Tensor, **changes: Any) -> SimpleNamespace:
         tested=inputs_test(),
         diagnosis=GOOD,
         scores={},
+        baselines={},
+        decision=None,
         chain=0,
         pruned=pr.prune(network, edges, mask, example_input=torch.randn(4, 2)),
         seconds=1.0,
@@ -122,12 +127,18 @@ def test_the_whole_report_of_a_regression() -> None:
         table=SimpleNamespace(
             target_name="y", path="t.csv", task="regression", notes=("Two rows left out.", "a")
         ),
-        encoder=SimpleNamespace(notes=("a", "b"), input_labels=("age", "size"), target_scale=2.0),
+        encoder=SimpleNamespace(
+            notes=("a", "b"), input_labels=("age", "size"), target_scale=2.0, classes=()
+        ),
         settings=SimpleNamespace(seed=7),
         scores={
             "dense": Score(1.23456, -0.5, 13.0),
             "posterior mean": Score(0.5, -12.25, 10.4),
-            "pruned": Score(20.0, 0.125, 10.0),
+            "pruned": Score(20.0, 0.125, 10.0, 1.25, 0.0625, densities=np.array([0.25, 0.0])),
+        },
+        baselines={
+            "constant": Score(30.0, -2.0, 1.0, 2.0, 0.5, densities=np.array([-1.0, -3.0])),
+            "boosting": Score(9.0, 0.5, float("nan"), 1.0, 0.5, densities=np.array([1.0, 0.0])),
         },
         chain=2,
         seconds=61.5,
@@ -168,10 +179,19 @@ def test_the_whole_report_of_a_regression() -> None:
         "edges of  inclusion   over chains  chain 2       pruned",
         "inputs         0.50  0.45 .. 0.60     0.60  1 of 2 read",
         "",
-        "network          parameters  test RMSE  test log likelihood",
-        "dense                    13      1.235               -0.500",
-        "posterior mean  10 expected        0.5              -12.250",
-        "pruned                   10         20                0.125",
+        "network          parameters  test RMSE  +- SE  test log likelihood  +- SE",
+        "dense                    13      1.235      -               -0.500      -",
+        "posterior mean  10 expected        0.5      -              -12.250      -",
+        "pruned                   10         20    1.2                0.125  0.062",
+        "baseline",
+        "constant                  1         30      2               -2.000    0.5",
+        "boosting                  -          9      1                0.500    0.5",
+        "",
+        "Baselines, on the same training and test rows: constant: mean, or shares of the classes, "
+        "of the training rows; boosting: scikit-learn's histogram gradient boosting, default "
+        "settings. +- SE: standard error over the 2 test rows.",
+        "Log likelihood of the pruned network minus that of the best baseline (boosting), row by "
+        "row: -0.375 +- 0.37 nats.",
         "",
         "Before the test, cross-validation promised the pruned network an RMSE of 0.5 .. 1.5 and a "
         "log likelihood of -2.69 .. 0.307 (90% predictive intervals for 2 rows).",
@@ -192,7 +212,7 @@ def test_the_error_is_named_by_the_task(task: str, error: str) -> None:
     table = SimpleNamespace(target_name="y", path="t.csv", task=task, notes=())
     text = table_report(run_with(torch.rand(2, 2), table=table))
     (header,) = (line for line in text.splitlines() if line.startswith("network  "))
-    assert header == f"network  parameters  {error}  test log likelihood"
+    assert header == f"network  parameters  {error}  +- SE  test log likelihood  +- SE"
 
 
 @pytest.mark.exact

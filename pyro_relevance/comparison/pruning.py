@@ -39,6 +39,7 @@ __all__ = ["PRUNING"]
 
 NUM_ROUNDS = 3
 NUM_TICKETS = 6
+SHARE_OF_UNITS = 0.35
 
 
 def _network(task: Task) -> Callable[[], nn.Module]:
@@ -193,6 +194,14 @@ def _configuration(task: Task, name: str) -> Configuration:
     return configurations(task.weight_log_odds, units=task.units, weight_scale=scale)[name]
 
 
+def _share(configuration: Configuration) -> float:
+    """Share of the time for the posterior, chosen on validation data of MNIST.
+
+    Widths are decided early, and a network of them has to be trained; single weights are not.
+    """
+    return 0.6 if configuration.granularity == ("weight",) else SHARE_OF_UNITS
+
+
 def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
     def plan(task: Task, seconds: float, seed: int) -> Plan:
         configuration = _configuration(task, name)
@@ -210,9 +219,10 @@ def _plan_configuration(name: str) -> Callable[[Task, float, int], Plan]:
         )
         of_weights = configuration.granularity == ("weight",)
         each_after = (_seconds_of_dense if of_weights else _seconds_of_pruned)(task, seed)
+        share = _share(configuration)
         return {
-            "num_epochs": epochs_in_steps(task, 0.6 * seconds, each),
-            "num_epochs_after": epochs_in_steps(task, 0.4 * seconds, each_after),
+            "num_epochs": epochs_in_steps(task, share * seconds, each),
+            "num_epochs_after": epochs_in_steps(task, (1 - share) * seconds, each_after),
         }
 
     return plan
@@ -230,6 +240,7 @@ def _run_configuration(
             task.data.train,
             recipe=task.recipe,
             configuration=configuration,
+            share=_share(configuration),
             seed=seed,
             **plan,
             **limit,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +17,16 @@ import torch
 
 from pyro_relevance._files import SCHEMA, digest_of_json, parse_json, replacing
 
-__all__ = ["make_record", "metric", "read_sealed", "row", "sealed", "write_json"]
+__all__ = [
+    "commit",
+    "machine",
+    "make_record",
+    "metric",
+    "read_sealed",
+    "row",
+    "sealed",
+    "write_json",
+]
 
 
 def metric(values: Sequence[float]) -> dict[str, Any]:
@@ -71,10 +83,53 @@ def make_record(
         "device": _named(torch.device(device)),
         "versions": {"python": platform.python_version(), **versions},
         "settings": dict(settings),
+        "machine": machine(),
+        "commit": commit(),
         "wall_seconds": round(wall_seconds, 1),
         "rows": list(rows),
         **more,
     }
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor, its cores, and the mean number of busy processes of 1, 5, 15 minutes.
+
+    The load says how far times of this record can be compared with those of an idle machine.
+    """
+    load = os.getloadavg() if hasattr(os, "getloadavg") else ()
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": [round(value, 2) for value in load],
+    }
+
+
+def commit() -> str | None:
+    """Return the commit of the source, with ``+`` where files differ from it.
+
+    Returns:
+        ``None`` where the package was installed without its history, or git is not there.
+    """
+    git, folder = shutil.which("git"), Path(__file__).parent
+    if git is None:
+        return None
+    try:
+        answer = subprocess.run(  # noqa: S603 (fixed arguments)
+            [git, "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        inside = subprocess.run(  # noqa: S603 (a package in another project's checkout)
+            [git, "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() if inside.returncode == 0 else None
 
 
 def _named(device: torch.device) -> str:

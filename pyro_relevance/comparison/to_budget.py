@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 
@@ -94,28 +93,12 @@ def _of_weights(row: str, score: Score, about: str) -> Method:
     return Method("network", _plan, run, about)
 
 
-def _of_units(row: str, score: Score, about: str) -> Method:
-    def run(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
-        budget = Budget(num_parameters=task.num_parameters, score=score)
-        if task.num_macs is not None:
-            budget = dataclasses.replace(budget, num_parameters=None, num_macs=task.num_macs)
-        return {row: train_to_budget(task, budget, granularity=task.units, seed=seed, **plan)}
-
-    return Method("network", _plan, run, about)
-
-
 TO_BUDGET: dict[str, Method] = {
     "budget-weights": _of_weights(
         "budget-weights", "saliency", "one training to the budget, single weights by saliency"
     ),
     "budget-weights-magnitude": _of_weights(
         "budget-weights-magnitude", "magnitude", "control: the same, ranked by magnitude"
-    ),
-    "budget-units": _of_units(
-        "budget-units", "saliency", "one training to the budget, inputs, units or channels"
-    ),
-    "budget-units-magnitude": _of_units(
-        "budget-units-magnitude", "magnitude", "control: the same, ranked by magnitude"
     ),
 }
 """Methods by name."""

@@ -189,6 +189,21 @@ def test_learning_rates_fall_once():
     assert rates[-1] == pytest.approx(1e-4, rel=1e-3)
 
 
+@pytest.mark.contract
+@pytest.mark.parametrize(("granularity", "restart"), [("unit", None), ("weight", True)])
+def test_learning_rates_start_again_for_a_narrow_network(granularity, restart):
+    rates = []
+    settings = {**QUICK, "optimizer": Remembering(rates)}
+    model = wide_model(granularity=granularity)
+    budget = pr.Budget(num_parameters=300, restart=restart)
+    pr.fit_to_budget(model, regression(), budget, **settings)
+    before, after = rates[:36], rates[36:]
+    for part in (before, after):
+        assert part == sorted(part, reverse=True)
+        assert part[0] == pytest.approx(1e-2)
+        assert part[-1] == pytest.approx(1e-4, rel=1e-3)
+
+
 class Remembering:
     """Makes Adam, and keeps the learning rate of the weights at each step."""
 

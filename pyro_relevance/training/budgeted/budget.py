@@ -50,6 +50,9 @@ class Budget:
             the edges that are kept.
         start: Share of the training after which gates open.
         end: Share of the training after which the structure is final.
+        restart: Whether the learning rate goes through its schedule once more for the small network.
+            By default it does where no single weights are removed: a narrow network has to find
+            weights of its own.
         single_weights: Whether single weights are what is removed, whatever the gates of the model
             are on; else the edges of the model.
         score: ``"saliency"``; ``"magnitude"`` for the norm of the weights times inclusion
@@ -67,6 +70,7 @@ class Budget:
     cost: Callable[[Mask], float] | None = None
     start: float = 0.1
     end: float = 0.6
+    restart: bool | None = None
     single_weights: bool = False
     score: Score = "saliency"
 
@@ -112,6 +116,16 @@ class Budget:
                 "by search_structure."
             )
         self.choose({group.name: torch.zeros(group.shape) for group in edges}, edges)
+
+    def restarts(self, edges: Edges) -> bool:
+        """Return whether the learning rate starts again for the small network, see `restart`.
+
+        Args:
+            edges: What can be removed.
+        """
+        if self.restart is not None:
+            return self.restart
+        return all(group.granularity != "weight" for group in edges)
 
     def choose(self, scores: Mapping[str, Tensor], edges: Edges) -> Mask:
         """Return the mask of the highest-scoring edges within the limit.

@@ -239,10 +239,13 @@ class _Parts:
     def optimisation(self, bounds: tuple[float, float], *, plain: bool = False) -> Optimisation:
         """Return the settings of a part: its share of epochs, time and learning rates."""
         given, (start, end) = self.settings.optimisation, bounds
-        schedules = given.schedules
+        schedules, rate = given.schedules, (start, end)
+        if self.budget.restarts(self.edges):
+            before = self.budget.end
+            rate = (0.0, 1.0) if start >= before else (start / before, end / before)
         changed = dataclasses.replace(
             Schedules() if plain else schedules,
-            learning_rate=part(schedules.learning_rate, start, end),
+            learning_rate=part(schedules.learning_rate, *rate),
         )
         return dataclasses.replace(
             given,

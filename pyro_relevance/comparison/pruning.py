@@ -39,7 +39,7 @@ __all__ = ["PRUNING"]
 
 NUM_ROUNDS = 3
 NUM_TICKETS = 6
-SHARE_OF_UNITS = 0.35
+SHARE_OF_UNITS = 0.2
 
 
 def _network(task: Task) -> Callable[[], nn.Module]:
@@ -195,7 +195,7 @@ def _configuration(task: Task, name: str) -> Configuration:
 
 
 def _share(configuration: Configuration) -> float:
-    """Share of the time for the posterior, chosen on validation data of MNIST.
+    """Return the share of the time for the posterior, chosen on validation data of MNIST.
 
     Widths are decided early, and a network of them has to be trained; single weights are not.
     """

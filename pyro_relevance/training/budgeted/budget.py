@@ -50,7 +50,7 @@ class Budget:
             the edges that are kept.
         start: Share of the training after which gates open.
         end: Share of the training after which the structure is final.
-        restart: Whether the learning rate goes through its schedule once more for the small network.
+        restart: Whether the learning rate goes through its schedule again for the small network.
             By default it does where no single weights are removed: a narrow network has to find
             weights of its own.
         single_weights: Whether single weights are what is removed, whatever the gates of the model

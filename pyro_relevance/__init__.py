@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         callbacks,
         fine_tune,
         fit,
+        fit_front,
         fit_to_budget,
         schedules,
     )
@@ -92,6 +93,7 @@ _HOMES = {
     "fit": "training",
     "fit_noise": "model",
     "fit_to_budget": "training",
+    "fit_front": "training",
     "Fit": "training",
     "Budget": "training",
     "BudgetedFit": "training",
@@ -199,6 +201,7 @@ __all__ = [
     "fine_tune",
     "fit",
     "fit_to_budget",
+    "fit_front",
     "fit_noise",
     "from_pretrained",
     "graphs",

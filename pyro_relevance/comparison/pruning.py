@@ -8,11 +8,15 @@ import math
 import time
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
+from pyro_relevance import masks
+from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines import (
     BaselineResult,
     Configuration,
+    Stage,
     configurations,
     dense,
     filter_pruning,
@@ -32,8 +36,10 @@ from pyro_relevance.comparison.pace import (
     seconds_per_epoch,
 )
 from pyro_relevance.comparison.tasks import Task
+from pyro_relevance.edges.find import find_edges
 from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.masks import Mask
+from pyro_relevance.surgery.pruning import prune
 
 __all__ = ["PRUNING"]
 
@@ -181,6 +187,38 @@ def _run_filters(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]
     return {"filters": result}
 
 
+def _run_random(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
+    """Train the network, keep random channels within the limit, and train it further."""
+    recipe, data = task.recipe, task.data.train
+    trained = recipe.train(
+        seeded_network(_network(task), seed),
+        data,
+        num_epochs=plan["num_epochs"],
+        until=recipe.until(0.4),
+        name="dense",
+        seed=seed,
+    )
+    edges = find_edges(trained.network, example_input=data[0][:2], granularity=task.units)
+    with seeded(substream(seed, "random channels")):
+        scores = {group.name: torch.rand(group.shape) for group in edges}
+    mask = masks.budget(scores, edges=edges, **_limit(task))
+    small = prune(trained.network, edges, mask, example_input=data[0][:2])
+    after = recipe.train(
+        small.network,
+        data,
+        num_epochs=plan["num_epochs_after"],
+        retraining=True,
+        until=recipe.deadline,
+        name="retraining",
+        seed=seed,
+    )
+    stages = [
+        Stage.of(trained, "dense", "training"),
+        Stage.of(after, "retraining", "retraining"),
+    ]
+    return {"random-channels": BaselineResult.of(after, mask, stages, data[0][:2])}
+
+
 def _configuration(task: Task, name: str) -> Configuration:
     if name == "relevance of units":
         return Configuration(
@@ -321,6 +359,9 @@ PRUNING: dict[str, Method] = {
         "gradual magnitude pruning in one training (Zhu and Gupta 2017)",
     ),
     "filters": Method("network", _plan_filters, _run_filters, "Li et al. 2017"),
+    "random-channels": Method(
+        "network", _plan_filters, _run_random, "control: random inputs, units or channels"
+    ),
     "lottery-ticket": Method(
         "network", _plan_tickets, _run_tickets, "Frankle and Carbin 2019, with its control"
     ),

@@ -10,7 +10,7 @@ pruned network further; `fit_to_budget` (``budgeted``) ends with a network of a 
 
 from __future__ import annotations
 
-from pyro_relevance.training.budgeted import Budget, BudgetedFit, fit_to_budget
+from pyro_relevance.training.budgeted import Budget, BudgetedFit, fit_front, fit_to_budget
 from pyro_relevance.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -42,4 +42,5 @@ __all__ = [
     "Budget",
     "BudgetedFit",
     "fit_to_budget",
+    "fit_front",
 ]

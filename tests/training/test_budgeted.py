@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -354,3 +355,47 @@ def test_single_weights_are_removed_beside_gated_inputs_and_units():
     network = fitted.posterior.network()
     masked = pr.apply_mask(network, fitted.edges, fitted.mask)
     torch.testing.assert_close(masked(data[0]), network(data[0]), rtol=0, atol=0)
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("granularity", ["weight", "unit"])
+def test_a_front_is_nested_and_each_network_is_within_its_budget(granularity):
+    budgets = [pr.Budget(num_parameters=number) for number in (400, 250, 120)]
+    model, data = wide_model(granularity=granularity, gate_prior=None), regression()
+    front = pr.fit_front(model, data, budgets, **{**QUICK, "num_epochs": 60})
+    sizes = [fitted.pruned.receipt.after.num_nonzero for fitted in front]
+    if granularity == "weight":
+        assert all(0.98 * b.num_parameters <= s for b, s in zip(budgets, sizes, strict=True))
+    assert all(s <= b.num_parameters for b, s in zip(budgets, sizes, strict=True))
+    epochs = [sum(fitted.num_epochs) for fitted in front]
+    assert epochs == pytest.approx([30, 15, 15], abs=0.7)
+    for before, after in itertools.pairwise(front):
+        widths = [[p.shape for p in f.pruned.network.parameters()] for f in (before, after)]
+        assert all(b >= a for b, a in zip(*widths, strict=True))
+        # A weight that was removed before is no edge any more, or stays closed.
+        zeros = {name: p == 0 for name, p in before.pruned.network.named_parameters() if p.ndim > 1}
+        masked = pr.apply_mask(before.pruned.network, after.edges, after.mask)
+        for name, parameter in masked.named_parameters():
+            if name in zeros:
+                assert not bool(parameter[zeros[name]].any())
+        kept = [g for g in after.edges if g.granularity == "weight"]
+        for group in kept:
+            assert not bool((after.mask[group.name] & zeros[group.name]).any())
+
+
+@pytest.mark.contract
+def test_a_front_that_makes_no_sense_is_refused():
+    model, data = wide_model(), regression()
+    few, many = pr.Budget(num_parameters=100), pr.Budget(num_parameters=200)
+    for budgets, pattern in (
+        ([many], "two or more"),
+        ([few, many], "largest to the smallest"),
+        ([many, pr.Budget(num_bytes=400)], "of one kind"),
+    ):
+        with pytest.raises(ValueError, match=pattern):
+            pr.fit_front(model, data, budgets)
+    with pytest.raises(ValueError, match="first in"):
+        pr.fit_front(model, data, [many, few], first=1.0)
+    latent = wide_model(gate_prior=None, weight_prior=pr.priors.GaussianWeights(1.0))
+    with pytest.raises(ValueError, match="point weights"):
+        pr.fit_front(latent, data, [many, few])

@@ -39,10 +39,14 @@ class Closing:
     Args:
         budget: The limit.
         edges: The edges that are closed; those of the model, or its single weights.
+        removed: Parameter -> booleans of its shape, True at weights that were removed before: they
+            stay zero, and single ones are closed from the start.
     """
 
-    def __init__(self, budget: Budget, edges: Edges) -> None:
-        self.budget, self.edges = budget, edges
+    def __init__(
+        self, budget: Budget, edges: Edges, removed: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.budget, self.edges, self.removed = budget, edges, dict(removed or {})
         self.costs = budget.costs(edges)
         self.load({})
 
@@ -57,6 +61,7 @@ class Closing:
         elif state.step - self.last >= interval:
             self.last = state.step
             self._close(state)
+        set_zeros(state.model.network, self.removed)
         set_zeros(state.model.network, self.zeros)
 
     def scores(self, state: TrainingState) -> dict[str, Tensor]:
@@ -133,20 +138,35 @@ class Closing:
         number = self.edges.num_edges
         if self.num_final == 0:
             kept = self.budget.choose(scores, self.edges).num_kept
-            self.num_final = min(number, max(1, round(SLACK * kept)))
-        done = state.progress
-        left = self.num_final + (number - self.num_final) * (1 - done) ** 3
+            self.num_first = sum(int(torch.isfinite(score).sum()) for score in scores.values())
+            self.num_final = min(self.num_first, max(1, round(SLACK * kept)))
+        left = self.num_final + (self.num_first - self.num_final) * (1 - state.progress) ** 3
         flat = torch.cat([score.flatten() for score in scores.values()])
         lowest = flat.kthvalue(number - min(number, round(left)) + 1).values
         self.opened = {name: score >= lowest for name, score in scores.items()}
         self.opened = {name: o & torch.isfinite(scores[name]) for name, o in self.opened.items()}
         self.zeros = zeros_of(self.edges, self.opened)
 
+    def _not_removed(self) -> dict[str, Tensor]:
+        """Which edges are open before anything is closed; nothing where all are."""
+        single = [g for g in self.edges if g.granularity == "weight"]
+        found = {
+            group.name: ~self.removed[group.consumers[0].tensor].reshape(group.shape)
+            for group in single
+            if group.consumers[0].tensor in self.removed
+        }
+        if not found:
+            return {}
+        device = next(iter(found.values())).device
+        every = {g.name: torch.ones(g.shape, dtype=torch.bool, device=device) for g in self.edges}
+        return every | found
+
     def state(self) -> dict[str, Tensor]:
         """Return the state that an interrupted run needs to go on."""
         return {
             "last": torch.tensor(self.last),
             "num_final": torch.tensor(self.num_final),
+            "num_first": torch.tensor(self.num_first),
             **{f"squares/{name}": square for name, square in self.squares.items()},
             **{f"opened/{name}": opened for name, opened in self.opened.items()},
             **{f"mask/{name}": kept for name, kept in (self.mask or {}).items()},
@@ -160,8 +180,11 @@ class Closing:
 
         self.last = int(state["last"]) if state else 0
         self.num_final = int(state["num_final"]) if state else 0
+        self.num_first = int(state["num_first"]) if state else 0
         self.squares, self.opened, kept = below("squares/"), below("opened/"), below("mask/")
         self.mask = Mask(kept, rule="keep what the budget allowed") if kept else None
+        if not self.opened:
+            self.opened = self._not_removed()
         zeros = kept or self.opened
         self.zeros = zeros_of(self.edges, zeros) if zeros else {}
 

@@ -44,7 +44,7 @@ from pyro_relevance.training.settings import (
 )
 from pyro_relevance.training.svi import Fit, fit
 
-__all__ = ["BudgetedFit", "fit_to_budget"]
+__all__ = ["BudgetedFit", "Parts", "checked_edges", "fit_to_budget", "with_network"]
 
 ONE_COSINE = Optimisation(schedules=Schedules(learning_rate=cosine(1.0, 0.01)))
 """How a training to a budget goes by default: the learning rate falls once, to 1 %."""
@@ -135,14 +135,26 @@ def fit_to_budget(
     started = time.monotonic()
     check_keywords("fit_to_budget", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
-    edges = _checked_edges(model, budget, callbacks, data)
-    parts = _Parts(settings, budget, edges, callbacks, checkpoint, seed, started, augment)
+    edges = checked_edges(model, budget, callbacks, data)
+    parts = Parts(settings, budget, edges, callbacks, checkpoint, seed, started, augment)
     return parts.run(model, data, guide)
 
 
 @dataclass(slots=True, eq=False)
-class _Parts:
-    """The three parts of a training, each a run of ``fit`` with its share of everything."""
+class Parts:
+    """The three parts of a training, each a run of ``fit`` with its share of everything.
+
+    Args:
+        settings: Of all parts together.
+        budget: As of `fit_to_budget`.
+        edges: What can be removed.
+        callbacks: As of `fit_to_budget`.
+        checkpoint: As of `fit_to_budget`.
+        seed: As of `fit_to_budget`.
+        started: When the training started, in seconds of ``time.monotonic``.
+        augment: As of `fit_to_budget`.
+        zeros_stay: Whether weights that are zero at the start were removed before.
+    """
 
     settings: FitSettings
     budget: Budget
@@ -152,6 +164,7 @@ class _Parts:
     seed: int
     started: float
     augment: Callable[[Tensor], Tensor] | None
+    zeros_stay: bool = False
 
     def run(self, model: RelevanceModel, data: Data, guide: Guide) -> BudgetedFit:
         """Run the parts one after another."""
@@ -217,9 +230,12 @@ class _Parts:
     ) -> tuple[Fit, Mask]:
         """Train weights and gates, and decide which edges are kept."""
         bounds = self.bounds(1, model)
-        closing = Closing(self.budget, self.edges) if model.weights_are_points else None
+        closing = None
+        if model.weights_are_points:
+            removed = zero_entries(network) if self.zeros_stay else {}
+            closing = Closing(self.budget, self.edges, removed)
         fitted = fit(
-            _with_network(model, network),
+            with_network(model, network),
             data,
             guide=guide,
             optimisation=self.optimisation(bounds),
@@ -306,10 +322,17 @@ class _OfPart:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
 
-def _checked_edges(
+def checked_edges(
     model: RelevanceModel, budget: Budget, callbacks: Sequence[Callback], data: Data
 ) -> Edges:
-    """Return what can be removed, after all that can be checked before any work."""
+    """Return what can be removed, after all that can be checked before any work.
+
+    Args:
+        model: As of `fit_to_budget`.
+        budget: As of `fit_to_budget`.
+        callbacks: As of `fit_to_budget`.
+        data: As of `fit_to_budget`.
+    """
     if not isinstance(model, RelevanceModel):
         raise TypeError(
             f"Expected one RelevanceModel, but got {type(model).__name__}. A budget is kept by one "
@@ -337,13 +360,19 @@ def _checked_edges(
     return edges
 
 
-def _with_network(model: RelevanceModel, network: nn.Module) -> RelevanceModel:
-    """Return the model with other weights."""
-    if network is model.network:
-        return model
+def with_network(
+    model: RelevanceModel, network: nn.Module, edges: Edges | None = None
+) -> RelevanceModel:
+    """Return the model of another network.
+
+    Args:
+        model: The model; it is not changed.
+        network: The network, with the same edges or others.
+        edges: Its edges; by default those of the model.
+    """
     return RelevanceModel(
         network,
-        model.edges,
+        model.edges if edges is None else edges,
         likelihood=model.likelihood,
         num_data=model.num_data,
         gate_prior=model.gate_prior,

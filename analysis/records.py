@@ -1,9 +1,8 @@
-"""Records of experiments: what the library writes of any run, with the commit it was made from."""
+"""Records of experiments: what the library writes of any run."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +49,6 @@ def write_record(
         rows=rows,
         wall_seconds=wall_seconds,
         device=device,
-        commit=_commit(),
         **more,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,21 +67,3 @@ def read_record(name: str, folder: Path = RESULTS) -> dict[str, Any]:
     if not path.exists():
         sys.exit(f"Expected {path}, but there is none. See analysis/README.md for its command.")
     return json.loads(path.read_text())  # type: ignore[no-any-return]
-
-
-def _commit() -> str:
-    """Return the commit, with a plus sign where code has uncommitted changes."""
-    commit = _git("rev-parse", "--short", "HEAD")
-    changed = _git("status", "--porcelain", "--", "pyro_relevance", "analysis/*.py")
-    return (commit or "unknown") + ("+" if changed else "")
-
-
-def _git(*arguments: str) -> str:
-    root = Path(__file__).parents[1]
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()

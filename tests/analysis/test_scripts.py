@@ -166,3 +166,37 @@ def test_the_mnist_experiment_goes_on_where_it_was_killed(tmp_path: Path) -> Non
     assert metrics["num_parameters"]["values"][0] <= chain[1].limit
     assert metrics["total_seconds"]["values"] > metrics["seconds"]["values"]
     assert {"test_error", "num_conv1", "num_conv2", "num_hidden1"} <= set(metrics)
+
+
+@pytest.mark.contract
+def test_the_budget_experiment_meets_its_limits_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analysis import run_budget
+
+    some = {name: run_budget.HITS[name] for name in ("inputs and units, MACs", "weights, bytes")}
+    monkeypatch.setattr(run_budget, "HITS", some)
+    write_mnist(tmp_path / "data", num_train=60, num_test=20)
+    settings = run_budget.Settings(1, 0.3, sizes=(20_000, 5_000), num_epochs=1.0)
+    root, out = str(tmp_path / "data"), tmp_path / "out"
+    path = run_budget.run(root, settings, out, command="run")
+    rows = {entry["method"]: entry["metrics"] for entry in json.loads(path.read_text())["rows"]}
+    assert len(rows) == len(run_budget.HITS) + 3
+    for name in run_budget.HITS:
+        assert rows[f"hit: {name}"]["share_of_limit"]["values"][0] <= 1
+    for name in ("one training", "separate trainings", "gradual magnitude"):
+        assert rows[f"front: {name}"]["size_5000"]["values"][0] <= 5_000
+    parts = {p: p.stat().st_mtime_ns for p in (out / ".budget").iterdir()}
+    run_budget.run(root, settings, out, command="again")
+    assert parts == {p: p.stat().st_mtime_ns for p in (out / ".budget").iterdir()}
+
+
+@pytest.mark.exact
+def test_the_hypervolume_is_the_area_below_the_front() -> None:
+    from analysis.run_budget import hypervolume
+
+    points = [{"size": 10_000, "error": 2.0}, {"size": 1_000, "error": 4.0}]
+    assert hypervolume(points, 10.0, 100_000) == pytest.approx(6 + 8)
+    # A point that is dominated adds nothing.
+    assert hypervolume([*points, {"size": 20_000, "error": 3.0}], 10.0, 1e5) == pytest.approx(14)
+    assert hypervolume([{"size": 100, "error": 50.0}], 10.0, 1e5) == 0.0

@@ -197,10 +197,8 @@ CALLS: dict[str, Callable[[Objects], Call]] = {
         *(pr.export_torch, (o.pruned, o.folder / "n.pt2")),
         {"example_input": o.data[0][:2]},
     ),
-    "PrunedNetwork.save": lambda o: (o.pruned.save, (o.folder / "p",), {}),
-    "load_pruned": lambda o: (
-        (o.pruned.save(o.folder / "q"), pr.load_pruned)[1:] + ((o.folder / "q",), {})
-    ),
+    "PrunedNetwork.save": lambda o: (pr.load_run(o.run).network.save, (o.folder / "p",), {}),
+    "load_pruned": lambda o: (pr.load_pruned, (o.run / "network.safetensors",), {}),
     "save_posterior": lambda o: (pr.save_posterior, (o.fit.posterior, o.folder / "f"), {}),
     "load_posterior": lambda o: (
         (

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyro_relevance import masks, plots
 from pyro_relevance._files import replacing
+from pyro_relevance.commands.table.finished import identity
 from pyro_relevance.commands.table.job import NUM_DRAWS
 from pyro_relevance.commands.table.predictor import describe_noise
 from pyro_relevance.commands.table.report import table_report
@@ -147,6 +148,7 @@ def _record(run: TableRun, command: str) -> dict[str, Any]:
         rows=rows,
         wall_seconds=run.seconds,
         table=str(run.table.path),
+        identity=identity(run.table, run.settings),
         notes=[*run.table.notes, *run.encoder.notes],
         target={"mean": run.encoder.target_mean, "scale": run.encoder.target_scale},
         noise=describe_noise(run.noise),

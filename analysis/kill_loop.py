@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from analysis.command import Command
 from analysis.records import runs_row, write_record
 from pyro_relevance._files import read_safetensors
@@ -118,7 +120,7 @@ def result_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def kill_and_resume(job: Job, kills: int, seed: int, place: Path) -> dict[str, float]:
+def kill_and_resume(job: Job, kills: int, seed: int, place: Path, ends: float) -> dict[str, float]:
     """Run a job again and again under random kills; return how often what happened.
 
     Args:
@@ -126,6 +128,7 @@ def kill_and_resume(job: Job, kills: int, seed: int, place: Path) -> dict[str, f
         kills: Number of kills.
         seed: Of the moments.
         place: A folder for the run folders.
+        ends: Time of ``perf_counter`` after which no further run is begun.
     """
     chance = random.Random(f"{seed}/{job.name}")
     reference = place / f"{job.name}-undisturbed"
@@ -134,12 +137,12 @@ def kill_and_resume(job: Job, kills: int, seed: int, place: Path) -> dict[str, f
         sys.exit(f"Expected an undisturbed {job.name} to end well, but got {how}.")
     expected, names = result_of(reference), names_in(reference)
     counts = {"kills": 0, "runs": 0, "equal": 0, "left_behind": 0, "failed": 0}
-    while counts["kills"] < kills:
+    while counts["kills"] < kills and time.perf_counter() < ends:
         folder = place / f"{job.name}-{counts['runs']}"
         counts["runs"] += 1
         how = "killed"
         while how == "killed":
-            last = counts["kills"] >= kills
+            last = counts["kills"] >= kills or time.perf_counter() >= ends
             after = LONGEST if last else chance.uniform(0.0, 1.1 * seconds)
             how, _ = in_child(job, folder, after)
             counts["kills"] += how == "killed"
@@ -175,13 +178,15 @@ def command_job(*arguments: str) -> Callable[[Path], int]:
 
 def main() -> None:
     """Kill all kinds of runs and write the record."""
-    # Once, not in each child; nothing is computed here, so that a fork is safe.
+    # Once, not in each child; torch has one thread here, so that a fork is safe.
+    torch.set_num_threads(1)
     for module in MODULES:
         importlib.import_module(module)
     command = Command("kill_loop", __doc__, smoke="two kills of each")
     for name, number in (("fits", 100), ("tables", 100), ("searches", 20), ("compares", 10)):
         command.add_argument(f"--{name}", type=int, default=number, help=f"kills of {name}")
     command.add_argument("--first", type=int, default=0, help="seed of the moments of the kills")
+    command.add_argument("--minutes", type=float, default=600.0, help="for each kind, at most")
     given = command.parse_args()
     started = time.perf_counter()
     numbers = [given.fits, given.tables, given.searches, given.compares]
@@ -189,6 +194,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         table = write_small_table(place / "table.csv")
+        fit_job(place / "first")  # what is slow the first time is done once, not in each child
         jobs = [
             Job("fit", fit_job),
             Job("table", command_job("table", str(table), "--target", "y", *TABLE), (0, 3)),
@@ -196,20 +202,21 @@ def main() -> None:
             Job("compare", command_job(*COMPARE), exact=False),
         ]
         for job, number in zip(jobs, numbers, strict=True):
-            if number:
-                metrics = kill_and_resume(
-                    job, min(number, 2) if given.smoke else number, given.first, place
-                )
-                print(job.name, metrics, flush=True)
-                rows.append(runs_row(job.name, "kill -9", [metrics]))
-    write_record(
-        "kill_loop",
-        command=command.line(),
-        settings={"table": TABLE, "search": SEARCH, "compare": COMPARE, "seed": given.first},
-        rows=rows,
-        wall_seconds=time.perf_counter() - started,
-        folder=given.out,
-    )
+            if not number:
+                continue
+            ends = time.perf_counter() + 60 * given.minutes
+            kills = min(number, 2) if given.smoke else number
+            metrics = kill_and_resume(job, kills, given.first, place, ends)
+            print(job.name, metrics, flush=True)
+            rows.append(runs_row(job.name, "kill -9", [metrics]))
+            write_record(
+                "kill_loop",
+                command=command.line(),
+                settings={"table": TABLE, "search": SEARCH, "compare": COMPARE},
+                rows=rows,
+                wall_seconds=time.perf_counter() - started,
+                folder=given.out,
+            )
 
 
 def write_small_table(path: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,10 +14,24 @@ import torch
 
 __all__ = ["local_pyro", "seeded", "substream"]
 
+_TURN = threading.RLock()
+
+
+def _new_turn() -> None:
+    """Forget in a forked process that a thread of its parent was at work."""
+    global _TURN
+    _TURN = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_turn)
+
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None]:
     """Seed torch inside the block and restore its generators afterwards.
+
+    Threads take turns: the block of one waits until that of another has ended.
 
     Only torch is seeded: neither Pyro nor this library draws from ``random`` or ``numpy.random``.
 
@@ -31,7 +47,9 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
     if device is None:
         device = "cuda" if torch.cuda.is_initialized() else "cpu"
     target = torch.device(device)
-    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+    cuda = [target] if target.type == "cuda" else []
+    # One thread after the other: torch's generators and Pyro's handlers are the whole process's.
+    with _TURN, torch.random.fork_rng(devices=cuda):
         # Not torch.manual_seed: it would reseed every accelerator of the process for good.
         torch.default_generator.manual_seed(number)
         if target.type == "cuda":
@@ -64,12 +82,15 @@ def local_pyro() -> Iterator[None]:
     Validation reads values of tensors at every site, which stalls an accelerator, and fails under
     ``torch.func.vmap``.
     """
-    with pyro.settings.context(
-        module_local_params=True,
-        validate_distributions_pyro=False,
-        validate_distributions_torch=False,
-        validate_infer=False,
-        validate_poutine=False,
+    with (
+        _TURN,
+        pyro.settings.context(
+            module_local_params=True,
+            validate_distributions_pyro=False,
+            validate_distributions_torch=False,
+            validate_infer=False,
+            validate_poutine=False,
+        ),
     ):
         yield
 

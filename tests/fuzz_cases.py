@@ -228,16 +228,16 @@ CELLS += ["nan", "True", " 4 ", "9" * 400, "=1+1", "\ufeff", "1_000", "0x10", "�
 
 def _table(chance: random.Random) -> bytes:
     """Return the text of a table that may be odd in many ways."""
-    separator = chance.choice([",", ",", ";", "\t", " ", "|"])
+    separator = chance.choice([",", ",", ",", ";", "\t", " "])
     number = chance.choice([1, 2, 3, 5, 8])
     names = [chance.choice(["a", "b", "größe", "x y", "", "1", f"c{i}"]) for i in range(number)]
     names = [name + str(i) if chance.random() < 0.9 else name for i, name in enumerate(names)]
-    rows = []
-    for _ in range(chance.choice([0, 1, 19, 30, 60])):
+    rows, odd = [], chance.choice([0.0, 0.0, 0.01, 0.1])
+    for _ in range(chance.choice([0, 19, 30, 30, 60, 60, 60])):
         row = [f"{chance.gauss(0, 10):.3f}" for _ in range(number + 1)]
-        if chance.random() < 0.1:
+        if chance.random() < odd:
             row[chance.randrange(len(row))] = chance.choice(CELLS)
-        if chance.random() < 0.005:
+        if chance.random() < odd / 20:
             row.pop()
         rows.append(row)
     if rows and chance.random() < 0.5:
@@ -248,9 +248,9 @@ def _table(chance: random.Random) -> bytes:
                 row[column] = chance.choice(kind)
     lines = [separator.join(row) for row in [[*names, "y"], *rows]]
     text = chance.choice(["\n", "\n", "\r\n", "\r"]).join(lines)
-    coding = chance.choice(["utf-8", "utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-32"])
+    coding = chance.choice([*["utf-8"] * 6, "utf-8-sig", "cp1252", "utf-16", "utf-32"])
     content = text.encode(coding, errors="replace")
-    if chance.random() < 0.3 and content:
+    if chance.random() < 0.2 and content:
         content = _one_damaged(content, chance)
     return content
 

@@ -219,7 +219,7 @@ def _check_optimizer(
             raise ValueError(f"'{name}' is no number")
         if not small and key in _OF_PARAMETER:
             _check_like(name, tensor, like)
-        elif not small and not set(tensor.shape) <= {*like.shape, 1}:
+        elif not small and (key == "step" or not set(tensor.shape) <= {*like.shape, 1}):
             raise ValueError(f"'{name}' of shape {tuple(tensor.shape)} does not fit its parameter")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"expected finite numbers in '{name}'")

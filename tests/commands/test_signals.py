@@ -56,7 +56,30 @@ def test_sigterm_leaves_a_state_from_which_the_command_goes_on(
     assert capsys.readouterr().out
     names = [path.name for path in out.iterdir()]
     assert "fit.safetensors" in names
+    _the_finished_run_is_recognised(command, out, capsys)
     assert not [n for n in names if n.startswith(("checkpoint", "."))]
+
+
+def _the_finished_run_is_recognised(
+    command: list[str], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command prints the report; others are refused before any work."""
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    started = time.monotonic()
+    assert main([*command, "--quiet"]) in (0, 3)
+    told = capsys.readouterr().out
+    assert (out / "report.txt").read_text() in told
+    assert f"Already in {out}: a finished run of this table and settings." in told
+    assert main([*command, "--quiet", "--chains", "3", "--seed", "5"]) == 2
+    told = capsys.readouterr().err
+    assert f"but {out} has a finished run with num_chains 2 (now 3), seed 0 (now 5). Choose" in told
+    table = Path(command[1])
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:1], *lines[:0:-1]]) + "\n")
+    assert main([*command, "--quiet"]) == 2
+    assert "has a finished run with another table. Choose" in capsys.readouterr().err
+    assert time.monotonic() - started < 30
+    assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
 
 
 @pytest.mark.contract

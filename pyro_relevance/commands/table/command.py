@@ -26,7 +26,8 @@ ended by SIGTERM.
 The run folder holds: posterior.nc (ArviZ), network.safetensors (the small network),
 fit.safetensors (the posterior), encoder.json, record.json, report.txt and the figures as PDF and
 PNG. While a run is unfinished, checkpoint.safetensors and checkpoint.safetensors.previous are
-there, too: the same command goes on from them. They are removed when all else is written.
+there, too: the same command goes on from them. They are removed when all else is written. In the
+folder of a finished run the same command prints the report again, and any other is refused.
 """
 
 
@@ -117,6 +118,7 @@ def run_table_command(given: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from pyro_relevance._locks import locked_folder
     from pyro_relevance.commands.table.files import CHECKPOINT, write_run
+    from pyro_relevance.commands.table.finished import finished_report
     from pyro_relevance.commands.table.job import one_thread
     from pyro_relevance.commands.table.report import table_report
     from pyro_relevance.commands.table.run import run_table
@@ -156,6 +158,10 @@ def run_table_command(given: argparse.Namespace) -> int:
     )
     folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
     with locked_folder(folder):
+        if (finished := finished_report(folder, table, settings)) is not None:
+            report, failed = finished
+            print(f"{report}\nAlready in {folder}: a finished run of this table and settings.")
+            return 3 if failed else 0
         with one_thread():
             run = run_table(
                 table,

@@ -33,6 +33,8 @@ from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
 
 __all__ = ["FILES", "Predictor", "describe_noise", "load_run"]
 
+MOST_NOISE = 1e6
+"""Largest noise scale in a file, in standard deviations of the target."""
 FILES = ("encoder.json", "network.safetensors", "record.json")
 """Files of a run folder that predictions need."""
 
@@ -244,7 +246,7 @@ def load_run(folder: str | os.PathLike[str]) -> Predictor:
         encoder = Encoder.from_json((folder / name).read_text(encoding="utf-8"))
         name = "record.json"
         record = read_sealed(folder / name)
-        noise = likelihoods.build(record["noise"])
+        noise = likelihoods.build(_one_target(record["noise"]))
         failed = bool(record.get("fit_failed", False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
@@ -254,6 +256,16 @@ def load_run(folder: str | os.PathLike[str]) -> Predictor:
     network = load_pruned(folder / "network.safetensors").requires_grad_(False)
     _check_fit(encoder, network, noise, folder)
     return Predictor(encoder, network, noise, failed)
+
+
+def _one_target(noise: dict[str, object]) -> dict[str, object]:
+    """Return a description of noise that makes no large tensors and no infinite intervals."""
+    if noise.get("num_targets", 1) != 1:
+        raise ValueError(f"expected noise of one target, but got {noise['num_targets']!r}")
+    scale = noise.get("noise_scale", 1.0)
+    if not isinstance(scale, int | float) or not 0 < scale < MOST_NOISE:
+        raise ValueError(f"expected noise of a standardised target, but got a scale of {scale!r}")
+    return noise
 
 
 def describe_noise(noise: Likelihood) -> dict[str, object]:

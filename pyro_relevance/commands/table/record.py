@@ -15,6 +15,7 @@ import numpy as np
 
 from pyro_relevance.commands.scoring.lines import baseline_sentences, decision_sentences
 from pyro_relevance.commands.scoring.scores import Score
+from pyro_relevance.commands.table.finished import identity
 from pyro_relevance.commands.table.inputs import disagreements, order_of, relevant_line
 from pyro_relevance.commands.table.job import NUM_DRAWS
 from pyro_relevance.commands.table.predictor import describe_noise
@@ -45,6 +46,7 @@ def run_record(run: TableRun, command: str) -> dict[str, Any]:
         rows=[_row(run, name, score) for name, score in {**run.scores, **run.baselines}.items()],
         wall_seconds=run.seconds,
         table=str(run.table.path),
+        identity=identity(run.table, run.settings),
         notes=[*run.table.notes, *run.encoder.notes],
         target={"mean": run.encoder.target_mean, "scale": run.encoder.target_scale},
         noise=describe_noise(run.noise),

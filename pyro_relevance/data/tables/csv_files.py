@@ -41,6 +41,7 @@ SEPARATORS = {"tab": "\t", "\\t": "\t", "whitespace": " "}
 
 MISSING_TEXTS = ["", "?", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null"]
 MISSING_TEXTS += ["None", "<NA>"]
+_LINE_ENDS_AND_TABS = dict.fromkeys(map(ord, "\r\n\t"), " ")
 _DECIMAL_COMMA = r"[+-]?\d*,?\d+([eE][+-]?\d+)?"
 MOST_BYTES = 1 << 32
 """Most bytes that a compressed file may hold."""
@@ -145,7 +146,8 @@ def check_text(start: bytes, text: str) -> bool:
         text: Its first characters.
     """
     head = text[:65536]
-    strange = sum(not char.isprintable() and char not in "\r\n\t" for char in head)
+    plain = head.translate(_LINE_ENDS_AND_TABS)
+    strange = 0 if plain.isprintable() else sum(not char.isprintable() for char in plain)
     binary = "\0" in head or strange > 0.01 * len(head)
     return not binary and not start.startswith(tuple(_BINARY_STARTS))
 

@@ -119,7 +119,6 @@ def _counts(path: Path, separator: str) -> tuple[int, int, bool] | None:
     None where a field may hold a separator, or a byte is no text.
     """
     num_lines, num_separators, last, has_codes = 0, 0, b"\n", False
-    starts = np.isin(np.arange(256), [ord(char) for char in f"{separator}\n "])
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             if b'"' in block or b"\0" in block:
@@ -129,9 +128,11 @@ def _counts(path: Path, separator: str) -> tuple[int, int, bool] | None:
             num_separators += int(np.count_nonzero(codes == ord(separator)))
             if not has_codes:
                 around = np.frombuffer(last + block, np.uint8)
-                zeros = np.flatnonzero(around[1:-1] == ord("0"))
-                digits = around[zeros + 2] - ord("0") <= 9  # unsigned: smaller ones are large
-                has_codes = bool((starts[around[zeros]] & digits).any())
+                # Unsigned: what is smaller than a zero becomes large.
+                leading = (around[1:-1] == ord("0")) & (around[2:] - ord("0") <= 9)
+                before = around[:-2]
+                leading &= (before == ord(separator)) | (before == ord("\n")) | (before == ord(" "))
+                has_codes = bool(leading.any())
             last = block[-2:]
     return num_lines + (last[-1:] != b"\n"), num_separators, has_codes
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pyro_relevance._random import seeded
 from pyro_relevance.masks import Mask
 from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.priors import IndependentPrior
@@ -107,7 +108,7 @@ def prior_sensitivity(
             "The odds of its gates depend on each other."
         )
     state = {name: tensor[0] for name, tensor in posterior.state.items()}
-    with quiet(model):
+    with quiet(model), seeded(0, posterior.device):  # a guide that is called draws
         fitted = inclusion_log_odds(model, posterior.guide, state).double()
     # Chains may have priors of their own, which their state keeps.
     before = state.get("model.prior_log_odds", model.prior_log_odds)

@@ -21,6 +21,7 @@ from pyro_relevance.posterior.arviz import memory as _report_memory
 from pyro_relevance.posterior.arviz import structure as _report_structure
 from pyro_relevance.posterior.relevance import effect
 from tests.fake_posterior import FEATURES, fake_data, fake_posterior
+from tests.small_fits import quick_fit, regression
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -378,3 +379,19 @@ def test_arviz_is_imported_only_where_it_is_needed():
             alias.name for node in body if isinstance(node, ast.Import) for alias in node.names
         }
         assert not names & {"arviz", "xarray", "matplotlib"}
+
+
+@pytest.mark.exact
+def test_large_arrays_are_stored_compressed_and_small_ones_as_they_are(tmp_path, monkeypatch):
+    fit = quick_fit()
+    idata = report.to_arviz(fit.posterior, data=regression(), num_samples=50)
+    values = idata["log_likelihood"]["y"].to_numpy()
+    report.save(idata, tmp_path / "whole.nc")
+    assert np.array_equal(report.load(tmp_path / "whole.nc")["log_likelihood"]["y"], values)
+    monkeypatch.setattr(report, "MANY_BYTES", values.nbytes)
+    report.save(idata, tmp_path / "packed.nc")
+    packed = report.load(tmp_path / "packed.nc")["log_likelihood"]["y"].to_numpy()
+    assert packed.dtype == np.float32
+    np.testing.assert_allclose(packed, values, rtol=1e-6)
+    sizes = [(tmp_path / name).stat().st_size for name in ("packed.nc", "whole.nc")]
+    assert sizes[0] < sizes[1] - values.nbytes / 2

@@ -1,0 +1,57 @@
+"""A slice of ``python -m tests.fuzz``: some cases of each kind, and faults are seen as such."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import outcome, run_form
+from tests.fuzz_cases import FORMS, Form
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("name", FORMS)
+def test_a_slice(name: str) -> None:
+    counts, faults = run_form(name, 20, first=100_000, seconds=6.0)
+    assert not faults
+    assert counts.total() >= 3
+
+
+def _raise(error: BaseException) -> str:
+    raise error
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (lambda: "same", "same"),
+        (lambda: _raise(ValueError("Expected a table, but got none.")), "refused"),
+        (lambda: _raise(ValueError("oops")), "fault: no words: ValueError('oops')"),
+        (lambda: _raise(KeyError("x")), "fault: KeyError in test_fuzz.py: 'x'"),
+        (lambda: _raise(MemoryError()), "fault: memory"),
+    ],
+)
+def test_outcomes(tmp_path: Path, case: object, expected: str) -> None:
+    form = Form("own", lambda folder, chance: case(), (ValueError,))  # type: ignore[operator]
+    assert outcome(form, tmp_path, 0, 0) == expected
+
+
+@pytest.mark.exact
+def test_a_crash_is_a_fault_and_the_other_cases_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def case(folder: Path, chance: random.Random) -> str:
+        number = int((folder / "number").read_text()) if (folder / "number").exists() else 0
+        (folder / "number").write_text(str(number + 1))
+        if number == 2:
+            os.kill(os.getpid(), 11)
+        return "same"
+
+    monkeypatch.setitem(FORMS, "own", lambda place: Form("own", case, ()))
+    counts, faults = run_form("own", 5)
+    assert faults == ["own 2: fault: crash, status -11"]
+    assert counts == {"same": 4, "fault": 1}

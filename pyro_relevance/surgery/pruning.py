@@ -116,7 +116,7 @@ def prune(
     receipt = Receipt.measured(
         network, small, example_input, max_difference=difference, notes=notes
     )
-    return PrunedNetwork(small, receipt)
+    return PrunedNetwork(small, receipt, example_input)
 
 
 def _checked_arguments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,6 +62,7 @@ class Receipt:
             notes: What was removed, in sentences.
         """
         first = example_input[0] if isinstance(example_input, tuple) else example_input
+        network = copy.deepcopy(network)  # some networks keep what they computed in evaluation
         return cls(
             before=count_cost(network, example_input),
             after=count_cost(small, example_input),

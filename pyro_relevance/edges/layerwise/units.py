@@ -8,6 +8,7 @@ they could not be removed exactly.
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def untraced(network: nn.Module, arguments: tuple[Tensor, ...]) -> Flow:
     Raises:
         EdgeError: The network fails on the inputs.
     """
+    network = copy.deepcopy(network)  # some networks keep what they computed in evaluation
     modules = dict(network.named_modules())
     called: list[str] = []
     handles = [
@@ -94,7 +96,7 @@ def untraced(network: nn.Module, arguments: tuple[Tensor, ...]) -> Flow:
     try:
         with evaluating(network), torch.no_grad():
             network(*arguments)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # the code of a user's forward() may raise anything
         raise EdgeError(
             f"Expected an example_input that the network accepts, but it failed: {error}"
         ) from error

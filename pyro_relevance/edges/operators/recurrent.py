@@ -6,6 +6,7 @@ them is pruned together. Where a cell is projected, cells and projected units ar
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyro_relevance.edges.coupling.labelling import Ints, Labelling
 from pyro_relevance.edges.exported import value_of
 from pyro_relevance.edges.operators.calls import setting
 from pyro_relevance.edges.operators.pointwise import unknown
-from pyro_relevance.edges.operators.registry import operator
+from pyro_relevance.edges.operators.registry import note, operator
 from pyro_relevance.edges.operators.weights import read_columns, used_elsewhere
 from pyro_relevance.edges.reasons import Why
 
@@ -36,6 +37,14 @@ def _resize(module: Any) -> None:
 
 def _resize_cell(module: Any) -> None:
     module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
+
+
+def _macs(x: Any, weight_ih: Any, weight_hh: Any, *_: Any, **__: Any) -> int:
+    """Count one layer in one direction, from ``(num_steps, num_data, num_inputs)`` shapes."""
+    return int(math.prod(x[:2]) * (math.prod(weight_ih) + math.prod(weight_hh)))
+
+
+note("mkldnn_rnn_layer", macs=_macs)
 
 
 @operator(

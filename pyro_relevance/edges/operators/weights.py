@@ -129,8 +129,13 @@ def apply_weight(
 def read_columns(run: Labelling, axis: tuple[str, int], columns: Ints) -> None:
     """Keep the labels that an axis reads; a second use of a parameter joins both."""
     for known in (run.readers, run.made_columns):
-        if axis in known:
-            run.join(torch.from_numpy(known[axis]), torch.from_numpy(columns))
+        if axis not in known:
+            continue
+        one, other = torch.from_numpy(known[axis]), torch.from_numpy(columns)
+        run.join(one, other)
+        # A column that reads a unit in one call and a constant in another stays.
+        for side, opposite in ((one, other), (other, one)):
+            run.block(side[opposite < 0], Why.WITH_KEPT.reason())
     run.readers.setdefault(axis, columns)
 
 

@@ -6,7 +6,6 @@ with the reason.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -248,10 +247,7 @@ def _with_all_macs(
     """Add the multiply-accumulates that no edge takes along: the whole is what is counted."""
     whole = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
     try:
-        # A copy: some networks keep what they computed in evaluation.
-        missing = (
-            num_macs(copy.deepcopy(network), example_input) - masked_cost(edges, whole).num_macs
-        )
+        missing = num_macs(network, example_input) - masked_cost(edges, whole).num_macs
     except (RuntimeError, ValueError, TypeError, NotImplementedError):
         return edges  # an operator that the counter cannot run
     fixed = sum(edges.products.get("", ())) + missing

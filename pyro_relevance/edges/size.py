@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
-from pyro_relevance.edges.modules import evaluating, example_arguments
+from pyro_relevance.edges.modules import copy_of, evaluating, example_arguments
 from pyro_relevance.edges.operators.registry import registered
 from pyro_relevance.edges.packing import packed_bytes, packed_size
 
@@ -118,14 +117,14 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
 
 def _counted(network: nn.Module, arguments: tuple[Tensor, ...]) -> int:
     # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
-    plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    # A copy: some networks keep what they computed in evaluation, and functional_call unties names.
+    plain = copy_of(network).eval().requires_grad_(False)
     with (
-        evaluating(network),
         torch.no_grad(),
         _attention_in_parts(),
         FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
     ):
-        functional_call(network, plain, arguments)
+        plain(*arguments)
     return int(counter.get_total_flops()) // 2
 
 

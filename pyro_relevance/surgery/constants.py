@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_relevance.edges.connectivity import made, read
 from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.modules import copy_of
 
 __all__ = ["fold_constants", "nonzero_entries", "owner_of"]
 
@@ -45,7 +45,7 @@ def fold_constants(
             break
         tensors = [slot.tensor for group in units for slot in group.consumers]
         readers = {tensor: owner_of(network, tensor) for tensor in tensors}
-        copied = copy.deepcopy(network)  # some networks keep what they computed in evaluation
+        copied = copy_of(network)  # some networks keep what they computed in evaluation
         run = {tensor: owner_of(copied, tensor) for tensor in tensors}
         values = _first_inputs(copied, run, arguments)
         for group in units:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyro_relevance.edges.modules import copy_of
 from pyro_relevance.edges.size import Cost, Latency, count_cost, latency
 from pyro_relevance.surgery.arguments import check_arguments, fits
 
@@ -62,7 +62,7 @@ class Receipt:
             notes: What was removed, in sentences.
         """
         first = example_input[0] if isinstance(example_input, tuple) else example_input
-        network = copy.deepcopy(network)  # some networks keep what they computed in evaluation
+        network = copy_of(network)  # some networks keep what they computed in evaluation
         return cls(
             before=count_cost(network, example_input),
             after=count_cost(small, example_input),

@@ -8,7 +8,6 @@ they could not be removed exactly.
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from pyro_relevance.edges.layerwise.tracing import (
     shape_of,
     trace_graph,
 )
-from pyro_relevance.edges.modules import evaluating
+from pyro_relevance.edges.modules import copy_of, evaluating
 from pyro_relevance.edges.operators.registry import find, find_module
 from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.errors import EdgeError
@@ -85,7 +84,7 @@ def untraced(network: nn.Module, arguments: tuple[Tensor, ...]) -> Flow:
     Raises:
         EdgeError: The network fails on the inputs.
     """
-    network = copy.deepcopy(network)  # some networks keep what they computed in evaluation
+    network = copy_of(network)  # some networks keep what they computed in evaluation
     modules = dict(network.named_modules())
     called: list[str] = []
     handles = [

@@ -23,6 +23,8 @@ from pyro_relevance.edges.reasons import Why
 
 __all__ = ["recurrent", "recurrent_cell"]
 
+_SETTINGS = "input_size hidden_size num_layers bias batch_first dropout bidirectional"
+_CELL = "input_size hidden_size bias"
 _GATES = {"lstm": 4, "gru": 3}
 
 
@@ -49,7 +51,7 @@ note("mkldnn_rnn_layer", macs=_macs)
 
 @operator(
     *("lstm", "gru", "rnn_tanh", "rnn_relu"),
-    modules={nn.LSTM: None, nn.GRU: None, nn.RNN: None},
+    modules={nn.LSTM: f"{_SETTINGS} proj_size", nn.GRU: _SETTINGS, nn.RNN: None},
     resize=_resize,
     saved=True,
 )
@@ -85,7 +87,7 @@ def recurrent(run: Labelling, node: fx.Node, name: str) -> Any:
 
 @operator(
     *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
-    modules={nn.LSTMCell: None, nn.GRUCell: None, nn.RNNCell: None},
+    modules={nn.LSTMCell: _CELL, nn.GRUCell: _CELL, nn.RNNCell: f"{_CELL} nonlinearity"},
     resize=_resize_cell,
     saved=True,
 )

@@ -30,6 +30,9 @@ _MOVES = frozenset(
 _POSITIONS = {"linear": 1, "matmul": 1, "mm": 1, "addmm": 2, "bilinear": 2, "embedding": 0} | {
     f"conv{kind}{spatial}d": 1 for kind in ("", "_transpose") for spatial in (1, 2, 3)
 }
+_RECURRENT = frozenset(
+    f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ def _only_weight(user: fx.Node, node: fx.Node) -> bool:
     name = operator_name(user)
     if name in _MOVES:
         return all(_only_weight(later, user) for later in user.users)
-    if name == "einsum":
+    if name == "einsum" or name in _RECURRENT:
         return True
     position = _POSITIONS.get(name)
     return position is not None and [i for i, n in enumerate(user.args) if n is node] == [position]

@@ -182,13 +182,11 @@ def _slice_scatter(writer: Writer, node: fx.Node) -> Any:
 def _batch_norm_without_writes(writer: Writer, node: fx.Node) -> Any:
     x, weight, bias, mean, variance, momentum, epsilon = node.args
     args = (x, weight, bias, mean, variance, False, momentum, epsilon, False)
-    written = _batch_norm_call(writer, node, args, mean, torch.ops.aten.batch_norm.default)
-    if isinstance(written[0], Result):
-        return written
-    result = writer.emit(
-        "call_function", "torch.ops.aten.batch_norm.default", writer.filled(tuple(written[0]))
-    )
-    return result, {}, None
+    plain: Any = torch.ops.aten.batch_norm.default
+    result, _, target = _batch_norm_call(writer, node, args, mean, plain)
+    if target is not None:
+        result = writer.emit("call_function", f"torch.ops.{plain}", writer.filled(tuple(result)))
+    return (result, None, None), {}, None
 
 
 @rewrites("roll")

@@ -6,6 +6,7 @@ with the reason.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -232,11 +233,16 @@ def _bare(network: nn.Module) -> tuple[str, ...]:
     )
 
 
-def _storage(network: nn.Module) -> dict[str, tuple[int, int]]:
-    """Bytes of one entry of each tensor, and of the whole tensor in a file (0: not saved)."""
-    saved = network.state_dict()
+def _storage(network: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """Bytes of one entry of each tensor, of the whole in a file (0: not saved), and its names."""
+    saved = network.state_dict(keep_vars=True)
+    names = Counter(map(id, saved.values()))
     return {
-        name: (tensor.element_size(), packed_bytes(tensor) if name in saved else 0)
+        name: (
+            tensor.element_size(),
+            packed_bytes(tensor.detach()) if name in saved else 0,
+            max(names[id(tensor)], 1),
+        )
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
 

@@ -207,14 +207,14 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int | N
     live = live_edges(edges.structure, connected, edges.unfoldable)
     if is_constant(edges.structure, live, edges.positions):
         outputs = sum(g.num_edges for g in edges.structure if g.granularity == "output")
-        entry = entry_size or max((size for size, _ in edges.storage.values()), default=4)
+        entry = entry_size or max((size for size, *_ in edges.storage.values()), default=4)
         return Cost(outputs, outputs, 0, outputs * entry)
     kept = kept_positions(edges.structure, live, connected)
     parameters = nonzero = macs = size = 0
     for name, shape in edges.shapes.items():
         sizes = [int(kept[name, d].sum()) if (name, d) in kept else n for d, n in enumerate(shape)]
         entries = math.prod(sizes)
-        found, whole = edges.storage.get(name, (4 if shape else 8, None))
+        found, whole, names = edges.storage.get(name, (4 if shape else 8, None, 1))
         entry = entry_size if entry_size is not None and shape else found
         if name in edges.buffers:
             untouched = entries == math.prod(shape) and entry == found and whole is not None
@@ -223,7 +223,7 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int | N
         stored = int(connected[name].sum()) if len(shape) > 1 else entries
         parameters += entries
         nonzero += stored
-        size += packed_size(stored, entries, entry)
+        size += packed_size(stored, entries, entry) * names
         if len(shape) > 1:
             macs += entries * _positions(edges, name)
     for name, counts in edges.products.items():

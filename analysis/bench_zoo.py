@@ -42,24 +42,10 @@ from pyro_relevance.surgery.steps import GraphNetwork, plain_containers
 DENSITY = 0.6
 TOLERANCE = 1e-5
 IMAGE_SIZES = (96, 128, 224, 256)
-SMALL_FIRST = (
-    *("test_", "_atto", "_femto", "_pico", "_zepto", "_nano", "xxt", "xx_small", "_xxs", "_xxt"),
-    *(
-        "micro",
-        "_tiny",
-        "tiny_",
-        "_050",
-        "_b0",
-        "_s0",
-        "_a0",
-        "_t0",
-        "_mo",
-        "_xs",
-        "14",
-        "18",
-        "_s",
-    ),
-)
+_SMALL_FIRST = """
+    test_ _atto _femto _pico _zepto _nano xxt xx_small _xxs _xxt micro _tiny tiny_ _050 _b0 _s0 _a0
+    _t0 _mo _xs 14 18 _s
+"""
 _TOKENS = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 _TEXT = {**_TOKENS, "intermediate_size": 48, "max_position_embeddings": 64}
 _IMAGE = {
@@ -121,7 +107,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def small(names: Sequence[str]) -> str:
     """Return a small network of a module of timm, by the usual words for small ones."""
-    for word in SMALL_FIRST:
+    for word in _SMALL_FIRST.split():
         found = [name for name in names if word in name]
         if found:
             return min(found, key=lambda name: (len(name), name))

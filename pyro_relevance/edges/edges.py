@@ -47,7 +47,8 @@ class Edges:
             among ``groups``: their gates are one-hot, ``groups`` has those that are on or off by
             themselves.
         bare: Names in ``shapes`` of matrices that are no weight of a linear layer.
-        storage: For names in ``shapes``, bytes of one entry and of the whole tensor in a file.
+        storage: For names in ``shapes``, bytes of one entry, bytes of the whole tensor in a file,
+            and under how many names a file holds it.
     """
 
     groups: tuple[EdgeGroup, ...]
@@ -60,7 +61,7 @@ class Edges:
     products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     operations: tuple[EdgeGroup, ...] = ()
     bare: tuple[str, ...] = ()
-    storage: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    storage: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     _plan: dict[str, tuple[GateFactor, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -320,8 +321,8 @@ class Edges:
             bare = content.get("bare", [])
             _counts("positions", "", list(positions.values()))
             named = {*buffers, *positions, *bare, *numbers["storage"]}
-            if any(len(counts) != 2 for counts in numbers["storage"].values()):
-                raise ValueError("expected two numbers in each storage")
+            if any(len(counts) != 3 for counts in numbers["storage"].values()):
+                raise ValueError("expected three numbers in each storage")
             if not shapes.keys() >= named or not known >= {
                 *filter(None, (*numbers["rewritten"], *numbers["products"]))
             }:

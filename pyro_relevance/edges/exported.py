@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import io
 import logging
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_map
 
+from pyro_relevance.edges.modules import copy_of
 from pyro_relevance.errors import EdgeError
 
 __all__ = [
@@ -76,15 +76,7 @@ def export_graph(
     """
     with quiet(), torch.enable_grad():
         try:
-            copied = traceable_copy(network)
-            if sizes == "any":
-                program = _export_any_size(copied, arguments)
-            elif sizes == "batch":
-                program, _ = export_any_batch(copied, arguments)
-            else:
-                program = torch.export.export(copied, arguments, strict=False)
-            if _needs_functions(program.graph):
-                program = program.run_decompositions({})
+            program = _program(traceable_copy(network), arguments, sizes)
         except Exception as error:  # torch.export raises errors of many kinds
             raise EdgeError(
                 f"Expected a network that torch.export can trace, but tracing "
@@ -92,6 +84,25 @@ def export_graph(
                 "depends on values in forward(), and check that example_input fits the network."
             ) from error
     return _exported(program, network)
+
+
+def _program(
+    network: nn.Module, arguments: tuple[Any, ...], sizes: Sizes
+) -> torch.export.ExportedProgram:
+    try:
+        if sizes == "any":
+            program = _export_any_size(network, arguments)
+        elif sizes == "batch":
+            program, _ = export_any_batch(network, arguments)
+        else:
+            program = torch.export.export(network, arguments, strict=False)
+    except RuntimeError as error:
+        # Operators that write into a given tensor run without gradients alone.
+        if "automatic differentiation" not in str(error) or not torch.is_grad_enabled():
+            raise
+        with torch.no_grad():
+            return _program(network, arguments, sizes)
+    return program.run_decompositions({}) if _needs_functions(program.graph) else program
 
 
 def _exported(program: torch.export.ExportedProgram, network: nn.Module) -> Exported:
@@ -238,7 +249,7 @@ def export_any_batch(
         name: tuple({0: batch} for _ in value) if isinstance(value, tuple) else {0: batch}
         for name, value in bound.items()
     }
-    with quiet(), torch.enable_grad():
+    with quiet():
         program = torch.export.export(network, traced, dynamic_shapes=shapes, strict=False)
     return program, shapes
 
@@ -275,7 +286,7 @@ def _number(value: Any) -> Any:
 
 def traceable_copy(network: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode that shows all its operators when it is traced."""
-    copied = copy.deepcopy(network).eval()
+    copied = copy_of(network).eval()
     for parameter in copied.parameters():
         # Frozen ones would let attention take a fused path, which hides its weights.
         parameter.requires_grad_(parameter.is_floating_point())

@@ -6,6 +6,7 @@ with the reason.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -85,6 +86,7 @@ def find_edges(
     offers = [_input_offer(flow.inputs, input_labels, input_index)]
     offers += [_unit_offer(unit) for unit in flow.units]
     offers += [_weight_offer(weight) for weight in flow.weights]
+    offers += _other_weights(network, flow)
     asked = [offer for offer in offers if offer.granularity in granularities]
     groups, skipped = _choose(asked, network, where)
     if not groups and not operations:
@@ -119,7 +121,7 @@ def _input_offer(
 
 
 def _unit_offer(unit: UnitFlow) -> _Offer:
-    name = _units_name(unit.module)
+    name = _units_name(unit)
     return _Offer(name, "unit", (unit.module,), unit.reason, partial(_unit_group, unit))
 
 
@@ -131,6 +133,23 @@ def _weight_offer(weight: WeightFlow) -> _Offer:
         return EdgeGroup(weight.tensor, "weight", weight.shape, labels, (slot,))
 
     return _Offer(weight.tensor, "weight", (weight.module,), reason, make)
+
+
+def _other_weights(network: nn.Module, flow: Flow) -> list[_Offer]:
+    """Matrices of parameters whose entries are not gated, each with the reason."""
+    known = {weight.tensor for weight in flow.weights}
+    offers = []
+    for name, tensor in network.named_parameters():
+        if tensor.ndim > 1 and name not in known:
+            module = name.rpartition(".")[0]
+            kind = type(network.get_submodule(module)).__name__
+            reason = Why.NOT_SINGLE.reason(kind=kind)
+            offers.append(_Offer(name, "weight", (module,), reason, _no_group))
+    return offers
+
+
+def _no_group() -> EdgeGroup:
+    raise AssertionError("a group with a reason is not made")
 
 
 def _choose(
@@ -172,7 +191,7 @@ def _edges(
     example_input: Tensor | tuple[Tensor, ...] | None,
 ) -> Edges:
     groups, skipped, operations = found
-    units = {_units_name(unit.module): unit for unit in flow.units if not unit.reason}
+    units = {_units_name(unit): unit for unit in flow.units if not unit.reason}
     products = {name: unit.products for name, unit in units.items() if unit.products}
     edges = Edges(
         groups,
@@ -195,10 +214,10 @@ def _positions(network: nn.Module, flow: Flow, complete: bool) -> dict[str, int]
     positions = dict(flow.positions)
     for name, tensor in network.named_parameters():
         kind = type(network.get_submodule(name.rpartition(".")[0]))
-        if complete or issubclass(kind, nn.Embedding | nn.EmbeddingBag):
+        if tensor.ndim > 1 and (complete or issubclass(kind, nn.Embedding | nn.EmbeddingBag)):
             positions.setdefault(name, 0)
-        elif tensor.ndim < 2 or issubclass(kind, nn.Linear):
-            positions.setdefault(name, 1 if tensor.ndim > 1 else 0)
+        elif tensor.ndim > 1 and issubclass(kind, nn.Linear):
+            positions.setdefault(name, 1)
     return positions
 
 
@@ -215,11 +234,16 @@ def _bare(network: nn.Module) -> tuple[str, ...]:
     )
 
 
-def _storage(network: nn.Module) -> dict[str, tuple[int, int]]:
-    """Bytes of one entry of each tensor, and of the whole tensor in a file; 0 if it is not saved."""
-    saved = network.state_dict()
+def _storage(network: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """Bytes of one entry of each tensor, of the whole in a file (0: not saved), and its names."""
+    saved = network.state_dict(keep_vars=True)
+    names = Counter(map(id, saved.values()))
     return {
-        name: (tensor.element_size(), packed_bytes(tensor) if name in saved else 0)
+        name: (
+            tensor.element_size(),
+            packed_bytes(tensor.detach()) if name in saved else 0,
+            max(names[id(tensor)], 1),
+        )
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
 
@@ -227,7 +251,7 @@ def _storage(network: nn.Module) -> dict[str, tuple[int, int]]:
 def _with_all_macs(
     edges: Edges, network: nn.Module, example_input: Tensor | tuple[Tensor, ...]
 ) -> Edges:
-    """Add the multiply-accumulates that no edge takes along, so that the whole is what is counted."""
+    """Add the multiply-accumulates that no edge takes along: the whole is what is counted."""
     whole = {group.name: torch.ones(group.shape, dtype=torch.bool) for group in edges}
     try:
         missing = num_macs(network, example_input) - masked_cost(edges, whole).num_macs
@@ -364,7 +388,7 @@ def _gated_inputs(
 
 def _unit_group(flow: UnitFlow) -> EdgeGroup:
     shape = (flow.num_units,)
-    name = _units_name(flow.module)
+    name = _units_name(flow)
     return EdgeGroup(
         name, "unit", shape, GridLabels(shape), tuple(flow.consumers), tuple(flow.producers)
     )
@@ -380,5 +404,6 @@ def _structure(flow: Flow) -> tuple[EdgeGroup, ...]:
     return tuple(groups)
 
 
-def _units_name(module: str) -> str:
-    return f"{module}.units" if module else "units"
+def _units_name(flow: UnitFlow) -> str:
+    layer = flow.label or flow.module
+    return f"{layer}.units" if layer else "units"

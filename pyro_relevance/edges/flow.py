@@ -17,6 +17,7 @@ class UnitFlow:
 
     ``rewritten``: those whose pruning changes a number in ``forward()``. ``products``: for each
     unit, multiply-accumulates of products of activations that go with it (a head of attention).
+    ``label`` stands for the module in names, where a module makes several kinds of units.
     """
 
     module: str
@@ -27,6 +28,7 @@ class UnitFlow:
     reason: Reason | None = None
     rewritten: tuple[int, ...] = ()
     products: tuple[int, ...] = ()
+    label: str = ""
 
     def block(self, reason: Reason) -> None:
         """Mark the units as not gated; the first reason is kept."""

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "example_arguments", "modules_that_make_units", "reinitialise"]
+__all__ = [
+    *("copy_of", "evaluating", "example_arguments", "modules_that_make_units", "reinitialise"),
+]
 
 
 def example_arguments(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return the arguments of ``forward()``: a single input becomes a tuple of one."""
     return example_input if isinstance(example_input, tuple) else (example_input,)
+
+
+def copy_of(network: nn.Module) -> nn.Module:
+    """Return a deep copy, also of tensors that a hook computed from parameters and left behind."""
+    memo: dict[int, Any] = {}
+    for module in network.modules():
+        for value in vars(module).values():
+            items = value.values() if type(value) is dict else (value,)
+            for item in items:
+                if isinstance(item, Tensor) and not item.is_leaf:
+                    memo[id(item)] = item.detach().clone()
+    return copy.deepcopy(network, memo)
 
 
 @contextmanager

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
-from pyro_relevance.edges.modules import evaluating, example_arguments
+from pyro_relevance.edges.modules import copy_of, evaluating, example_arguments
 from pyro_relevance.edges.operators.registry import registered
 from pyro_relevance.edges.packing import packed_bytes, packed_size
 
@@ -118,14 +117,14 @@ def num_macs(network: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> 
 
 def _counted(network: nn.Module, arguments: tuple[Tensor, ...]) -> int:
     # The counter follows gradients of module outputs even under no_grad: it gets tensors without.
-    plain = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    # A copy: some networks keep what they computed in evaluation, and functional_call unties names.
+    plain = copy_of(network).eval().requires_grad_(False)
     with (
-        evaluating(network),
         torch.no_grad(),
         _attention_in_parts(),
         FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
     ):
-        functional_call(network, plain, arguments)
+        plain(*arguments)
     return int(counter.get_total_flops()) // 2
 
 
@@ -208,14 +207,14 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int | N
     live = live_edges(edges.structure, connected, edges.unfoldable)
     if is_constant(edges.structure, live, edges.positions):
         outputs = sum(g.num_edges for g in edges.structure if g.granularity == "output")
-        entry = entry_size or max((size for size, _ in edges.storage.values()), default=4)
+        entry = entry_size or max((size for size, *_ in edges.storage.values()), default=4)
         return Cost(outputs, outputs, 0, outputs * entry)
     kept = kept_positions(edges.structure, live, connected)
     parameters = nonzero = macs = size = 0
     for name, shape in edges.shapes.items():
         sizes = [int(kept[name, d].sum()) if (name, d) in kept else n for d, n in enumerate(shape)]
         entries = math.prod(sizes)
-        found, whole = edges.storage.get(name, (4 if shape else 8, None))
+        found, whole, names = edges.storage.get(name, (4 if shape else 8, None, 1))
         entry = entry_size if entry_size is not None and shape else found
         if name in edges.buffers:
             untouched = entries == math.prod(shape) and entry == found and whole is not None
@@ -224,7 +223,7 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int | N
         stored = int(connected[name].sum()) if len(shape) > 1 else entries
         parameters += entries
         nonzero += stored
-        size += packed_size(stored, entries, entry)
+        size += packed_size(stored, entries, entry) * names
         if len(shape) > 1:
             macs += entries * _positions(edges, name)
     for name, counts in edges.products.items():

@@ -27,19 +27,26 @@ _WORDS = {
 }
 
 
-def check_arguments(make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+def check_arguments(
+    make: Callable[..., Any], arguments: Mapping[str, Any], *, omitted: str = ""
+) -> None:
     """Check arguments against the signature of what they are for, before it is called.
 
     Args:
         make: A class or function with annotated parameters.
         arguments: Values by name of parameter.
+        omitted: A parameter that is not given, since a subclass fills it.
 
     Raises:
         ValueError: An argument is unknown or missing, of another type, or a number out of range.
     """
     name = getattr(make, "__name__", str(make))
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = {k: p for k, p in inspect.signature(make).parameters.items() if p.kind in named}
+    parameters = {
+        k: p
+        for k, p in inspect.signature(make).parameters.items()
+        if p.kind in named and k != omitted
+    }
     constructor: Any = vars(make).get("__init__", make.__init__) if isinstance(make, type) else make  # type: ignore[misc]
     hints = get_type_hints(constructor)  # of the constructor itself: fields may be computed
     unknown = sorted(arguments.keys() - parameters.keys())

@@ -138,7 +138,11 @@ def _build_module(kind: Any, written: Mapping[str, Any]) -> nn.Module:
         raise KeyError(kind)
     known = {*(module_arguments(made) or "").split(), *_FURTHER}
     _check_keys(arguments, set(), known)
-    check_arguments(made, arguments)
+    # The constructors of recurrent modules state their arguments in that of their base alone.
+    if issubclass(made, nn.RNNBase):
+        check_arguments(nn.RNNBase, arguments, omitted="mode")
+    else:
+        check_arguments(made, arguments)
     return made(**arguments)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_relevance.edges.connectivity import made, read
 from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.modules import copy_of
 
 __all__ = ["fold_constants", "nonzero_entries", "owner_of"]
 
@@ -42,12 +43,11 @@ def fold_constants(
         constant = {group.name: ~made(group, connected) & read(group, connected) for group in units}
         if not any(bool(flags.any()) for flags in constant.values()):
             break
-        readers = {
-            slot.tensor: owner_of(network, slot.tensor)
-            for group in units
-            for slot in group.consumers
-        }
-        values = _first_inputs(network, readers, arguments)
+        tensors = [slot.tensor for group in units for slot in group.consumers]
+        readers = {tensor: owner_of(network, tensor) for tensor in tensors}
+        copied = copy_of(network)  # some networks keep what they computed in evaluation
+        run = {tensor: owner_of(copied, tensor) for tensor in tensors}
+        values = _first_inputs(copied, run, arguments)
         for group in units:
             counts[group.name] = counts.get(group.name, 0) + int(constant[group.name].sum())
             for slot in group.consumers:

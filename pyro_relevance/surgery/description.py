@@ -22,7 +22,6 @@ of step 0. A tensor that is no part of a state dict has its ``"values"`` in the 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +29,7 @@ from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
 from torch.nn.utils.parametrize import is_parametrized
 
+from pyro_relevance.edges.modules import copy_of
 from pyro_relevance.edges.operators.registry import module_arguments
 from pyro_relevance.surgery.building import FLAGS, MAX_VALUES, build, build_without_memory
 from pyro_relevance.surgery.operations import name_of_function
@@ -139,7 +139,7 @@ def _is_sequential(module: nn.Module) -> bool:
 def _argument(module: nn.Module, key: str) -> Any:
     value = getattr(module, key)
     if key == "bias":
-        return value is not None
+        return value if isinstance(value, bool) else value is not None
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -162,7 +162,7 @@ def _followed(module: nn.Module, name: str, where: str) -> tuple[nn.Module, tupl
         return module, _steps(module, module.graph, where)
     try:
         # Tracing adds constants to the network. Evaluation mode is the one that prune compares.
-        module = copy.deepcopy(module).eval()
+        module = copy_of(module).eval()
         graph = _Tracer().trace(module)
     except Exception as error:
         raise ValueError(

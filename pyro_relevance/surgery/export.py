@@ -231,7 +231,8 @@ def _exported(
 ) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
     """The program for any batch size, and the sizes of its inputs with their names."""
     try:
-        program, shapes = export_any_batch(network, arguments)
+        with torch.enable_grad():
+            program, shapes = export_any_batch(network, arguments)
     except Exception as error:
         if _exports_at_one_size(network, arguments):
             raise ValueError(

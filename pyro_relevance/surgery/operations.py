@@ -43,7 +43,9 @@ _FURTHER_WORDS = """
     scatter_reduce select_scatter sign signbit sinc sinh slice_scatter sort std_mean subtract
     swapdims sym_size take take_along_dim tan topk trace tril triu true_divide trunc
     upsample_linear1d upsample_nearest3d upsample_trilinear3d var_mean vdot vstack xlogy zeros
-    _adaptive_avg_pool3d _log_softmax _native_batch_norm_legit
+    __and__ __or__ __xor__ rand_like randn_like randint_like rand randn randint bernoulli normal
+    multinomial
+    _adaptive_avg_pool3d _weight_norm _log_softmax _native_batch_norm_legit
     _native_batch_norm_legit_no_training
 """
 _FUNCTIONAL_WORDS = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -15,13 +16,15 @@ from pyro_relevance._files import (
     replacing,
     save_safetensors,
 )
+from pyro_relevance.edges.modules import example_arguments
 from pyro_relevance.edges.packing import pack, packed_shapes, unpack
-from pyro_relevance.errors import CheckpointError
+from pyro_relevance.errors import CheckpointError, SurgeryError
 from pyro_relevance.surgery.building import build, check_state
 from pyro_relevance.surgery.description import describe
 from pyro_relevance.surgery.plain_modules import SelectFeatures
 from pyro_relevance.surgery.receipt import Receipt
 from pyro_relevance.surgery.steps import GraphNetwork
+from pyro_relevance.surgery.written import as_operations
 
 __all__ = ["PrunedNetwork", "check_finite", "load_pruned", "network_of"]
 
@@ -35,12 +38,20 @@ class PrunedNetwork(nn.Module):
     Args:
         network: The small network.
         receipt: Sizes, times and the difference to the masked network.
+        example_input: Inputs, for :meth:`save` of a network that must be traced to be written down.
+            Their shapes are kept, and whole numbers in another order, but no number of the data.
     """
 
-    def __init__(self, network: nn.Module, receipt: Receipt) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        receipt: Receipt,
+        example_input: Tensor | tuple[Tensor, ...] | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.receipt = receipt
+        self.example_input = None if example_input is None else _without_data(example_input)
         self.training = network.training
 
     def forward(self, *inputs: Tensor) -> Any:
@@ -79,14 +90,14 @@ class PrunedNetwork(nn.Module):
             path: File to write, usually ``*.safetensors``.
 
         Raises:
-            ValueError: A parameter is not finite, or the network is not built of standard modules
-                and functions of torch, so that its architecture cannot be described. Try
+            ValueError: A parameter is not finite, or neither are the modules of the network
+                described by their settings nor can it be written down as a list of operations. Try
                 ``export_torch``.
             CheckpointError: The file could not be written.
         """
         check_finite(self.network)
-        description = describe(self.network)
-        tensors, packed = pack(self.network.state_dict())
+        network, description = self._described()
+        tensors, packed = pack(network.state_dict())
         metadata = {
             "format": _FORMAT,
             "version": str(_VERSION),
@@ -101,6 +112,38 @@ class PrunedNetwork(nn.Module):
             raise CheckpointError(
                 f"Expected to write {os.fspath(path)!r}, but it failed: {error}"
             ) from error
+
+    def _described(self) -> tuple[nn.Module, dict[str, Any]]:
+        """Return the network, or a list of operations that is the same function; described."""
+        try:
+            return self.network, describe(self.network)
+        except ValueError as error:
+            if self.example_input is None:
+                raise
+            device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+            arguments = tuple(a.to(device) for a in self.example_input)
+            try:
+                network, _, _ = as_operations(self.network, self.network, arguments, {})
+                return network, describe(network)
+            except (SurgeryError, ValueError) as second:
+                raise ValueError(
+                    f"{error} It has no list of operations either: {second}"
+                ) from error
+
+
+def _without_data(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return inputs of the same shapes and types, of at most two examples."""
+    generator = torch.Generator().manual_seed(0)
+    kept = []
+    for argument in example_arguments(example_input):
+        few = argument[:2].detach().cpu()
+        if few.is_floating_point():
+            few = torch.randn(few.shape, generator=generator).to(few.dtype)
+        else:
+            order = torch.randperm(few.numel(), generator=generator)
+            few = few.reshape(-1)[order].reshape(few.shape)
+        kept.append(few)
+    return tuple(kept)
 
 
 def load_pruned(path: str | os.PathLike[str]) -> PrunedNetwork:

@@ -8,7 +8,6 @@ is returned.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.groups import EdgeGroup
-from pyro_relevance.edges.modules import evaluating, example_arguments
+from pyro_relevance.edges.modules import copy_of, evaluating, example_arguments
 from pyro_relevance.edges.operators.registry import find_module
 from pyro_relevance.errors import SurgeryError
 from pyro_relevance.surgery.constants import fold_constants, nonzero_entries, owner_of
@@ -48,7 +47,7 @@ def apply_mask(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> 
         ValueError: The mask or the network does not fit the edges.
     """
     _check(network, edges, mask)
-    masked = copy.deepcopy(network)
+    masked = copy_of(network)
     parameters = dict(masked.named_parameters())
     gates = {name: mask[name].to(_device(parameters)) for name in edges.names}
     with torch.no_grad():
@@ -92,7 +91,7 @@ def prune(
     """
     arguments = _checked_arguments(example_input, on_empty)
     masked = apply_mask(network, edges, mask)
-    folded = copy.deepcopy(masked)
+    folded = copy_of(masked)
     with evaluating(masked, folded), torch.no_grad():
         added, notes = fold_constants(folded, edges, arguments)
         live, kept = _kept(folded, edges, added, keep_one=on_empty == "keep")
@@ -116,7 +115,7 @@ def prune(
     receipt = Receipt.measured(
         network, small, example_input, max_difference=difference, notes=notes
     )
-    return PrunedNetwork(small, receipt)
+    return PrunedNetwork(small, receipt, example_input)
 
 
 def _checked_arguments(
@@ -211,7 +210,7 @@ def _prune(
     ]
     gone = [name for name in edges.unfoldable if not bool(live[name].any())]
     if not changed and not gone:
-        small = copy.deepcopy(network)
+        small = copy_of(network)
         try:
             _slice(small, kept)
             for group in edges.structure:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyro_relevance.edges.modules import copy_of
 from pyro_relevance.edges.representation.summary import Summary
 from pyro_relevance.edges.size import Cost, Latency, count_cost, latency
 from pyro_relevance.surgery.arguments import check_arguments, fits
@@ -62,6 +63,7 @@ class Receipt:
             notes: What was removed, in sentences.
         """
         first = example_input[0] if isinstance(example_input, tuple) else example_input
+        network = copy_of(network)  # some networks keep what they computed in evaluation
         return cls(
             before=count_cost(network, example_input),
             after=count_cost(small, example_input),

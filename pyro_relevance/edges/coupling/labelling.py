@@ -117,6 +117,7 @@ class Labelling:
         self.partial: dict[str, int] = {}
         self.products: list[tuple[Tensor, int]] = []
         self.applied: dict[fx.Node, Product] = {}
+        self.created: set[fx.Node] = set()  # constants whose size is written into the code
         self.made_columns: dict[Axis, Ints] = {}  # of tables, whose columns are units
         self.placeholders: dict[str, list[fx.Node]] = {}
         for node in exported.graph.nodes:

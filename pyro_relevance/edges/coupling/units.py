@@ -39,6 +39,7 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
     reasons |= _not_rewritable(network, arguments, coupling, reasons)
     tied = _tied_layers(coupling)
     units = [_unit_flow(coupling, layers, reasons) for layers in tied]
+    _label(tied, units)
     units += [
         rest
         for layers, unit in zip(tied, units, strict=True)
@@ -61,6 +62,14 @@ def follow_coupled_units(network: nn.Module, arguments: tuple[Any, ...], flow: F
         positions=dict(coupling.positions),
         num_fixed_macs=products,
     )
+
+
+def _label(tied: list[list[Axis]], units: list[UnitFlow]) -> None:
+    """Name units after their tensor where a module makes several kinds of them."""
+    modules = [unit.module for unit in units if not unit.reason]
+    for layers, unit in zip(tied, units, strict=True):
+        if not unit.reason and modules.count(unit.module) > 1:
+            unit.label = layers[0][0].removesuffix(".weight")
 
 
 def _tied_layers(coupling: Coupling) -> list[list[Axis]]:
@@ -132,7 +141,10 @@ def _ungated(
             counts[reasons[root]] = counts.get(reasons[root], 0) + 1
     return [
         UnitFlow(
-            gated.module, 0, reason=Why.SOME.reason(count=count, total=len(made), reason=reason)
+            gated.module,
+            0,
+            reason=Why.SOME.reason(count=count, total=len(made), reason=reason),
+            label=gated.label,
         )
         for reason, count in counts.items()
     ]

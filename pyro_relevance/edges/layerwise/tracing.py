@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 import warnings
 from typing import Any, cast
@@ -12,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.parametrize import is_parametrized
 
-from pyro_relevance.edges.modules import example_arguments
+from pyro_relevance.edges.modules import copy_of, example_arguments
 from pyro_relevance.edges.operators.calls import operator_name
 from pyro_relevance.edges.operators.registry import find, registered
 from pyro_relevance.edges.reasons import Reason, Why
@@ -47,7 +46,7 @@ def trace_graph(
     """Graph of a copy in evaluation mode, with shapes if there is an example; its modules."""
     try:
         tracer = fx.Tracer()
-        copied = copy.deepcopy(network).eval()
+        copied = copy_of(network).eval()
         is_layer = tracer.is_leaf_module(copied, "")
         root = _Wrapper(copied) if is_layer else copied
         graph = tracer.trace(root)

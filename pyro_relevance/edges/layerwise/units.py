@@ -28,7 +28,7 @@ from pyro_relevance.edges.layerwise.tracing import (
     shape_of,
     trace_graph,
 )
-from pyro_relevance.edges.modules import evaluating
+from pyro_relevance.edges.modules import copy_of, evaluating
 from pyro_relevance.edges.operators.registry import find, find_module
 from pyro_relevance.edges.reasons import Reason, Why
 from pyro_relevance.errors import EdgeError
@@ -84,6 +84,7 @@ def untraced(network: nn.Module, arguments: tuple[Tensor, ...]) -> Flow:
     Raises:
         EdgeError: The network fails on the inputs.
     """
+    network = copy_of(network)  # some networks keep what they computed in evaluation
     modules = dict(network.named_modules())
     called: list[str] = []
     handles = [
@@ -94,7 +95,7 @@ def untraced(network: nn.Module, arguments: tuple[Tensor, ...]) -> Flow:
     try:
         with evaluating(network), torch.no_grad():
             network(*arguments)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # the code of a user's forward() may raise anything
         raise EdgeError(
             f"Expected an example_input that the network accepts, but it failed: {error}"
         ) from error

@@ -1,8 +1,9 @@
 """What is known of each operator of a network: one registry, which a user extends by a decorator.
 
-Each file holds a family (pointwise, spatial, layers, recurrent, normalisation, moves, products,
-weights without a layer), each entry all that is known of an operator: which units meet in its result, how it is pruned, rewritten, saved
-and counted. The walks of ``find_edges`` and the surgery of ``prune`` look entries up by name.
+Each file holds a family (pointwise, spatial, layers, weights without a layer, recurrent layers,
+normalisation, moves, products), each entry all that is known of an operator: which units meet in
+its result, how it is pruned, rewritten, saved and counted. The walks of ``find_edges`` and the
+surgery of ``prune`` look entries up by name.
 
 An operator of your own needs one decorated rule. Rules that exist may be reused: here the result
 is combined element by element, so the rule is `pointwise`::

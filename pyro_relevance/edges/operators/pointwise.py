@@ -39,7 +39,7 @@ def pointwise(run: Labelling, node: fx.Node, name: str) -> Tensor:
             result = run.meet(result, whole)
     for source in node.all_input_nodes:
         # A constant that is written out along gated channels could not be pruned with them.
-        value = run.constants.get(source)
+        value = value_of(source) if source in run.created else run.constants.get(source)
         if isinstance(value, Tensor) and value.ndim:
             first = len(shape) - value.ndim
             dims = [first + d for d, size in enumerate(value.shape) if size > 1]
@@ -47,8 +47,14 @@ def pointwise(run: Labelling, node: fx.Node, name: str) -> Tensor:
     return result
 
 
+def created_like(run: Labelling, node: fx.Node, name: str) -> Tensor:
+    """Make a constant value of the size of another one: it shrinks with that one."""
+    return run.operand(node.args[0])
+
+
 def created(run: Labelling, node: fx.Node, name: str) -> Tensor:
-    """Make a constant value, which is pruned with what it is combined with."""
+    """Make a constant value whose size is written into the code."""
+    run.created.add(node)
     return filled(tuple(value_of(node).shape), FILLER)
 
 
@@ -103,9 +109,8 @@ def _read_together(name: str) -> Reason:
     return Why.READ_TOGETHER.reason(what=f"the operation {name!r}")
 
 
-operator(
-    *("empty_like", "full_like", "new_ones", "new_zeros", "ones_like", "zeros_like"), saved=True
-)(created)
+operator("empty_like", "full_like", "ones_like", "zeros_like", saved=True)(created_like)
+operator("new_empty", "new_full", "new_ones", "new_zeros", saved=True)(created)
 
 # Operators that leave each element where it is.
 _same = partial(operator, last_axis="apart", saved=True)

@@ -6,6 +6,7 @@ them is pruned together. Where a cell is projected, cells and projected units ar
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from pyro_relevance.edges.coupling.labelling import Ints, Labelling
 from pyro_relevance.edges.exported import value_of
 from pyro_relevance.edges.operators.calls import setting
 from pyro_relevance.edges.operators.pointwise import unknown
-from pyro_relevance.edges.operators.registry import operator
+from pyro_relevance.edges.operators.registry import note, operator
 from pyro_relevance.edges.operators.weights import read_columns, used_elsewhere
 from pyro_relevance.edges.reasons import Why
 
 __all__ = ["recurrent", "recurrent_cell"]
 
+_SETTINGS = "input_size hidden_size num_layers bias batch_first dropout bidirectional"
+_CELL = "input_size hidden_size bias"
 _GATES = {"lstm": 4, "gru": 3}
 
 
@@ -38,9 +41,17 @@ def _resize_cell(module: Any) -> None:
     module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
 
 
+def _macs(x: Any, weight_ih: Any, weight_hh: Any, *_: Any, **__: Any) -> int:
+    """Count one layer in one direction, from ``(num_steps, num_data, num_inputs)`` shapes."""
+    return int(math.prod(x[:2]) * (math.prod(weight_ih) + math.prod(weight_hh)))
+
+
+note("mkldnn_rnn_layer", macs=_macs)
+
+
 @operator(
     *("lstm", "gru", "rnn_tanh", "rnn_relu"),
-    modules={nn.LSTM: None, nn.GRU: None, nn.RNN: None},
+    modules={nn.LSTM: f"{_SETTINGS} proj_size", nn.GRU: _SETTINGS, nn.RNN: None},
     resize=_resize,
     saved=True,
 )
@@ -76,7 +87,7 @@ def recurrent(run: Labelling, node: fx.Node, name: str) -> Any:
 
 @operator(
     *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
-    modules={nn.LSTMCell: None, nn.GRUCell: None, nn.RNNCell: None},
+    modules={nn.LSTMCell: _CELL, nn.GRUCell: _CELL, nn.RNNCell: f"{_CELL} nonlinearity"},
     resize=_resize_cell,
     saved=True,
 )

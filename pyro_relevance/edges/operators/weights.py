@@ -30,6 +30,9 @@ _MOVES = frozenset(
 _POSITIONS = {"linear": 1, "matmul": 1, "mm": 1, "addmm": 2, "bilinear": 2, "embedding": 0} | {
     f"conv{kind}{spatial}d": 1 for kind in ("", "_transpose") for spatial in (1, 2, 3)
 }
+_RECURRENT = frozenset(
+    f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,13 @@ def apply_weight(
 def read_columns(run: Labelling, axis: tuple[str, int], columns: Ints) -> None:
     """Keep the labels that an axis reads; a second use of a parameter joins both."""
     for known in (run.readers, run.made_columns):
-        if axis in known:
-            run.join(torch.from_numpy(known[axis]), torch.from_numpy(columns))
+        if axis not in known:
+            continue
+        one, other = torch.from_numpy(known[axis]), torch.from_numpy(columns)
+        run.join(one, other)
+        # A column that reads a unit in one call and a constant in another stays.
+        for side, opposite in ((one, other), (other, one)):
+            run.block(side[opposite < 0], Why.WITH_KEPT.reason())
     run.readers.setdefault(axis, columns)
 
 
@@ -153,7 +161,7 @@ def _only_weight(user: fx.Node, node: fx.Node) -> bool:
     name = operator_name(user)
     if name in _MOVES:
         return all(_only_weight(later, user) for later in user.users)
-    if name == "einsum":
+    if name == "einsum" or name in _RECURRENT:
         return True
     position = _POSITIONS.get(name)
     return position is not None and [i for i, n in enumerate(user.args) if n is node] == [position]

@@ -135,7 +135,7 @@ def _call(writer: Writer, node: fx.Node) -> None:
     rule = find(name).rewrite if node in writer.labels else None
     call: Any = (node.args, node.kwargs, node.target)
     args, kwargs, target = rule(writer, node) if rule else call
-    if isinstance(args, Result):
+    if target is None:  # written already
         writer.results[node] = args
         return
     if kwargs.get("device") is not None and writer.input is not None:

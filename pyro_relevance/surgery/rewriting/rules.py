@@ -16,6 +16,13 @@ from pyro_relevance.edges.operators.registry import find, rewrites
 from pyro_relevance.surgery.rewriting.writer import DEAD, Writer
 from pyro_relevance.surgery.steps import Result
 
+_BATCH_NORMS: dict[int, Any] = {
+    2: nn.BatchNorm1d,
+    3: nn.BatchNorm1d,
+    4: nn.BatchNorm2d,
+    5: nn.BatchNorm3d,
+}
+"""From the number of axes to the layer."""
 _SELECT = "torch.ops.aten.index_select.default"
 _DROPOUTS: dict[str, Callable[[int], type[nn.Module]]] = {
     "alpha_dropout": lambda ndim: nn.AlphaDropout,
@@ -182,13 +189,11 @@ def _slice_scatter(writer: Writer, node: fx.Node) -> Any:
 def _batch_norm_without_writes(writer: Writer, node: fx.Node) -> Any:
     x, weight, bias, mean, variance, momentum, epsilon = node.args
     args = (x, weight, bias, mean, variance, False, momentum, epsilon, False)
-    written = _batch_norm_call(writer, node, args, mean, torch.ops.aten.batch_norm.default)
-    if isinstance(written[0], Result):
-        return written
-    result = writer.emit(
-        "call_function", "torch.ops.aten.batch_norm.default", writer.filled(tuple(written[0]))
-    )
-    return result, {}, None
+    plain: Any = torch.ops.aten.batch_norm.default
+    result, _, target = _batch_norm_call(writer, node, args, mean, plain)
+    if target is not None:
+        result = writer.emit("call_function", f"torch.ops.{plain}", writer.filled(tuple(result)))
+    return (result, None, None), {}, None
 
 
 @rewrites("roll")
@@ -281,11 +286,12 @@ def _batch_norm_call(writer: Writer, node: fx.Node, args: Any, mean: Any, target
         state = module.state_dict(keep_vars=True)
         parts = {key: writer.kept_part(f"{name}.{key}", value) for key, value in state.items()}
         mean = parts["running_mean"]
-        made = type(module)(
+        # A class of another package may do more than this call, such as an activation.
+        made = _BATCH_NORMS[value_of(node.args[0]).ndim](
             len(mean), module.eps, module.momentum, module.affine, device=mean.device,
             dtype=mean.dtype,
         )  # fmt: skip
-        made.load_state_dict(parts)
+        made.load_state_dict({key: parts[key] for key in made.state_dict()})
         for key, parameter in made.named_parameters():
             parameter.requires_grad_(parts[key].requires_grad)
         writer.layers[name] = made.eval()

@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from pyro_relevance.plots._data import Array
 from pyro_relevance.plots._graph import Graph, Layer
@@ -61,8 +62,9 @@ def draw_matrices(figure: Figure, graph: Graph, labels: Sequence[str], pruned: s
     bar = figure.colorbar(scale, ax=list(axes), shrink=0.8, aspect=25, pad=0.02)
     bar.set_label("Inclusion probability")
     bar.outline.set_linewidth(0.5)
-    colour: Any = np.asarray(colormaps[COLOURMAP](0.9)[:3])
-    handles = [Patch(color=colour, label="kept"), Patch(color=faded(colour), label=pruned)]
+    colour = np.asarray(colormaps[COLOURMAP](0.9)[:3])
+    pale: Any = faded(colour)
+    handles = [Patch(color=tuple(colour), label="kept"), Patch(color=tuple(pale), label=pruned)]
     legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
 
 
@@ -73,8 +75,8 @@ def _draw(ax: Axes, layer: Layer, turn: bool) -> None:
         shown.transpose(1, 0, 2) if turn else shown, aspect="auto", interpolation="nearest"
     )
     image.set_label(f"matrix {layer.name}")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(True)
     if shown.shape[0 if turn else 1] == 1:
         ax.set_xticks([])

@@ -22,6 +22,7 @@ from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
     Width,
+    axes_of,
     describe,
     figure_of,
     inches,
@@ -83,14 +84,7 @@ def network(
     Raises:
         ValueError: If the view does not fit the network, or an argument does not fit it.
     """
-    if max_units < 1:
-        raise ValueError(
-            f"Expected max_units >= 1, but got {max_units}. Pass how many nodes to draw per layer."
-        )
-    if view not in get_args(View):
-        raise ValueError(
-            f"Expected view in {list(get_args(View))}, but got {view!r}. Choose one of them."
-        )
+    _check(view, max_units)
     dataset = one_chain(select(idata, "relevance"), chain)
     pruned = (
         "pruned by the mask" if mask is not None else f"pruned: probability at most {threshold:g}"
@@ -98,12 +92,7 @@ def network(
     if view == "layers" or (view == "auto" and not is_chain(dataset)):
         return _layers(weights_of(dataset, mask, threshold), width, figsize, ax)
     graph = graph_of(dataset, mask, threshold)
-    labels = graph.labels if input_labels is None else tuple(input_labels)
-    if labels and len(labels) != len(graph.alive[0]):
-        raise ValueError(
-            f"Expected {len(graph.alive[0])} input_labels, but got {len(labels)}. Name every "
-            "input column."
-        )
+    labels = _names(graph, input_labels)
     sizes = [len(alive) for alive in graph.alive]
     crowded = max(a + b for a, b in zip(sizes, sizes[1:], strict=False)) > max_units
     if view == "matrix" or (view == "auto" and crowded and ax is None):
@@ -113,6 +102,27 @@ def network(
         figure = _graph(graph, labels, pruned, (max_units, width, figsize, ax))
     describe(figure, _caption(graph, pruned))
     return figure
+
+
+def _check(view: str, max_units: int) -> None:
+    if max_units < 1:
+        raise ValueError(
+            f"Expected max_units >= 1, but got {max_units}. Pass how many nodes to draw per layer."
+        )
+    if view not in get_args(View):
+        raise ValueError(
+            f"Expected view in {list(get_args(View))}, but got {view!r}. Choose one of them."
+        )
+
+
+def _names(graph: Graph, input_labels: Sequence[str] | None) -> tuple[str, ...]:
+    labels = graph.labels if input_labels is None else tuple(input_labels)
+    if labels and len(labels) != len(graph.alive[0]):
+        raise ValueError(
+            f"Expected {len(graph.alive[0])} input_labels, but got {len(labels)}. Name every "
+            "input column."
+        )
+    return labels
 
 
 def _graph(
@@ -125,11 +135,7 @@ def _graph(
     max_units, width, figsize, ax = layout
     shown = [_shown(len(alive), max_units) for alive in graph.alive]
     tallest = max(map(len, shown))
-    if ax is None:
-        figure = figure_of(inches(width), _height(tallest), figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), _height(tallest), figsize)
     heights = [_heights(len(nodes), tallest) for nodes in shown]
     for column, layer in enumerate(graph.layers):
         _draw_connections(

@@ -11,10 +11,9 @@ from pyro_relevance.plots._data import INTERVAL, pooled, quantiles
 from pyro_relevance.plots._style import (
     COLOURS,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
-    root_figure,
     styled,
 )
 
@@ -51,18 +50,8 @@ def partial_dependence(
             f"Expected a data set with 'y' over 'value', but got {sorted(map(str, dataset))}. Pass "
             "what report.partial_dependence returned."
         )
-    y, named = dataset["y"], name or "Mean prediction"
-    if "class" in y.dims:
-        if not 0 <= class_index < y.sizes["class"]:
-            raise ValueError(
-                f"Expected class_index from 0 to {y.sizes['class'] - 1}, but got {class_index}."
-            )
-        y, named = y.isel({"class": class_index}), name or f"Probability of class {class_index}"
-    if ax is None:
-        figure = figure_of(inches(width), 2.3, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    y, named = _selected(dataset["y"], class_index, name)
+    figure, ax = axes_of(ax, inches(width), 2.3, figsize)
     value, draws = dataset["value"].to_numpy(), pooled(y)
     low, high = quantiles(draws)
     ax.fill_between(value, low, high, color=COLOURS[0], alpha=0.25, linewidth=0,
@@ -89,3 +78,14 @@ def partial_dependence(
         "lines: single chains; ticks below: the data.",
     )
     return figure
+
+
+def _selected(y: xr.DataArray, class_index: int, name: str | None) -> tuple[xr.DataArray, str]:
+    """What is drawn, and its name."""
+    if "class" not in y.dims:
+        return y, name or "Mean prediction"
+    if not 0 <= class_index < y.sizes["class"]:
+        raise ValueError(
+            f"Expected class_index from 0 to {y.sizes['class'] - 1}, but got {class_index}."
+        )
+    return y.isel({"class": class_index}), name or f"Probability of class {class_index}"

@@ -14,10 +14,9 @@ from pyro_relevance.plots._data import Array, one_chain, select
 from pyro_relevance.plots._style import (
     COLOURS,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
-    root_figure,
     styled,
 )
 
@@ -60,13 +59,9 @@ def architectures(
         ", ".join(f"{edges[e]}: {operations[found[e]]}" for e in differ) or "the only one"
         for found, _ in shown
     ]
-    if ax is None:
-        lines = max((name.count(",") // 3 + 1 for name in names), default=1)
-        height = 0.7 + (0.12 + 0.1 * lines) * len(shown)
-        figure = figure_of(inches(width), max(1.3, height), figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    lines = max((name.count(",") // 3 + 1 for name in names), default=1)
+    height = 0.7 + (0.12 + 0.1 * lines) * len(shown)
+    figure, ax = axes_of(ax, inches(width), max(1.3, height), figsize)
     number = len(chosen)
     share = np.array([count for _, count in shown]) / number
     error = 2 * np.sqrt(share * (1 - share) / number)

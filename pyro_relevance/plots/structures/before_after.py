@@ -17,11 +17,10 @@ from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
     legend_below,
-    root_figure,
     styled,
 )
 
@@ -62,11 +61,20 @@ def before_after(
     """
     dataset = one_chain(select(idata, "relevance"), chain)
     columns = _columns(dataset, mask, threshold)
-    if ax is None:
-        figure = figure_of(inches(width), 2.4, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), 2.4, figsize)
+    _draw(ax, columns)
+    ax.set_xlim(-0.6, len(columns) - 0.4)
+    ax.set_ylim(-0.75, 0.55)
+    ax.set_axis_off()
+    handles = [Patch(facecolor="0.85", edgecolor=GREY), Patch(facecolor=COLOURS[0])]
+    legend_below(figure, handles, ["before pruning", "after pruning"])
+    sizes = "; ".join(f"{name}: {before:,} to {after:,}" for name, before, after in columns)
+    describe(figure, f"The architecture before and after pruning, from inputs to outputs: {sizes}.")
+    return figure
+
+
+def _draw(ax: Axes, columns: _Columns) -> None:
+    """Bars of the layers, and what joins them."""
     heights = np.sqrt([[before, after] for _, before, after in columns])
     heights /= heights.max()
     for number, (name, before, after) in enumerate(columns):
@@ -87,14 +95,6 @@ def before_after(
         x = (number + 0.25, number + 0.75)
         corners = [(x[0], left / 2), (x[1], right / 2), (x[1], -right / 2), (x[0], -left / 2)]
         ax.add_patch(Polygon(corners, color=COLOURS[0], alpha=0.15, linewidth=0, zorder=1))
-    ax.set_xlim(-0.6, len(columns) - 0.4)
-    ax.set_ylim(-0.75, 0.55)
-    ax.set_axis_off()
-    handles = [Patch(facecolor="0.85", edgecolor=GREY), Patch(facecolor=COLOURS[0])]
-    legend_below(figure, handles, ["before pruning", "after pruning"])
-    sizes = "; ".join(f"{name}: {before:,} to {after:,}" for name, before, after in columns)
-    describe(figure, f"The architecture before and after pruning, from inputs to outputs: {sizes}.")
-    return figure
 
 
 def _columns(dataset: xr.Dataset, mask: Mapping[str, Any] | None, threshold: float) -> _Columns:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_relevance.plots._data import Array, one_chain, select
@@ -57,7 +58,7 @@ def filters(
             f"{tensor!r}. Choose one with two dimensions of a kernel."
         )
     p = found[tensor][0].reshape(len(weight), -1).max(1)
-    kept = found[tensor][1].reshape(len(weight), -1).any(1)
+    kept: Array = np.asarray(found[tensor][1].reshape(len(weight), -1).any(1))
     order = np.lexsort((np.arange(len(p)), -np.round(100 * p), ~kept))[:max_filters]
     columns = min(len(order), 16 if width == "double" else 8)
     rows = -(-len(order) // columns)
@@ -66,19 +67,11 @@ def filters(
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     kernels = weight.mean(1)
     most = float(np.abs(kernels).max()) or 1.0
-    for ax in panels:
+    for ax in panels[len(order) :]:
         ax.set_axis_off()
     for ax, number in zip(panels, order, strict=False):
-        shown = kernels[number]
-        ax.set_axis_on()
-        ax.imshow(shown, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest",
-                  alpha=1.0 if kept[number] else 0.3)  # fmt: skip
-        ax.set_xticks([])
-        ax.set_yticks([])
+        _draw(ax, kernels[number], most, kept=bool(kept[number]))
         ax.set_title(f"{p[number]:.2f}", fontsize=6, pad=2)
-        for side in ax.spines.values():
-            side.set(visible=True, color=COLOURS[0] if kept[number] else GREY,
-                     linestyle="solid" if kept[number] else "dashed")  # fmt: skip
     describe(
         figure,
         f"{len(order)} of {len(p)} filters of {tensor} in chain {chain}, the surest ones first, "
@@ -86,6 +79,16 @@ def filters(
         f"dashed frames are pruned. Red: positive, blue: negative, up to {most:.2g}.",
     )
     return figure
+
+
+def _draw(ax: Axes, kernel: Array, most: float, *, kept: bool) -> None:
+    ax.imshow(kernel, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest",
+              alpha=1.0 if kept else 0.3)  # fmt: skip
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for side in ax.spines.values():
+        side.set(visible=True, color=COLOURS[0] if kept else GREY,
+                 linestyle="solid" if kept else "dashed")  # fmt: skip
 
 
 def _weight(idata: Any, tensor: str, chain: int) -> Array | None:

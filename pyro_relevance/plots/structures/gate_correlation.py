@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from pyro_relevance.plots._data import Array, group_named, one_chain, select
 from pyro_relevance.plots._style import (
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
-    root_figure,
     styled,
 )
 
@@ -51,6 +50,28 @@ def gate_correlation(
     Raises:
         ValueError: If the group has no gates that vary, or units of several chains would be pooled.
     """
+    gates, labels = _gates(idata, group, chain)
+    matrix, shown, varied = _correlations(gates, max_edges)
+    if not len(shown):
+        raise ValueError(
+            f"Expected gates of {group!r} that are on in some draws and off in others, but none "
+            "is. Their inclusion is sure: see plots.relevance."
+        )
+    side = inches(width)
+    figure, ax = axes_of(ax, side, min(side, 3.4) * 0.9, figsize)
+    _draw(ax, figure, matrix, [str(label) for label in labels[shown]])
+    number = gates.shape[0] * gates.shape[1]
+    describe(
+        figure,
+        f"Correlations of the gates of {group} over {number:,} draws: {len(shown)} of the {varied} "
+        f"edges (of {gates.shape[2]}) whose gates vary. The standard error of a correlation of "
+        f"zero is {1 / np.sqrt(number):.2f}.",
+    )
+    return figure
+
+
+def _gates(idata: Any, group: str, chain: int | None) -> tuple[Array, Array]:
+    """``(chain, draw, edge)`` gates, and the labels of the edges."""
     dataset = select(idata, "relevance")
     described = group_named(dataset, group)
     name = f"{described['variable']}_gate"
@@ -66,28 +87,7 @@ def gate_correlation(
             f"Expected one chain for group {group!r}, but got {len(gates)}: units and weights of "
             "different chains are not the same ones. Pass chain=0, say."
         )
-    labels = dataset[f"{described['variable']}_edge"].to_numpy()
-    matrix, shown, varied = _correlations(gates, max_edges)
-    if not len(shown):
-        raise ValueError(
-            f"Expected gates of {group!r} that are on in some draws and off in others, but none "
-            "is. Their inclusion is sure: see plots.relevance."
-        )
-    side = inches(width)
-    if ax is None:
-        figure = figure_of(side, min(side, 3.4) * 0.9, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
-    _draw(ax, figure, matrix, [str(label) for label in labels[shown]])
-    number = gates.shape[0] * gates.shape[1]
-    describe(
-        figure,
-        f"Correlations of the gates of {group} over {number:,} draws: {len(shown)} of the {varied} "
-        f"edges (of {gates.shape[2]}) whose gates vary. The standard error of a correlation of "
-        f"zero is {1 / np.sqrt(number):.2f}.",
-    )
-    return figure
+    return gates, dataset[f"{described['variable']}_edge"].to_numpy()
 
 
 def _correlations(gates: Array, max_edges: int) -> tuple[Array, Array, int]:

@@ -14,10 +14,9 @@ from pyro_relevance.plots._matrix import COLOURMAP
 from pyro_relevance.plots._style import (
     COLOURS,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
-    root_figure,
     styled,
 )
 
@@ -67,11 +66,7 @@ def stability(
     if names is not None and len(names) != len(values):
         raise ValueError(f"Expected {len(values)} names, one a fit, but got {len(names)}.")
     order = np.lexsort((np.arange(len(labels)), -np.round(100 * values.mean(0))))[:max_rows]
-    if ax is None:
-        figure = figure_of(inches(width), max(1.2, 0.85 + 0.145 * len(order)), figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), max(1.2, 0.85 + 0.145 * len(order)), figsize)
     fits = [str(i) for i in range(len(values))] if names is None else list(map(str, names))
     _draw(ax, figure, values[:, order], [labels[i] for i in order], fits, threshold)
     kept = (values > threshold).sum(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,7 @@ def _means(
     rows: Tensor,
     column: int,
     values: npt.NDArray[np.float64],
-    options: dict[str, int],
+    options: dict[str, Any],
 ) -> Tensor:
     """``(chain, draw, value)`` mean predictions, or ``(chain, draw, value, class)``."""
     means = []

@@ -13,6 +13,7 @@ from pyro_relevance.training.callbacks import (
     Callback,
     EarlyStopping,
     ProgressBar,
+    TensorBoard,
     TrainingState,
     every,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "ProgressBar",
+    "TensorBoard",
     "TrainingState",
     "every",
     "FineTuned",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_relevance.plots._data import Array, one_chain, select
+from pyro_relevance.plots._data import Array, one_chain, select, weight_of
 from pyro_relevance.plots._graph import probabilities
 from pyro_relevance.plots._style import COLOURS, GREY, Width, describe, figure_of, inches, styled
 
@@ -51,7 +49,7 @@ def filters(
     """
     dataset = one_chain(select(idata, "relevance"), chain)
     found = {name: (p, kept) for name, _, p, kept in probabilities(dataset, mask, threshold)}
-    weight = _weight(idata, tensor, chain)
+    weight = weight_of(idata, tensor, chain)
     if tensor not in found or weight is None or weight.ndim != 4:
         raise ValueError(
             f"Expected the name of the weight of a convolution among {sorted(found)}, but got "
@@ -89,18 +87,3 @@ def _draw(ax: Axes, kernel: Array, most: float, *, kept: bool) -> None:
     for side in ax.spines.values():
         side.set(visible=True, color=COLOURS[0] if kept else GREY,
                  linestyle="solid" if kept else "dashed")  # fmt: skip
-
-
-def _weight(idata: Any, tensor: str, chain: int) -> Array | None:
-    """The weight of one chain: its point estimate, or the mean over draws."""
-    stem = re.sub(r"\W", "_", tensor)
-    name = f"layer_{stem}" if stem[:1].isdigit() else stem
-    for group in ("point_estimates", "posterior"):
-        try:
-            dataset: xr.Dataset = select(idata, group)
-        except ValueError:
-            continue
-        if name in dataset:
-            values = dataset[name].sel(chain=chain)
-            return np.asarray(values.mean("draw") if "draw" in values.dims else values)
-    return None

@@ -86,9 +86,8 @@ def network(
     """
     _check(view, max_units)
     dataset = one_chain(select(idata, "relevance"), chain)
-    pruned = (
-        "pruned by the mask" if mask is not None else f"pruned: probability at most {threshold:g}"
-    )
+    by_threshold = f"pruned: probability at most {threshold:g}"
+    pruned = by_threshold if mask is None else "pruned by the mask"
     if view == "layers" or (view == "auto" and not is_chain(dataset)):
         return _layers(weights_of(dataset, mask, threshold), width, figsize, ax)
     graph = graph_of(dataset, mask, threshold)

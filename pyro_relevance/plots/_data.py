@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "pooled",
     "quantiles",
     "select",
+    "weight_of",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -94,3 +96,18 @@ def quantiles(values: Array, probability: float = INTERVAL) -> Array:
     """``(2, ...)`` ends of the equal-tailed interval over the first dimension."""
     ends = np.quantile(values, [(1 - probability) / 2, (1 + probability) / 2], axis=0)
     return np.asarray(ends)
+
+
+def weight_of(idata: Any, tensor: str, chain: int) -> Array | None:
+    """The weight of one chain, its point estimate or the mean over draws; ``None`` if unknown."""
+    stem = re.sub(r"\W", "_", tensor)
+    name = f"layer_{stem}" if stem[:1].isdigit() else stem
+    for group in ("point_estimates", "posterior"):
+        try:
+            dataset: xr.Dataset = select(idata, group)
+        except ValueError:
+            continue
+        if name in dataset:
+            values = dataset[name].sel(chain=chain)
+            return np.asarray(values.mean("draw") if "draw" in values.dims else values)
+    return None

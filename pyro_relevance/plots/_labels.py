@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
@@ -70,6 +71,7 @@ def _written(
             va=vertical,
             fontsize=fontsize,
             zorder=6,
+            path_effects=[withStroke(linewidth=1.6, foreground="white")],
         )
         box = text.get_window_extent()
         if (

@@ -25,6 +25,7 @@ __all__ = [
     "SINGLE_COLUMN",
     "Width",
     "as_png",
+    "axes_of",
     "caption",
     "describe",
     "figure_of",
@@ -198,6 +199,16 @@ def inches(width: Width) -> float:
 def figure_of(width: float, height: float, figsize: tuple[float, float] | None) -> Figure:
     """A figure that belongs to no window, of ``figsize`` or else ``(width, height)`` inches."""
     return Figure(figsize=figsize or (width, height), layout="constrained")
+
+
+def axes_of(
+    ax: Axes | None, width: float, height: float, figsize: tuple[float, float] | None
+) -> tuple[Figure, Axes]:
+    """The figure and the axes to draw into: those given, or new ones of a size in inches."""
+    if ax is not None:
+        return root_figure(ax), ax
+    figure = figure_of(width, height, figsize)
+    return figure, figure.subplots()
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:

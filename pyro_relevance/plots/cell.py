@@ -17,8 +17,8 @@ from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
     root_figure,
     styled,
@@ -71,11 +71,7 @@ def cell(
     heights = _heights(edges, places)
     reach = max([*map(abs, heights.values()), *(abs(y) for _, y in places.values())], default=0.0)
     columns = max(x for x, _ in places.values())
-    if ax is None:
-        figure = figure_of(inches(width), 1.3 + 1.5 * reach, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), 1.3 + 1.5 * reach, figsize)
     ax.set_xlim(-0.6, columns + 0.6)
     ax.set_ylim(-0.35 - reach, 0.45 + reach)
     ax.set_axis_off()
@@ -90,22 +86,25 @@ def cell(
     ax.legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(5, len(used))
     )
-    best = {
-        f"{source} to {target}: {operations[int(p.argmax())]} ({p.max():.2f})"
-        for (source, target), p in edges.items()
-    }
-    describe(
-        figure,
-        f"The graph of {len(nodes)} nodes and {len(edges)} edges of chain {chain}. Bars: posterior "
-        "probability of each operation; pale arrows: edges that are probably absent. Most probable "
-        f"operations: {'; '.join(sorted(best))}.",
-    )
+    describe(figure, _caption(edges, operations, f"{len(nodes)} nodes", chain))
     return figure
 
 
 _Point = tuple[float, float]
 _Edges = dict[tuple[str, str], Array]
 """Source and target -> ``(num_operations,)`` probabilities."""
+
+
+def _caption(edges: _Edges, operations: list[str], nodes: str, chain: int) -> str:
+    best = {
+        f"{source} to {target}: {operations[int(p.argmax())]} ({p.max():.2f})"
+        for (source, target), p in edges.items()
+    }
+    return (
+        f"The graph of {nodes} and {len(edges)} edges of chain {chain}. Bars: posterior "
+        "probability of each operation; pale arrows: edges that are probably absent. Most probable "
+        f"operations: {'; '.join(sorted(best))}."
+    )
 
 
 def _read(idata: Any, structure: str | None, chain: int) -> tuple[_Edges, list[str], list[str]]:

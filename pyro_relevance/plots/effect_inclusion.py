@@ -23,10 +23,9 @@ from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
-    root_figure,
     styled,
 )
 
@@ -85,11 +84,7 @@ def effect_inclusion(
     probability = dataset[f"{stem}_inclusion_probability"].mean("draw").transpose("chain", ...)
     effect = pooled(dataset[f"{stem}_effect"])
     names = [str(name) for name in dataset[f"{stem}_edge"].to_numpy()]
-    if ax is None:
-        figure = figure_of(inches(width), 2.6, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), 2.6, figsize)
     _draw(ax, effect, probability.to_numpy(), threshold)
     mean = probability.to_numpy().mean(0)
     left_out = _name(ax, effect.mean(0), mean, names)
@@ -117,7 +112,7 @@ def _draw(ax: Axes, effect: Array, chains: Array, threshold: float) -> None:
             zorder=3,
             label="kept" if kept else "not kept",
         )
-    ax.axhline(_logit(threshold), color=GREY, linestyle="--", linewidth=0.8, zorder=0)
+    ax.axhline(float(_logit(threshold)), color=GREY, linestyle="--", linewidth=0.8, zorder=0)
     top, border = max(5.0, 1.15 * float(y.max())), float(_logit(threshold))
     ax.set_ylim(min(-1.0, 1.15 * float(y.min()), border - 1.0), max(top, border + 1.0))
     ax.yaxis.set_major_locator(FixedLocator([float(_logit(p)) for p in _TICKS]))

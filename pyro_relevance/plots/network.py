@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pyro_relevance.plots._data import Array, one_chain, select
+from pyro_relevance.plots._data import Array, one_chain, select, weight_of
 from pyro_relevance.plots._graph import Graph, Layer, graph_of, is_chain
 from pyro_relevance.plots._layers import Weights, draw_layers, weights_of
 from pyro_relevance.plots._matrix import COLOURMAP, draw_matrices
@@ -22,6 +22,7 @@ from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
     Width,
+    axes_of,
     describe,
     figure_of,
     inches,
@@ -32,7 +33,7 @@ from pyro_relevance.plots._style import (
 
 __all__ = ["network"]
 
-View = Literal["auto", "graph", "matrix", "layers"]
+View = Literal["auto", "graph", "matrix", "weights", "layers"]
 """What is drawn of a network."""
 
 _NODE = "#333333"
@@ -71,9 +72,9 @@ def network(
         threshold: Probability, where ``mask`` is ``None``.
         chain: The chain to draw, counted from 0; hidden units differ between chains.
         input_labels: Names of the input columns; ``None`` takes those of the group of inputs.
-        view: ``"graph"``, ``"matrix"``, ``"layers"``, or ``"auto"``: the graph where no two
-            neighbouring layers have more than ``max_units`` nodes together, else matrices, and
-            layers for networks that are no chain of linear layers.
+        view: ``"graph"``, ``"matrix"``, ``"weights"`` (matrices of sign and size), ``"layers"``, or
+            ``"auto"``: the graph where no two neighbouring layers have more than ``max_units``
+            nodes together, else matrices, and layers for networks that are no chain of layers.
         max_units: Nodes as above; in a graph it is the most that is drawn of a layer, evenly spaced
             ones, as the figure says. The counts are those of the whole layer.
         width: Columns of a paper.
@@ -83,6 +84,27 @@ def network(
     Raises:
         ValueError: If the view does not fit the network, or an argument does not fit it.
     """
+    _check(view, max_units)
+    dataset = one_chain(select(idata, "relevance"), chain)
+    by_threshold = f"pruned: probability at most {threshold:g}"
+    pruned = by_threshold if mask is None else "pruned by the mask"
+    if view == "layers" or (view == "auto" and not is_chain(dataset)):
+        return _layers(weights_of(dataset, mask, threshold), width, figsize, ax)
+    graph = graph_of(dataset, mask, threshold)
+    labels = _names(graph, input_labels)
+    sizes = [len(alive) for alive in graph.alive]
+    crowded = max(a + b for a, b in zip(sizes, sizes[1:], strict=False)) > max_units
+    if view in ("matrix", "weights") or (view == "auto" and crowded and ax is None):
+        figure = figure_of(inches(width), _matrix_height(sizes), figsize)
+        weights = _weights(idata, graph, chain) if view == "weights" else ()
+        draw_matrices(figure, graph, labels, pruned, weights)
+    else:
+        figure = _graph(graph, labels, pruned, (max_units, width, figsize, ax))
+    describe(figure, _caption(graph, pruned, "weight" if view == "weights" else "inclusion"))
+    return figure
+
+
+def _check(view: str, max_units: int) -> None:
     if max_units < 1:
         raise ValueError(
             f"Expected max_units >= 1, but got {max_units}. Pass how many nodes to draw per layer."
@@ -91,28 +113,16 @@ def network(
         raise ValueError(
             f"Expected view in {list(get_args(View))}, but got {view!r}. Choose one of them."
         )
-    dataset = one_chain(select(idata, "relevance"), chain)
-    pruned = (
-        "pruned by the mask" if mask is not None else f"pruned: probability at most {threshold:g}"
-    )
-    if view == "layers" or (view == "auto" and not is_chain(dataset)):
-        return _layers(weights_of(dataset, mask, threshold), width, figsize, ax)
-    graph = graph_of(dataset, mask, threshold)
+
+
+def _names(graph: Graph, input_labels: Sequence[str] | None) -> tuple[str, ...]:
     labels = graph.labels if input_labels is None else tuple(input_labels)
     if labels and len(labels) != len(graph.alive[0]):
         raise ValueError(
             f"Expected {len(graph.alive[0])} input_labels, but got {len(labels)}. Name every "
             "input column."
         )
-    sizes = [len(alive) for alive in graph.alive]
-    crowded = max(a + b for a, b in zip(sizes, sizes[1:], strict=False)) > max_units
-    if view == "matrix" or (view == "auto" and crowded and ax is None):
-        figure = figure_of(inches(width), _matrix_height(sizes), figsize)
-        draw_matrices(figure, graph, labels, pruned)
-    else:
-        figure = _graph(graph, labels, pruned, (max_units, width, figsize, ax))
-    describe(figure, _caption(graph, pruned))
-    return figure
+    return labels
 
 
 def _graph(
@@ -125,11 +135,7 @@ def _graph(
     max_units, width, figsize, ax = layout
     shown = [_shown(len(alive), max_units) for alive in graph.alive]
     tallest = max(map(len, shown))
-    if ax is None:
-        figure = figure_of(inches(width), _height(tallest), figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), _height(tallest), figsize)
     heights = [_heights(len(nodes), tallest) for nodes in shown]
     for column, layer in enumerate(graph.layers):
         _draw_connections(
@@ -166,14 +172,26 @@ def _layers(
     return figure
 
 
-def _caption(graph: Graph, pruned: str) -> str:
+def _weights(idata: Any, graph: Graph, chain: int) -> list[Array]:
+    found = [weight_of(idata, layer.name, chain) for layer in graph.layers]
+    known = [weight for weight in found if weight is not None]
+    if len(known) < len(found):
+        raise ValueError(
+            "Expected weights in 'point_estimates' or 'posterior', but got none of some layers. "
+            "Convert with to_arviz(sites=True), or draw another view."
+        )
+    return known
+
+
+def _caption(graph: Graph, pruned: str, colour: str) -> str:
+    colour = "inclusion probability" if colour == "inclusion" else "sign and size of the weights"
     kept = sum(int(layer.kept.sum()) for layer in graph.layers)
     total = sum(layer.kept.size for layer in graph.layers)
     counts = [f"{int(alive.sum())} of {len(alive)}" for alive in graph.alive]
     middle = "".join(f", {count} units of hidden layer {i + 1}" for i, count in
                      enumerate(counts[1:-1]))  # fmt: skip
     return (
-        "The network from the inputs to the outputs, coloured by inclusion probability "
+        f"The network from the inputs to the outputs, coloured by {colour} "
         f"({pruned}). {kept:,} of {total:,} connections are kept; on a path from an input to an "
         f"output lie {counts[0]} inputs{middle} and {counts[-1]} outputs."
     )

@@ -97,15 +97,18 @@ def pareto(
         )
     for ax, named in zip(panels, best.values(), strict=True):
         place_labels(ax, np.array(list(named.values())), list(named))
+    describe(figure, _caption(y, len(handles), best))
+    return figure
+
+
+def _caption(y: str, number: int, best: Mapping[str, Mapping[str, Any]]) -> str:
     fronts = "; ".join(
         f"by {_LABELS.get(name, name).lower()}: {', '.join(named)}" for name, named in best.items()
     )
-    describe(
-        figure,
-        f"{_LABELS.get(y, y)} of {len(handles)} methods against what they cost, means and standard "
-        f"errors over seeds; lower left is better. Not beaten in both (grey line) {fronts}.",
+    return (
+        f"{_LABELS.get(y, y)} of {number} methods against what they cost, means and standard "
+        f"errors over seeds; lower left is better. Not beaten in both (grey line) {fronts}."
     )
-    return figure
 
 
 def _draw_panel(

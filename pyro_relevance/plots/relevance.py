@@ -1,4 +1,8 @@
-"""How relevant the edges of one group are, as a forest: inclusion probability and effect."""
+"""How relevant the edges of one group are, as a forest: inclusion probability and effect.
+
+The threshold 1/2 is that of the median probability model (Barbieri and Berger, Optimal predictive
+model selection, Annals of Statistics 2004).
+"""
 
 from __future__ import annotations
 
@@ -48,19 +52,16 @@ def relevance(
     """A forest plot of one edge group, one row per edge.
 
     The dot is the mean over chains and draws, filled above ``threshold``; the bar is the 89 %
-    equal-tailed interval over them, or the range over chains of a probability that no draw changes;
-    small dots are the means of single chains. The panel beside it shows the edge's effect (norm of
-    the gated weights that read it) in the same way. Of more than ``max_rows`` inputs there are
-    pages; more units or weights, whose names say nothing, are a curve over their rank.
+    interval over them, or the range over chains where no draw differs; small dots are means of
+    single chains. The panel beside it shows the effect. More than ``max_rows`` inputs have pages;
+    more units or weights are a curve over their rank.
 
     Args:
         idata: What `to_arviz` returned.
         group: Name of the edge group, such as ``"inputs"`` or ``"0.units"``.
         var_name: ``"inclusion_probability"``, ``"gate"``, or ``"effect"``, which is shown alone.
-        coords: Labels to show, e.g. ``{"inputs_edge": ["RM"], "chain": 0}``; ``None``: all. Groups
-            other than inputs need one chain.
-        sort: Most relevant edge at the top, those that are equal to two digits in the order of the
-            network; otherwise the order of the network.
+        coords: Labels to show, e.g. ``{"chain": 0}``, which groups other than inputs need.
+        sort: Most relevant edge at the top (equal to two digits: as in the network).
         threshold: Where the line is drawn.
         page: The page, from 1; ``None``: the first one of inputs, a curve of units and weights.
         max_rows: Rows of a page.
@@ -70,41 +71,53 @@ def relevance(
 
     Raises:
         ValueError: If a name or a page does not exist, or units of several chains would be pooled.
-
-    References:
-        Barbieri and Berger, Optimal predictive model selection, Annals of Statistics 2004 (the
-        median probability model: threshold 1/2).
     """
     dataset = select(idata, "relevance")
     described = group_named(dataset, group)
-    stem = described["variable"]
+    stem, hidden = described["variable"], described["granularity"] != "input"
     first = _variable(dataset, f"{stem}_{var_name}", coords)
-    if described["granularity"] != "input" and first.sizes["chain"] > 1:
-        raise ValueError(
-            f"Expected one chain for group {group!r}, but got {first.sizes['chain']}: units and "
-            "weights of different chains are not the same ones. Pass coords={'chain': 0}, say."
-        )
+    _check_chains(hidden, first.sizes["chain"], group)
     shown = [first]
     if ax is None and var_name != "effect" and f"{stem}_effect" in dataset:
         shown.append(_variable(dataset, f"{stem}_effect", coords))
     mean = pooled(first).mean(axis=0)
     order = _order(mean, sort)
-    curve = page is None and described["granularity"] != "input" and len(order) > max_rows
-    rows = order if curve else _paged(order, 1 if page is None else page, max_rows)
+    curve = page is None and hidden and len(order) > max_rows
+    rows = order if curve else _paged(order, page, max_rows)
     figure, axes = _panels(len(rows), len(shown), curve, (width, figsize, ax))
-    kept = mean[rows] > threshold if var_name != "effect" else np.ones(len(rows), dtype=bool)
-    for panel, array, name in zip(axes, shown, (var_name, "effect"), strict=False):
-        (_curve if curve else _rows)(panel, array, rows, kept)
-        _finish(panel, name, threshold, upright=curve)
+    _draw(axes, shown, (var_name, rows, mean[rows] > threshold), threshold, curve=curve)
     if ax is None:
         _legend(figure, axes)
     if curve:
-        axes[0].figure.supxlabel(f"Rank among the {len(rows):,} edges of {group}", fontsize=8)
+        figure.supxlabel(f"Rank among the {len(rows):,} edges of {group}", fontsize=8)
     else:
         _label_rows(axes[0], first[f"{stem}_edge"].to_numpy()[rows], len(order))
-    what = "gates" if var_name == "gate" else var_name.replace("_", " ")
-    describe(figure, _caption((group, what, len(shown) > 1), mean, threshold, (len(rows), curve)))
+    describe(figure, _caption(group, var_name, mean, threshold, (len(rows), len(shown), curve)))
     return figure
+
+
+def _draw(
+    axes: Sequence[Axes],
+    shown: Sequence[xr.DataArray],
+    what: tuple[str, Array, Array],
+    threshold: float,
+    *,
+    curve: bool,
+) -> None:
+    """Each quantity in its panel; of an effect alone, every dot is filled."""
+    name, rows, kept = what
+    kept = np.ones(len(rows), dtype=bool) if name == "effect" else kept
+    for panel, array, own in zip(axes, shown, (name, "effect"), strict=False):
+        (_curve if curve else _rows)(panel, array, rows, kept)
+        _finish(panel, own, threshold, upright=curve)
+
+
+def _check_chains(hidden: bool, num_chains: int, group: str) -> None:
+    if hidden and num_chains > 1:
+        raise ValueError(
+            f"Expected one chain for group {group!r}, but got {num_chains}: units and weights of "
+            "different chains are not the same ones. Pass coords={'chain': 0}, say."
+        )
 
 
 def _order(mean: Array, sort: bool) -> Array:
@@ -114,7 +127,8 @@ def _order(mean: Array, sort: bool) -> Array:
     return np.lexsort((np.arange(len(mean)), -np.round(_SAME * mean)))
 
 
-def _paged(order: Array, page: int, max_rows: int) -> Array:
+def _paged(order: Array, page: int | None, max_rows: int) -> Array:
+    page = 1 if page is None else page
     pages = max(1, -(-len(order) // max_rows)) if max_rows > 0 else 0
     if not 1 <= page <= pages:
         raise ValueError(
@@ -141,10 +155,11 @@ def _panels(
 
 
 def _caption(
-    what: tuple[str, str, bool], mean: Array, threshold: float, shown: tuple[int, bool]
+    group: str, name: str, mean: Array, threshold: float, shown: tuple[int, int, bool]
 ) -> str:
-    group, name, with_effect = what
-    (rows, curve), number = shown, len(mean)
+    rows, panels, curve = shown
+    number, with_effect = len(mean), panels > 1
+    name = "gates" if name == "gate" else name.replace("_", " ")
     text = f"{name.capitalize()}{' and effect' if with_effect else ''} of the edges of {group}"
     if curve:
         text += f": all {number:,}, by rank; band: {100 * INTERVAL:.0f} % interval over draws."

@@ -15,6 +15,7 @@ from pyro_relevance.training.callbacks import (
     Callback,
     EarlyStopping,
     ProgressBar,
+    TensorBoard,
     TrainingState,
     every,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "ProgressBar",
+    "TensorBoard",
     "TrainingState",
     "every",
     "FineTuned",

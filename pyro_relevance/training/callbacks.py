@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -27,7 +28,17 @@ from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import as_tensors
 
-__all__ = ["Callback", "EarlyStopping", "ProgressBar", "TrainingState", "every", "innermost"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "ProgressBar",
+    "ScalarWriter",
+    "TensorBoard",
+    "TrainingState",
+    "every",
+    "innermost",
+    "watched",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,6 +217,68 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class ScalarWriter(Protocol):
+    """What is needed of TensorBoard's ``SummaryWriter``."""
+
+    def add_scalar(self, tag: str, value: float, step: int, /) -> Any:
+        """Keep one number of a step."""
+        ...
+
+    def close(self) -> Any:
+        """Write what is left."""
+        ...
+
+
+class TensorBoard:
+    """Writes losses, temperature, KL weight and expected sizes for TensorBoard.
+
+    Args:
+        where: Folder of the log, which needs the package tensorboard; or a writer with
+            ``add_scalar(tag, value, step)`` and ``close()``, which is left open.
+        interval: Steps between two entries; reading the losses waits for the device.
+
+    Raises:
+        ValueError: If ``interval`` is not positive.
+        ImportError: If a folder is given and tensorboard is not installed.
+    """
+
+    def __init__(
+        self, where: str | os.PathLike[str] | ScalarWriter, *, interval: int = 100
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f"Expected interval >= 1, but got {interval}. Pass 1 or more.")
+        self.interval = interval
+        self._own = isinstance(where, str | os.PathLike)
+        self._writer: Any = where
+        if self._own:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ImportError(
+                    "Expected the package tensorboard, but it is not installed. Install "
+                    "pyro-relevance[tensorboard], or pass a writer."
+                ) from error
+            self._writer = SummaryWriter(os.fspath(where))  # type: ignore[arg-type, no-untyped-call]
+
+    def __call__(self, state: TrainingState) -> None:
+        """Write the numbers of a step, where it is time to."""
+        if state.step % self.interval and not state.is_last:
+            return
+        for chain, loss in enumerate(state.losses.tolist()):
+            self._writer.add_scalar(f"negative ELBO/chain {chain}", loss, state.step)
+        self._writer.add_scalar("temperature", state.temperature, state.step)
+        self._writer.add_scalar("KL weight", state.kl_weight, state.step)
+        if state.history.step.size:
+            for chain, size in enumerate(state.history.expected_size[:, -1].tolist()):
+                if math.isfinite(size):
+                    self._writer.add_scalar(f"expected size/chain {chain}", size, state.step)
+
+    def close(self) -> None:
+        """Close the log of a folder; a writer that was given stays open."""
+        if self._own:
+            self._writer.close()
 
 
 def watched() -> bool:

@@ -151,7 +151,7 @@ def test_classes_are_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "classification" in text
     assert "test error" in text
     assert "The fit failed: do not use its relevances." in text
-    assert "ratio" not in text
+    assert "  ratio" not in text
     assert (out / "report.txt").read_text() in text
 
 

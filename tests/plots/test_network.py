@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import colormaps
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
 from pyro_relevance import masks, plots
@@ -269,6 +269,19 @@ def test_crowded_networks_are_matrices():
     assert figure.axes[1].get_ylabel().startswith("hidden 1 (")
     assert f"{int(kept.sum())} of 1,200 kept" in figure.axes[0].get_title()
     assert plots.network(idata_of(posterior), view="graph").axes[0].collections
+
+
+def test_weights_are_drawn_with_sign_and_size():
+    posterior = fake_posterior((4, 6, 1), ("input", "weight"))
+    idata = idata_of(posterior)
+    figure = plots.network(idata, view="weights", threshold=-1.0)
+    weight = [posterior.network[i].weight.detach().numpy() for i in (0, 2)]
+    most = max(float(np.abs(w).max()) for w in weight)
+    colours = colormaps["RdBu_r"](Normalize(-most, most)(weight[0]))[..., :3]
+    np.testing.assert_allclose(image_of(figure, "0.weight"), colours, atol=1e-6)
+    assert "sign and size of the weights" in plots.caption(figure)
+    with pytest.raises(ValueError, match="Expected weights in 'point_estimates'"):
+        plots.network(_Holder(idata["relevance"]), view="weights")
 
 
 def test_columns_of_one_category_share_a_name_in_matrices():

@@ -12,7 +12,7 @@ import torch
 
 import pyro_relevance as pr
 from pyro_relevance.training import callbacks as callbacks_module
-from pyro_relevance.training.callbacks import EarlyStopping, ProgressBar, every
+from pyro_relevance.training.callbacks import EarlyStopping, ProgressBar, TensorBoard, every
 from tests.small_fits import make_model, quick_fit, regression, same
 
 
@@ -358,6 +358,58 @@ def test_short_fits_in_a_file_say_nothing(monkeypatch, logged):
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     quick_fit()
     assert (stream.getvalue(), logged) == ("", [])
+
+
+class Writer:
+    def __init__(self):
+        self.scalars = {}
+        self.closed = False
+
+    def add_scalar(self, tag, value, step):
+        self.scalars.setdefault(tag, []).append((step, value))
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.exact
+def test_tensorboard_gets_the_numbers_of_each_chain():
+    writer, seen = Writer(), {}
+
+    def keep(state):
+        seen[state.step] = state.losses.tolist(), state.temperature
+
+    quick_fit(num_chains=2, callbacks=[TensorBoard(writer, interval=7), keep])
+    steps = [7, 14, 18]  # and the last one
+    for chain in range(2):
+        expected = [(step, seen[step][0][chain]) for step in steps]
+        assert writer.scalars[f"negative ELBO/chain {chain}"] == expected
+        assert [step for step, _ in writer.scalars[f"expected size/chain {chain}"]] == steps
+    assert writer.scalars["temperature"] == [(step, seen[step][1]) for step in steps]
+    assert not writer.closed
+    with pytest.raises(ValueError, match="interval >= 1, but got 0"):
+        TensorBoard(writer, interval=0)
+
+
+@pytest.mark.contract
+def test_a_folder_needs_tensorboard(tmp_path, monkeypatch):
+    made = []
+
+    class SummaryWriter(Writer):
+        def __init__(self, folder):
+            super().__init__()
+            made.append((folder, self))
+
+    package = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", package)
+    quick_fit(callbacks=[TensorBoard(tmp_path / "log")])
+    ((folder, writer),) = made
+    assert folder == str(tmp_path / "log")
+    assert writer.closed
+    assert writer.scalars
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"Install pyro-relevance\[tensorboard\]"):
+        TensorBoard("log")
 
 
 def pyro_autonormal(model):

@@ -235,7 +235,8 @@ class Content:
     def confusion(self) -> Table | None:
         """Test rows by class and prediction of the pruned network."""
         names = self.report["classes"]
-        pruned = next((r for r in self.record["rows"] if r["method"] == "pruned"), {})
+        rows: Mapping[str, Any] = {row["method"]: row for row in self.record["rows"]}
+        pruned = rows.get("pruned", {})
         if "classes" not in pruned or len(names) > MOST_CLASSES:
             return None
         counts = pruned["classes"]["confusion"]

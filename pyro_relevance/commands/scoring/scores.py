@@ -203,8 +203,8 @@ def _auc(probability: NDArray[np.float64], outcome: NDArray[np.float64]) -> floa
 
     positive = outcome > 0
     most = float(positive.sum() * (~positive).sum())
-    ranks = float(rankdata(probability)[positive].sum())
-    return (ranks - positive.sum() * (positive.sum() + 1) / 2.0) / most
+    ranks, number = float(rankdata(probability)[positive].sum()), int(positive.sum())
+    return (ranks - number * (number + 1) / 2.0) / most
 
 
 def _average_precision(probability: NDArray[np.float64], outcome: NDArray[np.float64]) -> float:

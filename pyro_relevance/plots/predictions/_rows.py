@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from pyro_relevance.plots._data import Array, pooled, select
 
 __all__ = ["Rows", "Where", "rows_of"]
@@ -42,11 +44,11 @@ class Rows:
     def predicted(self) -> Array:
         """``(num_rows,)`` means over draws, or ``(num_rows, num_classes)`` probabilities."""
         if self.mean is not None:
-            return self.mean.mean(axis=0)
+            return np.asarray(self.mean.mean(axis=0))
         if not self.are_classes:
-            return self.drawn.mean(axis=0)
+            return np.asarray(self.drawn.mean(axis=0))
         labels = range(int(max(self.drawn.max(), self.observed.max())) + 1)
-        return (self.drawn[:, :, None] == list(labels)).mean(axis=0)
+        return np.asarray((self.drawn[:, :, None] == np.asarray(labels)).mean(axis=0))
 
 
 def rows_of(idata: Any, where: Where) -> Rows:

@@ -16,10 +16,9 @@ from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
-    root_figure,
     styled,
 )
 from pyro_relevance.plots.predictions._rows import Rows, Where, rows_of
@@ -72,11 +71,7 @@ def calibration(
         num_bins = int(np.clip(len(rows.observed) // _ROWS_OF_A_BIN, 2, _MOST_BINS))
     if num_bins < 1:
         raise ValueError(f"Expected num_bins >= 1, but got {num_bins}. Pass 10, say.")
-    if ax is None:
-        figure = figure_of(inches(width), 2.6, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), 2.6, figsize)
     if class_names is not None:
         rows = replace(rows, names=tuple(map(str, class_names)))
     text = (_reliability if rows.are_classes else _transform)(ax, rows, num_bins)

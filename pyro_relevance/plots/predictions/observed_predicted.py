@@ -13,10 +13,9 @@ from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
     Width,
+    axes_of,
     describe,
-    figure_of,
     inches,
-    root_figure,
     styled,
 )
 from pyro_relevance.plots.predictions._rows import Where, rows_of
@@ -56,11 +55,7 @@ def observed_predicted(
         raise ValueError(
             "Expected a target that is a quantity, but got classes. Draw plots.calibration."
         )
-    if ax is None:
-        figure = figure_of(inches(width), inches(width) if width == "single" else 3.4, figsize)
-        ax = figure.subplots()
-    else:
-        figure = root_figure(ax)
+    figure, ax = axes_of(ax, inches(width), inches(width) if width == "single" else 3.4, figsize)
     low, high = quantiles(rows.drawn)
     inside = (low <= rows.observed) & (rows.observed <= high)
     for among, colour, label in (

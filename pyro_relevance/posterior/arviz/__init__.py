@@ -58,6 +58,7 @@ from pyro_relevance.posterior.arviz.convert import (
     to_arviz,
     variable_name,
 )
+from pyro_relevance.posterior.arviz.dependence import partial_dependence
 
 __all__ = [
     "ArvizData",
@@ -67,6 +68,7 @@ __all__ = [
     "to_arviz",
     "architectures_to_arviz",
     "rule_path",
+    "partial_dependence",
     "save",
     "load",
     "variable_name",

@@ -90,7 +90,10 @@ def _listed(path: str, module: ModuleType) -> list[str]:
     described = [name for name, value in values.items() if callable(value)]
     lines = _table([f"{path}.{name}" for name in described])
     for name, value in values.items():
-        lines += _entry(f"{path}.{name}", value)
+        entry = _entry(f"{path}.{name}", value)
+        if getattr(pyro_relevance, name, None) is value:  # one target for one object
+            entry.insert(1, "   :no-index:")
+        lines += entry
     return lines
 
 

@@ -110,7 +110,7 @@ def _entry(path: str, value: Any) -> list[str]:
 def _table(paths: list[str]) -> list[str]:
     # Names are spelled in full, so no module may be the current one.
     lines = [".. py:currentmodule:: None", "", ".. autosummary::", "   :nosignatures:", ""]
-    return [*lines, *(f"   {path}" for path in paths), ""]
+    return [*lines, *(f"   ~{path}" for path in paths), ""]
 
 
 def _title(text: str, line: str = "=") -> list[str]:

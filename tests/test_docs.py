@@ -77,9 +77,8 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
 def test_links_out_of_the_folder_lead_into_the_site() -> None:
     rewrite = loaded(DOCS / "_ext" / "sources.py").rewrite_links
     assert rewrite("[a](../README.md#x)", DOCS) == "[a](/index.md#x)"
-    assert (
-        rewrite("[b](trust.md) [c](https://pyro.ai)", DOCS) == "[b](trust.md) [c](https://pyro.ai)"
-    )
+    assert rewrite("[b](trust.md) [c](https://a.b)", DOCS) == "[b](/trust.md) [c](https://a.b)"
+    assert rewrite("[f](docs/parts)", ROOT) == "[f](/auto/parts/index.rst)"
     assert rewrite("[d](../data/boston.csv)", DOCS) == "{download}`d </../data/boston.csv>`"
     assert rewrite("[edges](../pyro_relevance/edges)", DOCS) == "edges (`pyro_relevance/edges`)"
     assert rewrite("[e](docs/trust.md)", ROOT) == "[e](/trust.md)"

@@ -33,6 +33,8 @@ def dead_links(folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield each page and link for which there is no file or no name in its page."""
     pages: dict[Path, Page] = {}
     for path in sorted(folder.resolve().rglob("*.html")):
+        if "_static" in path.parts:  # templates of the theme
+            continue
         pages[path] = Page()
         pages[path].feed(path.read_text(encoding="utf-8"))
     for path, page in pages.items():

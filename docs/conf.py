@@ -33,13 +33,13 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "myst_parser",
-    "sources",  # docs/_ext
+    "mathml",  # this one and the next: docs/_ext
+    "sources",
 ]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst", "auto/**/*.ipynb", "auto/**/*.py"]
 # An object that is public under two names, such as Mask, is one target and not two.
@@ -105,4 +105,5 @@ html_theme_options = {
     "footer_end": ["sphinx-version"],
     "show_prev_next": True,
 }
-html_sidebars = {"index": []}
+html_sidebars = {"*": []}  # pages of the top have no section
+html_math_renderer = "mathml"

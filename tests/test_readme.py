@@ -280,6 +280,9 @@ def test_commands_are_understood_by_the_parser() -> None:
         words = words[words.index("pyro-relevance") + 1 :]
         if "--help" in words or "..." in words:
             continue
+        if len(words) == 1 and words[0] != "table":  # a command that is named, not one to type
+            assert words[0] in ("predict", "search", "compare")
+            continue
         given = parser.parse_args(words)
         assert callable(given.run)
         understood.append(words[0])

@@ -90,7 +90,10 @@ def _listed(path: str, module: ModuleType) -> list[str]:
     described = [name for name, value in values.items() if callable(value)]
     lines = _table([f"{path}.{name}" for name in described])
     for name, value in values.items():
-        lines += _entry(f"{path}.{name}", value)
+        entry = _entry(f"{path}.{name}", value)
+        if getattr(pyro_relevance, name, None) is value:  # one target for one object
+            entry.insert(1, "   :no-index:")
+        lines += entry
     return lines
 
 
@@ -107,7 +110,7 @@ def _entry(path: str, value: Any) -> list[str]:
 def _table(paths: list[str]) -> list[str]:
     # Names are spelled in full, so no module may be the current one.
     lines = [".. py:currentmodule:: None", "", ".. autosummary::", "   :nosignatures:", ""]
-    return [*lines, *(f"   {path}" for path in paths), ""]
+    return [*lines, *(f"   ~{path}" for path in paths), ""]
 
 
 def _title(text: str, line: str = "=") -> list[str]:

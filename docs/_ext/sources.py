@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from sphinx_gallery.scrapers import figure_rst
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 # Texts of the repository that are pages of the site.
 PAGES = {
     "README.md": "index.md",
@@ -36,9 +36,11 @@ def rewrite_links(text: str, folder: Path) -> str:
     def replace(found: re.Match[str]) -> str:
         label, target, anchor = found[1], found[2], found[3] or ""
         path = (folder / target).resolve()
-        if not path.is_relative_to(ROOT) or path.is_relative_to(ROOT / "docs"):
-            if path.is_relative_to(ROOT / "docs") and folder != ROOT / "docs":
-                return f"[{label}](/{path.relative_to(ROOT / 'docs')}{anchor})"
+        if path.is_relative_to(DOCS):
+            inside = path.relative_to(DOCS).as_posix()
+            gallery = f"auto/{inside}/index.rst"  # scripts become pages there
+            return f"[{label}](/{gallery if path.is_dir() else inside}{anchor})"
+        if not path.is_relative_to(ROOT):
             return found[0]
         name = path.relative_to(ROOT).as_posix()
         if name in PAGES:
@@ -65,6 +67,8 @@ def figures(block: Any, variables: Any, configuration: Any) -> str:
 
     The library's figures belong to no window, so that pyplot does not know them.
     """
+    from sphinx_gallery.scrapers import figure_rst  # it changes warning filters
+
     known = variables.setdefault("shown_figures", [])
     paths = []
     for value in list(variables["example_globals"].values()):
@@ -76,8 +80,18 @@ def figures(block: Any, variables: Any, configuration: Any) -> str:
     return figure_rst(paths, configuration["src_dir"])
 
 
+def _without_back_links(app: Any, error: Exception | None) -> None:
+    """Remove links from sources back to the API: they miss names that are public elsewhere."""
+    if error is None and app.builder.format == "html":
+        for path in Path(app.outdir, "_modules").rglob("*.html"):
+            text = path.read_text(encoding="utf-8")
+            text = re.sub(r'<a class="viewcode-back"[^>]*>.*?</a>', "", text, flags=re.DOTALL)
+            path.write_text(text, encoding="utf-8")
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Connect the rewriting of links."""
     app.connect("source-read", _read)
     app.connect("include-read", _included)
+    app.connect("build-finished", _without_back_links)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

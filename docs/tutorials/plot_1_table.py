@@ -50,8 +50,19 @@ def command(*words):
 
 command(
     *("table", "houses.csv", "--target", "MEDV"),
-    *("--steps", "1000", "--chains", "2", "--folds", "3", "--workers", "1", "--quiet"),
+    *("--steps", "600", "--chains", "2", "--folds", "2", "--workers", "1", "--quiet"),
 )
+
+# %%
+# Figures are in the run folder, as PDF and PNG:
+
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.image import imread  # noqa: E402
+
+forest = Figure(figsize=(6.9, 3.2), layout="constrained")
+axes = forest.subplots()
+axes.imshow(imread(folder / "runs" / "houses-MEDV" / "relevance.png"))
+axes.set_axis_off()
 
 # %%
 # Predict new rows

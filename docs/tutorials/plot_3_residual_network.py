@@ -45,12 +45,12 @@ model = pr.RelevanceModel(
     network,
     edges,
     likelihood=pr.likelihoods.Categorical(),
-    num_data=800,
+    num_data=600,
     gate_prior=pr.priors.IndependentPrior(-4.0),
 )
 fit = pr.fit(
     model,
-    (x[:800], y[:800]),
+    (x[:600], y[:600]),
     num_epochs=2,
     batch_size=80,
     learning_rate=1e-3,
@@ -66,6 +66,20 @@ fit = pr.fit(
 mask = pr.masks.budget(fit.posterior, num_macs=8_000_000)
 small = pr.prune(fit.posterior.network(), edges, mask, example_input=x[:32])
 print(small.receipt)
+
+# %%
+# Channels by layer, before and after:
+
+from matplotlib.figure import Figure  # noqa: E402
+
+figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+axes = figure.subplots()
+names = list(edges.names)
+axes.barh(names, [edges[name].num_edges for name in names], color="lightgrey", label="before")
+axes.barh(names, [int(mask[name].sum()) for name in names], height=0.5, label="kept")
+axes.invert_yaxis()
+axes.set_xlabel("Channels")
+axes.legend()
 
 # %%
 # What is left is a plain module: a file for use without this library, and one that this library reads back.

@@ -39,10 +39,9 @@ print(pr.diagnose(fit))
 # ``posterior`` has the latent sites and weights; ``log_likelihood`` is pointwise.
 
 idata = pr.to_arviz(fit.posterior, data=(x, y))
-print(
-    az.summary(idata, group="relevance", var_names=["inputs_inclusion_probability"], kind="stats")
-)
-print(az.summary(idata, var_names=["inclusion_logit"]))
+wanted = ["inputs_inclusion_probability"]
+print(az.summary(idata, group="relevance", var_names=wanted, kind="stats").to_string())
+print(az.summary(idata, var_names=["inclusion_logit"]).to_string())
 
 # %%
 # Labels are coordinates, so that one edge is selected by its name.

@@ -55,4 +55,17 @@ import warnings  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the column says it
-    print(az.compare(scored).to_string())
+    comparison = az.compare(scored)
+print(comparison.to_string())
+
+# %%
+# Differences to the best one, with their standard errors.
+
+from matplotlib.figure import Figure  # noqa: E402
+
+figure = Figure(figsize=(6.5, 2.6), layout="constrained")
+axes = figure.subplots()
+axes.errorbar(-comparison["elpd_diff"], comparison.index, xerr=comparison["dse"], fmt="o")
+axes.axvline(0, color="grey", linewidth=1)
+axes.invert_yaxis()
+axes.set_xlabel("Expected log predictive density, difference to the best (nats)")

@@ -25,6 +25,7 @@ QUICK = [
 FILES = {
     "posterior.nc",
     "network.safetensors",
+    "MODEL_CARD.md",
     "fit.safetensors",
     "encoder.json",
     "record.json",
@@ -121,6 +122,18 @@ def test_the_file_for_arviz_and_the_report_say_the_same(folder: Path) -> None:
     assert idata["observed_data"].sizes["obs"] == 54
     assert idata["log_likelihood"]["y"].sizes == {"chain": 1, "draw": 100, "obs": 54}
     assert idata["posterior"]["gate"].sizes["chain"] == 2
+
+
+@pytest.mark.contract
+def test_the_card_says_what_the_record_says(folder: Path) -> None:
+    card = (folder / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    record = json.loads((folder / "out" / "record.json").read_text())
+    (pruned,) = (row["metrics"] for row in record["rows"] if row["method"] == "pruned")
+    assert "things.csv: 54 rows to train on, 6 to test on, drawn at random (seed 3)" in card
+    assert f"| test RMSE | {pruned['rmse']['values'][0]:.4g} |" in card
+    assert f"| test log likelihood | {pruned['test_log_likelihood']['values'][0]:.4g} |" in card
+    assert f"{record['receipt']['after']['num_parameters']:,} |" in card
+    assert 'license: "unknown"' in card
 
 
 @pytest.mark.exact

@@ -18,6 +18,7 @@ from pyro_relevance.data.splits import Examples
 from pyro_relevance.data.tables.columns import NumericColumn
 from pyro_relevance.posterior.arviz import convert as report
 from pyro_relevance.posterior.files import save_posterior
+from pyro_relevance.surgery.publishing import ModelCard
 
 __all__ = ["CHECKPOINT", "arviz_of", "write_run"]
 
@@ -32,8 +33,9 @@ def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
     """Write everything of a run into a folder; each file completely or not at all.
 
     Files: ``posterior.nc`` (ArviZ), ``network.safetensors`` (the small network),
-    ``fit.safetensors`` (the fitted posterior of all chains), ``encoder.json`` (how new rows become
-    inputs), ``record.json``, ``report.txt`` and the figures, each as PDF and PNG.
+    ``MODEL_CARD.md`` (what a reader of it has to know), ``fit.safetensors`` (the fitted posterior
+    of all chains), ``encoder.json`` (how new rows become inputs), ``record.json``, ``report.txt``
+    and the figures, each as PDF and PNG.
 
     Args:
         run: The run.
@@ -49,6 +51,8 @@ def write_run(run: TableRun, folder: Path, *, command: str) -> list[Path]:
     report.save(idata, paths[0])
     run.pruned.save(paths[1])
     save_posterior(run.fit.posterior, paths[2])
+    paths.append(folder / "MODEL_CARD.md")
+    _card(run).write(run.pruned, paths[-1])
     texts = {"encoder.json": run.encoder.to_json(), "report.txt": table_report(run) + "\n"}
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
@@ -115,6 +119,27 @@ def _figures(run: TableRun, idata: Any) -> dict[str, Any]:
         "training": plots.training(idata),
         "path": plots.path(_path(run), chosen=float(run.mask.density)),
     }
+
+
+def _card(run: TableRun) -> ModelCard:
+    """Return the card of a run's small network; nobody but the user knows its licence."""
+    table, score = run.table, run.scores["pruned"]
+    error = "share of wrong classes" if table.task == "classification" else "RMSE"
+    relevant = ", ".join(run.tested.relevant) or "none"
+    return ModelCard(
+        name=f"{table.target_name} from {Path(table.path).name}",
+        license="unknown",
+        data=f"{Path(table.path).name}: {len(run.train[0])} rows to train on, {len(run.test[0])} "
+        f"to test on, drawn at random (seed {run.settings.seed}).",
+        metrics={f"test {error}": score.error, "test log likelihood": score.log_likelihood},
+        use=f"Predicts {table.target_name}. Columns relevant at a false discovery rate of "
+        f"{run.settings.rate:g}: {relevant}.",
+        limits="For rows like those that it was trained on. What it reads need not be what causes "
+        f"the target, and need not be relevant. {run.diagnosis.verdict}",
+        tags=(
+            "tabular-classification" if table.task == "classification" else "tabular-regression",
+        ),
+    )
 
 
 def _path(run: TableRun) -> Any:

@@ -37,6 +37,7 @@ __all__ = [
     "TrainingState",
     "every",
     "innermost",
+    "with_progress",
     "watched",
 ]
 
@@ -279,6 +280,18 @@ class TensorBoard:
         """Close the log of a folder; a writer that was given stays open."""
         if self._own:
             self._writer.close()
+
+
+def with_progress(callbacks: Sequence[Callback], progress: bool) -> Sequence[Callback]:
+    """Return the callbacks, with a progress bar where one is wanted and none is there.
+
+    Args:
+        callbacks: The callbacks.
+        progress: Whether one is wanted.
+    """
+    if not progress or any(isinstance(innermost(found), ProgressBar) for found in callbacks):
+        return callbacks
+    return [*callbacks, ProgressBar()]
 
 
 def watched() -> bool:

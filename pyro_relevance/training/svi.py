@@ -153,7 +153,7 @@ def fit(
     """
     check_keywords("fit", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
-    models, callbacks = models_of_chains(model, num_chains), _watched(callbacks, progress)
+    models, callbacks = models_of_chains(model, num_chains), with_progress(callbacks, progress)
     with torch.inference_mode(False):
         batches, others = place_examples(models, data, held_out, settings, augment)
     # Own stream: under the seed of the user's network further chains would start from its weights.
@@ -237,13 +237,6 @@ def _result(run: TrainingRun) -> Fit:
             )
             held_out = callback.best_elbo
     return Fit(posterior, run.history, run.step, run.seconds, held_out)
-
-
-def _watched(callbacks: Sequence[Callback], progress: bool) -> Sequence[Callback]:
-    """Return the callbacks, with a progress bar where one is wanted and none is there."""
-    if not progress or any(isinstance(innermost(found), ProgressBar) for found in callbacks):
-        return callbacks
-    return [*callbacks, ProgressBar()]
 
 
 def _close(callbacks: Sequence[Callback]) -> None:

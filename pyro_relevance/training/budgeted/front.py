@@ -23,7 +23,7 @@ from pyro_relevance.training.budgeted.stages import (
     checked_edges,
     with_network,
 )
-from pyro_relevance.training.callbacks import Callback
+from pyro_relevance.training.callbacks import Callback, with_progress
 from pyro_relevance.training.preparation import Guide
 from pyro_relevance.training.settings import (
     Estimation,
@@ -52,6 +52,7 @@ def fit_front(
     execution: Execution = Execution(),  # noqa: B008 (a frozen value)
     augment: Callable[[Tensor], Tensor] | None = None,
     callbacks: Sequence[Callback] = (),
+    progress: bool = True,
     seed: int = 0,
     **keywords: Unpack[FitKeywords],
 ) -> tuple[BudgetedFit, ...]:
@@ -71,6 +72,7 @@ def fit_front(
         execution: As of ``fit``.
         augment: As of ``fit``.
         callbacks: Called after each step, with the step of the network that is trained.
+        progress: As of ``fit``, a bar for each network.
         seed: As of ``fit``.
         keywords: Fields of the settings, as of ``fit``.
 
@@ -102,7 +104,7 @@ def fit_front(
             dataclasses.replace(settings, optimisation=of_one),
             budget,
             checked_edges(model, budget, callbacks, data),
-            callbacks,
+            with_progress(callbacks, progress),
             None,
             substream(seed, "front", number),
             time.monotonic(),

@@ -29,7 +29,13 @@ from pyro_relevance.surgery.pruning import prune
 from pyro_relevance.training.batches import Data, as_tensors
 from pyro_relevance.training.budgeted.budget import Budget
 from pyro_relevance.training.budgeted.closing import Closing
-from pyro_relevance.training.callbacks import Callback, EarlyStopping, TrainingState, innermost
+from pyro_relevance.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    TrainingState,
+    innermost,
+    with_progress,
+)
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.plain import train_plain, zero_entries
 from pyro_relevance.training.preparation import Guide
@@ -92,6 +98,7 @@ def fit_to_budget(
     augment: Callable[[Tensor], Tensor] | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
+    progress: bool = True,
     seed: int = 0,
     **keywords: Unpack[FitKeywords],
 ) -> BudgetedFit:
@@ -110,6 +117,7 @@ def fit_to_budget(
         guide: As of ``fit``.
         execution: As of ``fit``.
         augment: As of ``fit``.
+        progress: As of ``fit``.
         seed: As of ``fit``.
         keywords: Fields of the settings, as of ``fit``.
         optimisation: Of all parts together; temperature and KL weight change while gates are open.
@@ -136,6 +144,7 @@ def fit_to_budget(
     check_keywords("fit_to_budget", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
     edges = checked_edges(model, budget, callbacks, data)
+    callbacks = with_progress(callbacks, progress)
     parts = Parts(settings, budget, edges, callbacks, checkpoint, seed, started, augment)
     return parts.run(model, data, guide)
 
@@ -244,6 +253,7 @@ class Parts:
             augment=self.augment,
             callbacks=[*([closing] if closing else []), *self.shared(bounds)],
             checkpoint=self.checkpoint_of(1),
+            progress=False,
             seed=substream(self.seed, "part", 1),
         )
         if closing is not None and closing.mask is not None:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -261,7 +261,7 @@ class TensorBoard:
                     "Expected the package tensorboard, but it is not installed. Install "
                     "pyro-relevance[tensorboard], or pass a writer."
                 ) from error
-            self._writer = SummaryWriter(os.fspath(where))  # type: ignore[arg-type, no-untyped-call]
+            self._writer = SummaryWriter(os.fspath(cast("str | os.PathLike[str]", where)))
 
     def __call__(self, state: TrainingState) -> None:
         """Write the numbers of a step, where it is time to."""

@@ -38,7 +38,7 @@ ABOUT = {
 PENALTIES = tuple(float(value) for value in np.logspace(-3.0, 4.0, 8))
 """Candidates for the ridge penalty, and for that of logistic regression."""
 
-MOST_ROWS = 20_000
+MOST_ROWS = 5_000
 """Training rows from which the penalty and the noise of new rows are found, at most."""
 
 LEAST = 1e-6

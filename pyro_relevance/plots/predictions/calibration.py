@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from pyro_relevance.plots._data import INTERVAL, Array
 from pyro_relevance.plots._style import (
@@ -81,6 +80,8 @@ def calibration(
 
 def _transform(ax: Axes, rows: Rows, num_bins: int) -> str:
     """The PIT histogram; returns its caption."""
+    from scipy import stats
+
     below = (rows.drawn < rows.observed).mean(0) + 0.5 * (rows.drawn == rows.observed).mean(0)
     counts, edges = np.histogram(below, bins=num_bins, range=(0.0, 1.0))
     number = len(below)
@@ -141,6 +142,8 @@ def _of_class(rows: Rows) -> tuple[Array, Array, str]:
 
 def _wilson(share: Array, counts: Array) -> tuple[Array, Array]:
     """Wilson's interval of a share."""
+    from scipy import stats
+
     z = float(stats.norm.ppf(0.5 + INTERVAL / 2.0))
     middle = (share + z**2 / (2 * counts)) / (1 + z**2 / counts)
     half = z * np.sqrt(share * (1 - share) / counts + (z / (2 * counts)) ** 2) / (1 + z**2 / counts)

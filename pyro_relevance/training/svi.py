@@ -11,7 +11,8 @@ while the temperature of the relaxation falls and the KL weight :math:`\beta_t` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -132,8 +133,7 @@ def fit(
         batches, others = place_examples(models, data, held_out, settings, augment)
     # A stream of its own: a user's network is often initialised under the same seed, and further
     # chains would then start from the very same weights.
-    numbers = seeded(substream(seed, "fit"), batches.x.device)
-    with numbers, local_pyro(), torch.inference_mode(False), torch.enable_grad():
+    with _surroundings(seed, batches.x.device):
         elbo = settings.estimation.elbo or LeanELBO()
         modules = make_chains(models, guide, elbo, initial_weights, batches.x.device)
         with training_mode(modules, settings):
@@ -141,6 +141,18 @@ def fit(
             run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed)
             _execute(run)
         return _result(run)
+
+
+@contextmanager
+def _surroundings(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of a fit, Pyro's settings and gradients, whatever mode the caller is in."""
+    with (
+        seeded(substream(seed, "fit"), device),
+        local_pyro(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
 
 
 def _held_out(others: Batches | None, callbacks: Sequence[Callback]) -> list[Any]:

@@ -175,7 +175,7 @@ def encoder(place: Path) -> Form:
 
 def run_folder(place: Path) -> Form:
     """Return the form of run folders, which predict."""
-    frame = pd.DataFrame({"a": [0.5, -1.0, np.nan], "b": ["x", "ü", "z"]})
+    frame = pd.DataFrame({"a": [0.5, -1.0, np.nan], "b": ["x", "ü", "x"]})
     network = nn.Sequential(nn.Linear(ENCODER.num_columns, 3), nn.Tanh(), nn.Linear(3, 1))
     torch.manual_seed(0)
     for parameter in network.parameters():

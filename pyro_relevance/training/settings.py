@@ -80,7 +80,7 @@ class Optimisation:
                 raise ValueError(f"Expected {name} to be a number, but got {value!r}.")
             if name == "max_seconds":
                 continue  # may be infinite
-            if not 0.0 < value < math.inf:
+            if not 0.0 < float(value) < math.inf:
                 raise ValueError(f"Expected {name} > 0 and finite, but got {value}.")
         if not self.max_seconds > 0:
             raise ValueError(f"Expected max_seconds > 0, but got {self.max_seconds}.")

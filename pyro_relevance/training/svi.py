@@ -11,7 +11,8 @@ while the temperature of the relaxation falls and the KL weight :math:`\beta_t` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -27,7 +28,7 @@ from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches, Data
-from pyro_relevance.training.callbacks import Callback, EarlyStopping, ProgressBar, innermost
+from pyro_relevance.training.callbacks import Callback, EarlyStopping, innermost, with_progress
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.identity import describe_run, stable_text
 from pyro_relevance.training.preparation import (
@@ -157,8 +158,7 @@ def fit(
     with torch.inference_mode(False):
         batches, others = place_examples(models, data, held_out, settings, augment)
     # Own stream: under the seed of the user's network further chains would start from its weights.
-    numbers = seeded(substream(seed, "fit"), batches.x.device)
-    with numbers, local_pyro(), torch.inference_mode(False), torch.enable_grad():
+    with _surroundings(seed, batches.x.device):
         elbo = settings.estimation.elbo or LeanELBO()
         modules = make_chains(models, guide, elbo, initial_weights, batches.x.device)
         with training_mode(modules, settings):
@@ -166,6 +166,18 @@ def fit(
             run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed)
             _execute(run)
         return _result(run)
+
+
+@contextmanager
+def _surroundings(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of a fit, Pyro's settings and gradients, whatever mode the caller is in."""
+    with (
+        seeded(substream(seed, "fit"), device),
+        local_pyro(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
 
 
 def _held_out(others: Batches | None, callbacks: Sequence[Callback]) -> list[Any]:

@@ -9,7 +9,10 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyro_relevance.commands.table.settings import TableSettings
 
 __all__ = ["add_table", "run_table_command"]
 
@@ -122,7 +125,6 @@ def run_table_command(given: argparse.Namespace) -> int:
     from pyro_relevance.commands.table.job import one_thread
     from pyro_relevance.commands.table.report import table_report
     from pyro_relevance.commands.table.run import run_table
-    from pyro_relevance.commands.table.settings import TableSettings
     from pyro_relevance.data import datasets, tables
     from pyro_relevance.training.checkpoint import remove_checkpoint
 
@@ -142,20 +144,7 @@ def run_table_command(given: argparse.Namespace) -> int:
             separator=given.separator,
             encoding=given.encoding,
         )
-    settings = TableSettings(
-        recipe=replace(
-            TableSettings().recipe,
-            hidden=given.hidden,
-            prior_log_odds=given.prior_log_odds,
-            num_steps=given.steps,
-        ),
-        rule=given.rule,
-        rate=given.rate,
-        num_chains=given.chains,
-        num_folds=given.folds,
-        test_fraction=given.test_fraction,
-        seed=given.seed,
-    )
+    settings = _settings(given)
     folder = given.out or Path("runs") / f"{Path(table.path).stem}-{table.target_name}"
     with locked_folder(folder):
         if (finished := finished_report(folder, table, settings)) is not None:
@@ -179,6 +168,26 @@ def run_table_command(given: argparse.Namespace) -> int:
     print(table_report(run))
     print(f"\nWritten to {folder}: {', '.join(path.name for path in paths)}")
     return 3 if run.diagnosis.failed else 0
+
+
+def _settings(given: argparse.Namespace) -> TableSettings:
+    """Return the settings of the options."""
+    from pyro_relevance.commands.table.settings import TableSettings
+
+    return TableSettings(
+        recipe=replace(
+            TableSettings().recipe,
+            hidden=given.hidden,
+            prior_log_odds=given.prior_log_odds,
+            num_steps=given.steps,
+        ),
+        rule=given.rule,
+        rate=given.rate,
+        num_chains=given.chains,
+        num_folds=given.folds,
+        test_fraction=given.test_fraction,
+        seed=given.seed,
+    )
 
 
 def _cores() -> int:

@@ -97,5 +97,5 @@ def _column(name: str, values: pd.Series, path: Path, notes: list[str]) -> pd.Se
 def _text(value: object) -> str:
     if isinstance(value, pd.Timestamp):
         whole = value == value.normalize() and value.tzinfo is None
-        return value.strftime("%Y-%m-%d") if whole else value.isoformat(sep=" ", timespec="seconds")
+        return str(value.date() if whole else value.isoformat(sep=" ", timespec="seconds"))
     return str(value).strip()

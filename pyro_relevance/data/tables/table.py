@@ -105,16 +105,35 @@ def read_table(
         raise ValueError(
             f"Expected task 'auto', 'regression' or 'classification', but got {task!r}. Choose one."
         )
-    frame = path if isinstance(path, pd.DataFrame) else None
-    path = Path("DataFrame") if isinstance(path, pd.DataFrame) else Path(path)
+    given, path = path, Path("DataFrame") if isinstance(path, pd.DataFrame) else Path(path)
     notes: list[str] = []
-    if frame is None and is_parquet(path):
-        frame = read_parquet(path)
-    if frame is not None:
-        columns = columns_of_frame(frame, target, path, notes)
-    else:
-        texts = _checked_separator(separator), _checked_encoding(encoding)
-        columns = _read_columns(path, target, *texts, notes)
+    columns = _columns_of(given, path, target, (separator, encoding), notes)
+    values, row_numbers = _present_target(columns, target, path, notes)
+    values, recognised = _check_target(values, target, task, path, notes)
+    features = choose_features(columns, row_numbers, path, notes)
+    return Table(features, values, recognised, target, path, tuple(notes))
+
+
+def _columns_of(
+    given: str | Path | pd.DataFrame,
+    path: Path,
+    target: str,
+    texts: tuple[str | None, str | None],
+    notes: list[str],
+) -> dict[str, pd.Series]:
+    """Columns of a frame or a file; separator and encoding are those of a file of text."""
+    separator, encoding = _checked_separator(texts[0]), _checked_encoding(texts[1])
+    if isinstance(given, pd.DataFrame):
+        return columns_of_frame(given, target, path, notes)
+    if is_parquet(path):
+        return columns_of_frame(read_parquet(path), target, path, notes)
+    return _read_columns(path, target, separator, encoding, notes)
+
+
+def _present_target(
+    columns: dict[str, pd.Series], target: str, path: Path, notes: list[str]
+) -> tuple[pd.Series, list[str]]:
+    """Take the target out of the columns, and the rows without it; names of row numbers, too."""
     values = columns.pop(target)
     present = values.notna()
     if not present.any() and len(values):
@@ -131,11 +150,10 @@ def read_table(
             "Add rows."
         )
     if not present.all():
-        columns = {n: column[present].reset_index(drop=True) for n, column in columns.items()}
+        for name, column in columns.items():
+            columns[name] = column[present].reset_index(drop=True)
         values = values[present].reset_index(drop=True)
-    values, recognised = _check_target(values, target, task, path, notes)
-    features = choose_features(columns, row_numbers, path, notes)
-    return Table(features, values, recognised, target, path, tuple(notes))
+    return values, row_numbers
 
 
 def _check_target(

@@ -210,6 +210,7 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int | N
         entry = entry_size or max((size for size, *_ in edges.storage.values()), default=4)
         return Cost(outputs, outputs, 0, outputs * entry)
     kept = kept_positions(edges.structure, live, connected)
+    is_list = _is_list(edges, live)
     parameters = nonzero = macs = size = 0
     for name, shape in edges.shapes.items():
         sizes = [int(kept[name, d].sum()) if (name, d) in kept else n for d, n in enumerate(shape)]
@@ -223,7 +224,7 @@ def masked_cost(edges: Edges, mask: Mapping[str, Tensor], *, entry_size: int | N
         stored = int(connected[name].sum()) if len(shape) > 1 else entries
         parameters += entries
         nonzero += stored
-        size += packed_size(stored, entries, entry) * names
+        size += packed_size(stored, entries, entry) * (1 if is_list else names)
         if len(shape) > 1:
             macs += entries * _positions(edges, name)
     for name, counts in edges.products.items():
@@ -249,6 +250,13 @@ def _attention_in_parts() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _is_list(edges: Edges, live: Mapping[str, Tensor]) -> bool:
+    """Whether the pruned network is a list of operations, which holds a tied tensor once."""
+    return any(
+        not bool(live[name][[*some]].all()) for name, some in edges.rewritten.items()
+    ) or any(not bool(live[name].any()) for name in edges.unfoldable)
 
 
 def _positions(edges: Edges, name: str) -> int:

@@ -23,8 +23,8 @@ from pyro_relevance.surgery.building import build, check_state
 from pyro_relevance.surgery.description import describe
 from pyro_relevance.surgery.plain_modules import SelectFeatures
 from pyro_relevance.surgery.receipt import Receipt
+from pyro_relevance.surgery.rewriting.compared import as_operations
 from pyro_relevance.surgery.steps import GraphNetwork
-from pyro_relevance.surgery.written import as_operations
 
 __all__ = ["PrunedNetwork", "check_finite", "load_pruned", "network_of"]
 

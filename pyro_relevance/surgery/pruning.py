@@ -25,7 +25,7 @@ from pyro_relevance.surgery.equivalence import largest_difference
 from pyro_relevance.surgery.plain_modules import Constant, SelectFeatures
 from pyro_relevance.surgery.pruned_network import PrunedNetwork, load_pruned
 from pyro_relevance.surgery.receipt import Receipt
-from pyro_relevance.surgery.written import as_operations
+from pyro_relevance.surgery.rewriting.compared import as_operations
 
 __all__ = ["PrunedNetwork", "Receipt", "apply_mask", "load_pruned", "prune"]
 

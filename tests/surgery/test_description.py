@@ -346,8 +346,8 @@ def test_own_classes_are_described_by_what_they_compute():
     ("network", "message"),
     [
         (
-            nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 2)),
-            r"but got GRU as module '1'\. Write the network .* save it with export_torch",
+            nn.Sequential(nn.Linear(2, 2), nn.RNN(2, 2)),
+            r"but got RNN as module '1'\. Write the network .* save it with export_torch",
         ),
         (
             nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))),

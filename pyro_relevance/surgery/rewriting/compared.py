@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pyro_relevance.edges.exported import Sizes
 from pyro_relevance.errors import EdgeError, SurgeryError
 from pyro_relevance.surgery.equivalence import difference_at_sizes, largest_difference
-from pyro_relevance.surgery.rewriting import resized_network
+from pyro_relevance.surgery.rewriting.network import resized_network
 from pyro_relevance.surgery.steps import GraphNetwork, SizeError
 
 __all__ = ["as_operations"]

@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
 TEXTS = "\n".join([README, *PAGES.values()])
 BLOCKS = ("short", "sklearn", "first", "quickstart", "relevant", "images", "graph", "baselines")
-BLOCKS += ("scores", "gates")
+BLOCKS += ("scores", "gates", "budget")
 
 
 def block(name: str) -> str:
@@ -86,6 +86,15 @@ def test_the_first_program_finds_the_strongest_columns(
     model = run(block("first"), tmp_path, monkeypatch)["model"]
     assert {"LSTAT", "RM"} <= set(model.feature_names_in_[model.relevant_])
     assert {path.name for path in tmp_path.iterdir()} == {"boston"}
+
+
+@pytest.mark.contract
+def test_a_training_to_a_budget_ends_within_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = replaced(block("budget"), num_epochs=("200", "20"))
+    fitted = run(code, tmp_path, monkeypatch)["fitted"]
+    assert 297 <= fitted.pruned.receipt.after.num_nonzero <= 300
 
 
 @pytest.mark.contract

@@ -120,8 +120,8 @@ def _add_sizes(table: argparse.ArgumentParser) -> None:
 def run_table_command(given: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from pyro_relevance._locks import locked_folder
-    from pyro_relevance.commands.table.files import CHECKPOINT, write_run
     from pyro_relevance.commands.finished import finished_report
+    from pyro_relevance.commands.table.files import CHECKPOINT, write_run
     from pyro_relevance.commands.table.job import one_thread
     from pyro_relevance.commands.table.report import table_report
     from pyro_relevance.commands.table.run import run_table

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from pyro_relevance.commands.finished import identity
 from pyro_relevance.commands.scoring.lines import baseline_sentences, decision_sentences
 from pyro_relevance.commands.scoring.scores import Score
-from pyro_relevance.commands.finished import identity
 from pyro_relevance.commands.table.inputs import disagreements, order_of, relevant_line
 from pyro_relevance.commands.table.job import NUM_DRAWS
 from pyro_relevance.commands.table.predictor import describe_noise

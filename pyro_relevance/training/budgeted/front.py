@@ -62,8 +62,8 @@ def fit_front(
     of the rest. What one of them removes, none after it has: the networks are nested.
 
     Args:
-        model: As of ``fit_to_budget``, with point weights; it is not changed.
-        data: As of ``fit_to_budget``.
+        model: As of ``fit``, with point weights; it is not changed.
+        data: As of ``fit``.
         budgets: Two or more limits of one kind, from the largest to the smallest.
         first: Share of the first network, in (0, 1).
         guide: As of ``fit``.
@@ -87,21 +87,14 @@ def fit_front(
     check_keywords("fit_front", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
     _check(model, budgets, first)
-    example, found = as_tensors(data)[0][:2], []
-    granularity = tuple(dict.fromkeys(group.granularity for group in model.edges))
-    rest = (1 - first) / (len(budgets) - 1)
+    found: list[BudgetedFit] = []
     for number, budget in enumerate(budgets):
+        share = (1 - first) / (len(budgets) - 1) if found else first
         if found:
-            network = found[-1].pruned.network
-            edges = find_edges(network, example_input=example, granularity=granularity)
-            model = with_network(model, network, edges)
+            model = _next_model(model, found[-1], data)
             budget = dataclasses.replace(budget, start=0.0, end=LATER)  # noqa: PLW2901
-        share, given = (rest if found else first), settings.optimisation
-        of_one = dataclasses.replace(
-            given, num_epochs=share * given.num_epochs, max_seconds=share * given.max_seconds
-        )
         parts = Parts(
-            dataclasses.replace(settings, optimisation=of_one),
+            _of_share(settings, share),
             budget,
             checked_edges(model, budget, callbacks, data),
             with_progress(callbacks, progress),
@@ -113,6 +106,24 @@ def fit_front(
         )
         found.append(parts.run(model, data, guide))
     return tuple(found)
+
+
+def _next_model(model: RelevanceModel, before: BudgetedFit, data: Data) -> RelevanceModel:
+    """Return the model of the small network that was trained last."""
+    network, example = before.pruned.network, as_tensors(data)[0][:2]
+    granularity = tuple(dict.fromkeys(group.granularity for group in model.edges))
+    return with_network(
+        model, network, find_edges(network, example_input=example, granularity=granularity)
+    )
+
+
+def _of_share(settings: FitSettings, share: float) -> FitSettings:
+    """Return the settings with a share of the epochs and of the time."""
+    given = settings.optimisation
+    of_one = dataclasses.replace(
+        given, num_epochs=share * given.num_epochs, max_seconds=share * given.max_seconds
+    )
+    return dataclasses.replace(settings, optimisation=of_one)
 
 
 def _check(model: RelevanceModel, budgets: Sequence[Budget], first: float) -> None:

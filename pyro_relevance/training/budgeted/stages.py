@@ -106,9 +106,8 @@ def fit_to_budget(
 
     One training along one learning-rate schedule: first the weights alone, then weights and gates,
     while edges of the lowest rank are closed little by little (Zhu and Gupta 2017, equation 1),
-    then the small network, which is built exactly. A model with ``gate_prior=None`` is ranked
-    without gates. Where weights have a posterior there is no first part, edges stay open until the
-    structure is decided, and they are ranked by their signal-to-noise ratio.
+    then the small network, built exactly. A model with ``gate_prior=None`` is ranked without gates.
+    Weights with a posterior have no first part; their edges are ranked by signal-to-noise ratio.
 
     Args:
         model: The model; it is not changed.

@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -37,7 +37,6 @@ __all__ = [
     "TrainingState",
     "every",
     "innermost",
-    "with_progress",
     "watched",
 ]
 
@@ -221,7 +220,7 @@ class ProgressBar:
 
 
 class ScalarWriter(Protocol):
-    """What is needed of TensorBoard's ``SummaryWriter``."""
+    """What is needed of a ``SummaryWriter``."""
 
     def add_scalar(self, tag: str, value: float, step: int, /) -> Any:
         """Keep one number of a step."""
@@ -280,18 +279,6 @@ class TensorBoard:
         """Close the log of a folder; a writer that was given stays open."""
         if self._own:
             self._writer.close()
-
-
-def with_progress(callbacks: Sequence[Callback], progress: bool) -> Sequence[Callback]:
-    """Return the callbacks, with a progress bar where one is wanted and none is there.
-
-    Args:
-        callbacks: The callbacks.
-        progress: Whether one is wanted.
-    """
-    if not progress or any(isinstance(innermost(found), ProgressBar) for found in callbacks):
-        return callbacks
-    return [*callbacks, ProgressBar()]
 
 
 def watched() -> bool:

@@ -28,7 +28,7 @@ from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.posterior.history import History
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches, Data
-from pyro_relevance.training.callbacks import Callback, EarlyStopping, innermost, with_progress
+from pyro_relevance.training.callbacks import Callback, EarlyStopping, ProgressBar, innermost
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.identity import describe_run, stable_text
 from pyro_relevance.training.preparation import (
@@ -52,7 +52,7 @@ from pyro_relevance.training.settings import (
     check_keywords,
 )
 
-__all__ = ["Checkpoint", "Fit", "fit"]
+__all__ = ["Checkpoint", "Fit", "fit", "with_progress"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,6 +249,18 @@ def _result(run: TrainingRun) -> Fit:
             )
             held_out = callback.best_elbo
     return Fit(posterior, run.history, run.step, run.seconds, held_out)
+
+
+def with_progress(callbacks: Sequence[Callback], progress: bool) -> Sequence[Callback]:
+    """Return the callbacks, with a progress bar where one is wanted and none is there.
+
+    Args:
+        callbacks: The callbacks.
+        progress: Whether one is wanted.
+    """
+    if not progress or any(isinstance(innermost(found), ProgressBar) for found in callbacks):
+        return callbacks
+    return [*callbacks, ProgressBar()]
 
 
 def _close(callbacks: Sequence[Callback]) -> None:

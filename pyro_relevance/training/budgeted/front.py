@@ -23,7 +23,7 @@ from pyro_relevance.training.budgeted.stages import (
     checked_edges,
     with_network,
 )
-from pyro_relevance.training.callbacks import Callback, with_progress
+from pyro_relevance.training.callbacks import Callback
 from pyro_relevance.training.preparation import Guide
 from pyro_relevance.training.settings import (
     Estimation,
@@ -33,6 +33,7 @@ from pyro_relevance.training.settings import (
     Optimisation,
     check_keywords,
 )
+from pyro_relevance.training.svi import with_progress
 
 __all__ = ["fit_front"]
 
@@ -56,54 +57,46 @@ def fit_front(
     seed: int = 0,
     **keywords: Unpack[FitKeywords],
 ) -> tuple[BudgetedFit, ...]:
-    """Train a front of networks: each starts from the trained network of the budget before it.
+    """Train nested networks: each starts from the trained network of the budget before it.
 
-    The first network has a share of the steps (or of the time) of all, the others have equal parts
-    of the rest. What one of them removes, none after it has: the networks are nested.
+    The first has a share of the steps (or of the time), the others equal parts of the rest.
 
     Args:
         model: As of ``fit``, with point weights; it is not changed.
         data: As of ``fit``.
         budgets: Two or more limits of one kind, from the largest to the smallest.
         first: Share of the first network, in (0, 1).
-        guide: As of ``fit``.
+        guide: As of ``fit``, as all that follows, if not said otherwise.
         optimisation: Of all networks together.
-        estimation: As of ``fit``.
-        execution: As of ``fit``.
-        augment: As of ``fit``.
-        callbacks: Called after each step, with the step of the network that is trained.
-        progress: As of ``fit``, a bar for each network.
-        seed: As of ``fit``.
+        estimation: Of each of them.
+        execution: Of each of them.
+        augment: Of each of them.
+        callbacks: Called with the step of the network that is trained.
+        progress: A bar for each network.
+        seed: Of all of them.
         keywords: Fields of the settings, as of ``fit``.
 
     Returns:
-        One result for each budget. The edges and the mask of a result after the first are those of
-        the network before it.
+        One result for each budget; edges and mask of all but the first are of the network before.
 
     Raises:
-        ValueError: If budgets do not fall or are of several kinds, weights have a posterior; this
-            and others as in ``fit_to_budget``.
+        ValueError: If budgets do not fall or are of several kinds, or as in ``fit_to_budget``.
     """
     check_keywords("fit_front", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
     _check(model, budgets, first)
     found: list[BudgetedFit] = []
     for number, budget in enumerate(budgets):
-        share = (1 - first) / (len(budgets) - 1) if found else first
+        share = first
         if found:
+            share = (1 - first) / (len(budgets) - 1)
             model = _next_model(model, found[-1], data)
             budget = dataclasses.replace(budget, start=0.0, end=LATER)  # noqa: PLW2901
-        parts = Parts(
-            _of_share(settings, share),
-            budget,
-            checked_edges(model, budget, callbacks, data),
-            with_progress(callbacks, progress),
-            None,
-            substream(seed, "front", number),
-            time.monotonic(),
-            augment,
-            zeros_stay=bool(found),
-        )
+        edges = checked_edges(model, budget, callbacks, data)
+        seen = with_progress(callbacks, progress)
+        own, now = substream(seed, "front", number), time.monotonic()
+        of_one = _of_share(settings, share)
+        parts = Parts(of_one, budget, edges, seen, None, own, now, augment, bool(found))
         found.append(parts.run(model, data, guide))
     return tuple(found)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-import numpy as np
 from torch import Tensor, nn
 
 from pyro_relevance._random import substream
@@ -29,12 +28,11 @@ from pyro_relevance.surgery.pruning import prune
 from pyro_relevance.training.batches import Data, as_tensors
 from pyro_relevance.training.budgeted.budget import Budget
 from pyro_relevance.training.budgeted.closing import Closing
+from pyro_relevance.training.budgeted.joining import OfPart, joined, trained_further
 from pyro_relevance.training.callbacks import (
     Callback,
     EarlyStopping,
-    TrainingState,
     innermost,
-    with_progress,
 )
 from pyro_relevance.training.checkpoint import Checkpoint
 from pyro_relevance.training.plain import train_plain, zero_entries
@@ -48,7 +46,7 @@ from pyro_relevance.training.settings import (
     Optimisation,
     check_keywords,
 )
-from pyro_relevance.training.svi import Fit, fit
+from pyro_relevance.training.svi import Fit, fit, with_progress
 
 __all__ = ["BudgetedFit", "Parts", "checked_edges", "fit_to_budget", "with_network"]
 
@@ -191,9 +189,9 @@ class Parts:
             posterior,
             self.edges,
             mask,
-            _trained_further(small, last),
+            trained_further(small, last),
             last.posterior.likelihood,
-            _joined([one.history for one in fits]),
+            joined([one.history for one in fits]),
             sum(one.num_steps for one in fits),
             time.monotonic() - self.started,
             self.epochs([first, structure, last], len(x)),
@@ -288,7 +286,7 @@ class Parts:
 
     def shared(self, bounds: tuple[float, float]) -> list[Callback]:
         """Return the user's callbacks, which see one training."""
-        return [_OfPart(callback, *bounds) for callback in self.callbacks]
+        return [OfPart(callback, *bounds) for callback in self.callbacks]
 
     def checkpoint_of(self, index: int) -> Checkpoint | None:
         """Return the checkpoint of a part, in a file of its own."""
@@ -304,31 +302,6 @@ class Parts:
         steps = math.ceil(num_data / size)
         first, second, third = (0.0 if one is None else one.num_steps / steps for one in fits)
         return first, second, third
-
-
-class _OfPart:
-    """A user's callback in a part of the training: steps and progress are those of all of it."""
-
-    def __init__(self, callback: Callback, start: float, end: float) -> None:
-        self.callback, self.start, self.end = callback, start, end
-
-    def __call__(self, state: TrainingState) -> bool | None:
-        share = self.end - self.start
-        before = round(state.num_steps * self.start / share)
-        return self.callback(
-            dataclasses.replace(
-                state,
-                step=before + state.step,
-                num_steps=max(before + state.step, round(state.num_steps / share)),
-                time_used=self.start + share * state.time_used,
-            )
-        )
-
-    def __getattr__(self, name: str) -> object:
-        # Each part is a run: a bar would be closed, and a state loaded, three times.
-        if name == "close" and self.end == 1.0:
-            return getattr(self.callback, name)
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
 
 def checked_edges(
@@ -397,28 +370,3 @@ def _point_prior(model: RelevanceModel) -> PointWeights:
         return prior
     scale = getattr(prior, "scale", None)
     return PointWeights(scale) if isinstance(scale, float) else PointWeights()
-
-
-def _trained_further(small: PrunedNetwork, last: Fit) -> PrunedNetwork:
-    network = last.posterior.network()
-    note = (
-        f"Trained further for {last.num_steps} steps after pruning, as planned: no longer the "
-        "function of the posterior at that moment."
-    )
-    receipt = dataclasses.replace(small.receipt, notes=(*small.receipt.notes, note))
-    return PrunedNetwork(network, receipt)
-
-
-def _joined(histories: Sequence[History]) -> History:
-    """Return the records of runs that follow each other."""
-    steps, before = [], 0
-    for history in histories:
-        steps.append(history.step + before)
-        before += int(history.step[-1]) if len(history.step) else 0
-    return History(
-        np.concatenate(steps),
-        np.concatenate([h.loss for h in histories], axis=1),
-        np.concatenate([h.temperature for h in histories]),
-        np.concatenate([h.kl_weight for h in histories]),
-        np.concatenate([h.expected_size for h in histories], axis=1),
-    )

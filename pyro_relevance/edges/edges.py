@@ -337,7 +337,9 @@ class Edges:
                 tuple(buffers),
                 structure,
                 positions,
-                **numbers,
+                rewritten=numbers["rewritten"],
+                products=numbers["products"],
+                storage={n: (a, b, c) for n, (a, b, c) in numbers["storage"].items()},
                 operations=operations,
                 bare=tuple(bare),
             )

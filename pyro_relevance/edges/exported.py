@@ -135,7 +135,7 @@ def _guards(graph: fx.Graph) -> tuple[Any, ...]:
             sizes = value.shape if isinstance(value, Tensor) else (value,)
             for size in sizes:
                 if isinstance(size, torch.SymInt):
-                    environment = size.node.shape_env
+                    environment: Any = size.node.shape_env
                     return tuple(guard.expr for guard in environment.guards)
     return ()
 
@@ -254,7 +254,7 @@ def export_any_batch(
     return program, shapes
 
 
-def value_of(node: fx.Node) -> Any:
+def value_of(node: Any) -> Any:
     """Return the value of a node in the trace, without data; sizes of the batch are numbers.
 
     Args:

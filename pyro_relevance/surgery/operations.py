@@ -184,4 +184,5 @@ def _is_operation(name: str) -> bool:
 
 
 def _without_underscore(name: str) -> str:
-    return name[:-1] if name.endswith("_") and name not in _OPERATORS else name
+    in_place = name.endswith("_") and not name.endswith("__") and name not in _OPERATORS
+    return name[:-1] if in_place else name

@@ -242,7 +242,7 @@ def _slice(network: nn.Module, kept: Mapping[tuple[str, int], Tensor]) -> None:
         tensor = module._parameters.get(key, module._buffers.get(key))
         assert tensor is not None
         index = flags.nonzero()[:, 0].to(tensor.device)
-        small = tensor.detach().index_select(dim, index)
+        small: Any = tensor.detach().index_select(dim, index)
         if isinstance(tensor, nn.Parameter):
             small = nn.Parameter(small, requires_grad=tensor.requires_grad)
         tied = owners.pop(id(tensor))

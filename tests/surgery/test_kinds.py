@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from pyro_relevance.edges.find import find_edges
 from pyro_relevance.edges.size import count_cost, masked_cost
 from pyro_relevance.errors import EdgeError
+from pyro_relevance.surgery.operations import function_named, name_of_function
 from pyro_relevance.surgery.pruning import apply_mask, load_pruned, prune
 from pyro_relevance.surgery.steps import GraphNetwork
 from tests.small_networks import IMAGES, KINDS, Images
@@ -165,3 +166,12 @@ def test_element_sizes_enter_the_bytes():
     mask = some(edges, 0.6)
     pruned = prune(network, edges, mask, example_input=x)
     assert masked_cost(edges, mask) == pruned.receipt.after
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("name", ["__and__", "__or__", "__xor__"])
+def test_operators_between_underscores_are_not_taken_for_writes_in_place(name):
+    function = getattr(torch.ops.aten, name).Tensor
+    found = name_of_function(function)
+    assert found == f"torch.ops.aten.{name}.Tensor"
+    assert function_named(found) is function

@@ -37,9 +37,10 @@ def layer(run: Labelling, node: fx.Node, name: str) -> Any:
         if found is None:
             return computed(run, node)
         x = run.value(node.args[0])
+        source: Any = node.args[0]
         product = Product(
-            node.args[0], x.ndim - 1, found.name, found.reads, setting(node, "bias"), x.ndim - 1
-        )  # type: ignore[arg-type]
+            source, x.ndim - 1, found.name, found.reads, setting(node, "bias"), x.ndim - 1
+        )
         return apply_weight(run, node, product, x, found, x.ndim - 1)
     x, axes = run.operand(node.args[0]), find(name).layer
     assert axes is not None

@@ -198,7 +198,6 @@ class ProgressBar:
         )
 
     def _move(self, state: TrainingState) -> None:
-        interval = max(1, state.num_steps // self.num_updates)
         if self._bar is None:
             from tqdm.auto import tqdm
 
@@ -206,7 +205,7 @@ class ProgressBar:
             self._bar = tqdm(
                 total=state.num_steps, desc=self.description, unit="step", initial=state.step - 1
             )
-        if state.step % interval and not state.is_last:
+        if state.step % max(1, state.num_steps // self.num_updates) and not state.is_last:
             return
         self._bar.set_postfix(_figures(state), refresh=False)
         self._bar.update(state.step - self._bar.n)

@@ -147,8 +147,7 @@ def fit(
             replay, precision, device.
 
     Raises:
-        TypeError: If an argument is of another kind, or a keyword is unknown.
-        ValueError: If sizes, values or settings do not fit each other.
+        TypeError, ValueError: If an argument is of another kind, or does not fit the others.
         DivergenceError: If the loss fails or explodes; ``error.fit`` holds the last good state.
         CheckpointError, OSError: If the checkpoint is another run's, in use or not to be written.
     """

@@ -177,6 +177,11 @@ def _export_any_size(
     network: nn.Module, arguments: tuple[Any, ...]
 ) -> torch.export.ExportedProgram:
     """Trace with a symbol for each size of each input."""
+    if _cuts_windows(network, arguments):
+        raise EdgeError(
+            "Expected sizes that follow from each other in a few steps, but got a network that "
+            "cuts images into windows: its images keep the size of the example."
+        )
     traced = [_doubled(arguments), arguments]
     free = torch.export.Dim.AUTO
     last: Exception | None = None
@@ -205,6 +210,21 @@ def _export_any_size(
         return program
     assert last is not None
     raise last
+
+
+def _cuts_windows(network: nn.Module, arguments: tuple[Any, ...]) -> bool:
+    """Whether images are cut into windows: tensors of six axes in between.
+
+    Sizes that are divided and padded in each block take minutes to be followed with symbols.
+    """
+    if not any(isinstance(a, Tensor) and a.ndim == 4 for a in arguments):
+        return False
+    try:
+        graph = torch.export.export(network, arguments, strict=False).graph
+    except Exception:  # its errors are those of the trace that follows
+        return False
+    values = (value for node in graph.nodes for value in tree_leaves(node.meta.get("val")))
+    return any(isinstance(value, Tensor) and value.ndim >= 6 for value in values)
 
 
 def _doubled(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -49,7 +49,8 @@ def modules_that_make_units(network: nn.Module) -> list[str]:
     owners: dict[int, str] = {}
     for name, tensor in network.named_parameters():
         if tensor.ndim > 1:
-            owners[id(tensor)] = name.rpartition(".")[0]
+            # What computes a weight is part of the module that has the weight.
+            owners[id(tensor)] = name.rpartition(".")[0].partition(".parametrizations")[0]
     return list(dict.fromkeys(owners.values()))
 
 

@@ -115,7 +115,7 @@ def _not_rewritable(
     if not changing:
         return {}
     try:
-        export_graph(network, arguments, sizes="any")
+        export_graph(network, arguments, sizes="batch")
     except EdgeError as error:
         return {
             root: Why.NOT_REWRITABLE.reason(what=what, error=str(error))

@@ -786,7 +786,9 @@ def test_transformers_of_torchvision(make_network, size):
 
 @pytest.mark.contract
 def test_whatever_is_followed_can_be_written_down():
-    followed = [name for entry in pr.operators.registered() for name in entry.names]
+    # Of some operators nothing but the number of operations is known.
+    entries = [e for e in pr.operators.registered() if e.macs is None or e.couples is not None]
+    followed = [name for entry in entries for name in entry.names]
     for name in followed:
         packet = getattr(torch.ops.aten, name, None)
         for overload in packet.overloads() if packet is not None else ():

@@ -209,6 +209,7 @@ def _prune(
         name for name, some in edges.rewritten.items() if not bool(live[name][[*some]].all())
     ]
     gone = [name for name in edges.unfoldable if not bool(live[name].any())]
+    failed: SurgeryError | None = None
     if not changed and not gone:
         small = copy_of(network)
         try:
@@ -217,11 +218,16 @@ def _prune(
                 if group.granularity == "input":
                     small = _select_inputs(small, group, kept)
             return small, [], largest_difference(masked, small, arguments)
-        except SurgeryError:
-            pass  # its code may hold sizes that no longer fit
+        except SurgeryError as error:
+            failed = error  # its code may hold sizes that no longer fit
     why = [f"{name} changed numbers in it" for name in changed]
     why += [f"{name} is removed" for name in gone]
-    written, notes, difference = as_operations(masked, network, arguments, kept)
+    try:
+        written, notes, difference = as_operations(masked, network, arguments, kept)
+    except SurgeryError as error:
+        if failed is not None and "differ by" in str(failed):
+            raise failed from error  # it ran: nothing is the matter with its code
+        raise
     reason = ", ".join(why) or "it has sizes of its own"
     note = f"forward() is now a list of operations, as in evaluation mode: {reason}."
     return written, [*notes, note], difference

@@ -348,11 +348,16 @@ def test_sizes_written_into_forward_are_written_anew():
 
 
 @pytest.mark.contract
-def test_sizes_that_cannot_be_written_anew_are_refused():
+def test_a_number_of_examples_in_the_code_is_kept_and_others_are_refused():
     network, x = FixedBatch(), torch.randn(2, 3)
     edges = find_edges(network, example_input=x)
-    with pytest.raises(SurgeryError, match=r"A size is written into forward\(\)"):
-        prune(network, edges, {"a.units": torch.tensor([1, 0, 0, 1]).bool()}, example_input=x)
+    mask = {"a.units": torch.tensor([1, 0, 0, 1]).bool()}
+    pruned = prune(network, edges, mask, example_input=x)
+    assert any("of the size of the example: axis 0 (2)" in note for note in pruned.receipt.notes)
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(pruned(x), apply_mask(network, edges, mask)(x))
+    with pytest.raises(ValueError, match="size of axis 0"):
+        pruned(torch.randn(3, 3))
 
 
 @pytest.mark.contract

@@ -10,7 +10,7 @@ from torch import nn
 
 from pyro_relevance.edges.coupling.labelling import Axis, Coupling, Ints
 from pyro_relevance.edges.coupling.walk import follow_channels
-from pyro_relevance.edges.exported import export_graph
+from pyro_relevance.edges.exported import Sizes, export_graph
 from pyro_relevance.edges.flow import Flow, UnitFlow
 from pyro_relevance.edges.groups import Slot
 from pyro_relevance.edges.modules import modules_that_make_units
@@ -114,14 +114,19 @@ def _not_rewritable(
     changing = {root: what for root, what in coupling.written.items() if root not in reasons}
     if not changing:
         return {}
-    try:
-        export_graph(network, arguments, sizes="batch")
-    except EdgeError as error:
-        return {
-            root: Why.NOT_REWRITABLE.reason(what=what, error=str(error))
-            for root, what in changing.items()
-        }
-    return {}
+    failed: EdgeError | None = None
+    order: tuple[Sizes, ...] = ("batch", "any")  # the first one is faster, and mostly enough
+    for sizes in order:
+        try:
+            export_graph(network, arguments, sizes=sizes)
+        except EdgeError as error:
+            failed = error
+        else:
+            return {}
+    return {
+        root: Why.NOT_REWRITABLE.reason(what=what, error=str(failed))
+        for root, what in changing.items()
+    }
 
 
 def _made(coupling: Coupling, layers: list[Axis]) -> list[int]:

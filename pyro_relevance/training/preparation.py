@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.infer.elbo import ELBO, ELBOModule
 from torch import Tensor, nn
 
@@ -261,8 +262,12 @@ def try_first_batch(
             if last == 1:  # normalisation layers may need more than one example
                 with accepted(model.network, x[:1], "a last minibatch of inputs"):
                     model.run(x[:1], dict(model.network.named_parameters()), {})
-            check_guide(module.guide, model, x, y)
+            # What is drawn for a check leaves the random numbers of the run as they were.
+            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+                check_guide(module.guide, model, x, y)
             module(x, y)
+            with poutine.block():
+                module.guide()  # drawn since the first version: seeds keep their numbers
     added = [name for name in pyro.get_param_store() if name not in store]
     for name in added:
         pyro.get_param_store().__delitem__(name)

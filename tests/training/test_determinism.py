@@ -69,11 +69,9 @@ def state_as_lists() -> dict[str, Any]:
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_processes(method: str, expected: dict[str, Tensor]) -> None:
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"no {method} here")
-    with multiprocessing.get_context(method).Pool(1) as pool:
+def test_a_process_that_was_spawned(expected: dict[str, Tensor]) -> None:
+    # A fork cannot train where its parent has: torch says so.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply(state_as_lists)
     for name, tensor in expected.items():
         torch.testing.assert_close(

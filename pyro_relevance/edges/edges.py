@@ -39,16 +39,13 @@ class Edges:
             known only where the edges were found with an example, and 1 for a linear layer
             otherwise.
         rewritten: Edges of groups of ``structure`` (heads, say) whose removal changes numbers in
-            ``forward()``: the pruned network is then a list of operations, no longer of
-            the user's class.
+            ``forward()``: the pruned network is then a list of operations.
         products: Multiply-accumulates for one example of products of two activations (attention),
             for each edge of a group of ``structure``; under ``""`` those that no edge takes along.
-        operations: Edges of relaxed graphs, one group for the candidates of each. They are not
-            among ``groups``: their gates are one-hot, ``groups`` has those that are on or off by
-            themselves.
+        operations: Edges of relaxed graphs, one group for the candidates of each, not among
+            ``groups``: their gates are one-hot.
         bare: Names in ``shapes`` of matrices that are no weight of a linear layer.
-        storage: For names in ``shapes``, bytes of one entry, bytes of the whole tensor in a file,
-            and under how many names a file holds it.
+        storage: For names in ``shapes``, bytes of an entry and in a file, and number of names.
     """
 
     groups: tuple[EdgeGroup, ...]

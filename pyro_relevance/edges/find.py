@@ -6,7 +6,6 @@ with the reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +22,7 @@ from pyro_relevance.edges.flow import Flow, UnitFlow, WeightFlow
 from pyro_relevance.edges.groups import EdgeGroup, GridLabels, Skipped, Slot
 from pyro_relevance.edges.layerwise.units import follow_units, untraced
 from pyro_relevance.edges.modules import example_arguments, modules_that_make_units
-from pyro_relevance.edges.packing import packed_bytes
+from pyro_relevance.edges.packing import storage_of
 from pyro_relevance.edges.reasons import RETURNED, Reason, Why
 from pyro_relevance.edges.size import masked_cost, num_macs
 from pyro_relevance.errors import ArchitectureError, EdgeError
@@ -204,7 +203,7 @@ def _edges(
         products=products | ({"": (flow.num_fixed_macs,)} if flow.num_fixed_macs else {}),
         operations=operations,
         bare=_bare(network),
-        storage=_storage(network),
+        storage=storage_of(network),
     )
     return edges if example_input is None else _with_all_macs(edges, network, example_input)
 
@@ -232,20 +231,6 @@ def _bare(network: nn.Module) -> tuple[str, ...]:
             and isinstance(network.get_submodule(name.rpartition(".")[0]), nn.Linear)
         )
     )
-
-
-def _storage(network: nn.Module) -> dict[str, tuple[int, int, int]]:
-    """Bytes of one entry of each tensor, of the whole in a file (0: not saved), and its names."""
-    saved = network.state_dict(keep_vars=True)
-    names = Counter(map(id, saved.values()))
-    return {
-        name: (
-            tensor.element_size(),
-            packed_bytes(tensor.detach()) if name in saved else 0,
-            max(names[id(tensor)], 1),
-        )
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-    }
 
 
 def _with_all_macs(

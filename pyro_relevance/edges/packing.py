@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_relevance._files import parse_json
 
-__all__ = ["MAX_PACKED_DENSITY", "pack", "packed_bytes", "packed_shapes", "packed_size", "unpack"]
+__all__ = [
+    "MAX_PACKED_DENSITY",
+    "pack",
+    "packed_bytes",
+    "packed_shapes",
+    "packed_size",
+    "storage_of",
+    "unpack",
+]
 
 MAX_PACKED_DENSITY = 0.9
 _VALUES, _BITS = "::values", "::bits"
@@ -148,3 +157,21 @@ def _to_bits(flags: Tensor) -> Tensor:
 def _from_bits(bits: Tensor, num_flags: int) -> Tensor:
     flags = (bits.reshape(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1
     return flags.reshape(-1)[:num_flags].bool()
+
+
+def storage_of(network: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """Return for each tensor bytes of an entry, bytes of the whole in a file, number of names.
+
+    Args:
+        network: The network; what is not saved takes no bytes in a file.
+    """
+    saved = network.state_dict(keep_vars=True)
+    names = Counter(map(id, saved.values()))
+    return {
+        name: (
+            tensor.element_size(),
+            packed_bytes(tensor.detach()) if name in saved else 0,
+            max(names[id(tensor)], 1),
+        )
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+    }

@@ -126,10 +126,12 @@ def _card(run: TableRun) -> ModelCard:
     table, score = run.table, run.scores["pruned"]
     error = "share of wrong classes" if table.task == "classification" else "RMSE"
     relevant = ", ".join(run.tested.relevant) or "none"
+    # The name of a file may have bytes that are no text.
+    file = Path(table.path).name.encode("utf-8", "replace").decode("utf-8")
     return ModelCard(
-        name=f"{table.target_name} from {Path(table.path).name}",
+        name=f"{table.target_name} from {file}",
         license="unknown",
-        data=f"{Path(table.path).name}: {len(run.train[0])} rows to train on, {len(run.test[0])} "
+        data=f"{file}: {len(run.train[0])} rows to train on, {len(run.test[0])} "
         f"to test on, drawn at random (seed {run.settings.seed}).",
         metrics={f"test {error}": score.error, "test log likelihood": score.log_likelihood},
         use=f"Predicts {table.target_name}. Columns relevant at a false discovery rate of "

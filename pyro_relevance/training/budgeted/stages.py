@@ -126,12 +126,11 @@ def fit_to_budget(
         ValueError: If the budget cannot be reached; this and others as in ``fit``.
 
     Example:
-        >>> network = pr.networks.MLP(6, [8], 1)
+        >>> import torch, pyro_relevance as pr
+        >>> network, x = pr.networks.MLP(6, [8], 1), torch.randn(64, 6)
         >>> edges = pr.find_edges(network, granularity="weight")
-        >>> model = pr.RelevanceModel(
-        ...     network, edges, likelihood=pr.likelihoods.Gaussian(), num_data=64
-        ... )
-        >>> x = torch.randn(64, 6)
+        >>> normal = pr.likelihoods.Gaussian()
+        >>> model = pr.RelevanceModel(network, edges, likelihood=normal, num_data=64)
         >>> budget = pr.Budget(num_parameters=20)
         >>> small = pr.fit_to_budget(model, (x, x[:, 0]), budget, num_epochs=20)
         >>> small.pruned.receipt.after.num_nonzero <= 20

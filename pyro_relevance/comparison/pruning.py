@@ -201,7 +201,10 @@ def _run_random(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
     edges = find_edges(trained.network, example_input=data[0][:2], granularity=task.units)
     with seeded(substream(seed, "random channels")):
         scores = {group.name: torch.rand(group.shape) for group in edges}
-    mask = masks.budget(scores, edges=edges, **_limit(task))
+    limit: dict[str, int | None] = {"num_parameters": None, "num_macs": None, **_limit(task)}
+    mask = masks.budget(
+        scores, num_parameters=limit["num_parameters"], num_macs=limit["num_macs"], edges=edges
+    )
     small = prune(trained.network, edges, mask, example_input=data[0][:2])
     after = recipe.train(
         small.network,

@@ -48,6 +48,8 @@ class Closing:
     ) -> None:
         self.budget, self.edges, self.removed = budget, edges, dict(removed or {})
         self.costs = budget.costs(edges)
+        self.mask: Mask | None = None
+        self.last = self.num_final = self.num_first = 0
         self.load({})
 
     def __call__(self, state: TrainingState) -> None:

@@ -206,7 +206,7 @@ def test_configurations_keep_the_limit(name):
     assert result.cost.num_nonzero <= 60
     groups = (
         {"inputs", "hidden1.units", "hidden2.units"}
-        if name == "group normal-Jeffreys"
+        if configuration.granularity != ("weight",)
         else {"hidden1.weight", "hidden2.weight", "output.weight"}
     )
     assert set(result.choice) == groups

@@ -16,6 +16,8 @@ _WANTED = {
     "small": ("num_epochs",),
     "random-architecture": ("num_epochs",),
     "gradual-magnitude": ("num_epochs",),
+    "budget-weights": ("num_epochs",),
+    "budget-weights-magnitude": ("num_epochs",),
     "uniform-widths": ("num_epochs",),
     "magnitude": ("num_epochs", "num_epochs_round", "num_rounds"),
     "lottery-ticket": ("num_epochs", "num_rounds"),

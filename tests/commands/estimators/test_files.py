@@ -71,7 +71,7 @@ def test_folders_of_others_are_refused(fitted: Any, tmp_path: Path) -> None:
         other.load(tmp_path / "own")
     path = tmp_path / "own" / "record.json"
     path.write_text(path.read_text().replace('"checked"', '"looked"'))
-    with pytest.raises(CheckpointError, match=r"save wrote it, but it is damaged"):
+    with pytest.raises(CheckpointError, match=r"record\.json as .* wrote it, but it is damaged"):
         type(fitted).load(tmp_path / "own")
 
 

@@ -30,21 +30,28 @@ def test_sigterm_leaves_a_state_from_which_the_command_goes_on(
 ) -> None:
     out, file = tmp_path / "out", write_table(tmp_path / "things.csv")
     command = ["table", str(file), "--target", "y", "--out", str(out), *SMALL]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
+    terminal, other = os.openpty()  # where there is one, the bar says how far it is
     process = subprocess.Popen(
         [sys.executable, "-m", "pyro_relevance", *command],
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=other,
     )
-    assert process.stderr is not None
+    os.close(other)
     seen = b""
-    while not re.search(rb"fit, 2 chains: +[1-9]\d%", seen):  # beyond the first record
-        byte = process.stderr.read(1)
+    # Beyond the first record.
+    while not re.search(rb"fit, 2 chains:[^\r]*?([1-9]\d%|[1-9]\d\d/1500)", seen):
+        byte = os.read(terminal, 1)
         assert byte, seen
         seen += byte
     process.send_signal(signal.SIGTERM)
-    _, rest = process.communicate(timeout=60)
+    rest = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(terminal, 4096):
+            rest += part
+    os.close(terminal)
+    process.communicate(timeout=60)
     assert process.returncode == 143
     assert b"pyro-relevance: ended by SIGTERM; the same command goes on from here." in rest
     assert b"Traceback" not in rest

@@ -24,7 +24,7 @@ from tests.commands.test_main import write_table
 SMALL = ["--chains", "2", "--folds", "2", "--hidden", "6", "--workers", "1", "--steps", "1500"]
 
 
-@pytest.mark.contract
+@pytest.mark.slow  # it reads the bar of a terminal, which is not shown everywhere
 def test_sigterm_leaves_a_state_from_which_the_command_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -227,9 +227,8 @@ def test_the_structure_rests_while_the_weights_warm_up():
         result = fit(schedules=schedules, num_epochs=6)
         return result.posterior.state["guide.operation_posterior.logits"]
 
-    rested, moved = (float(logits(f)[:, :, :2].abs().max()) for f in (1.0, 0.0))
-    assert rested < 0.2  # one step, the very last
-    assert moved > 2 * rested
+    assert float(logits(1.0)[:, :, :2].abs().max()) < 0.2  # one step, the very last
+    assert float(logits(0.0)[:, :, :2].abs().max()) > 0.2
     with pytest.raises(ValueError, match=r"Expected fraction in \[0, 1\]"):
         after(1.5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import pyro_relevance as pr
 from pyro_relevance.commands.estimators import RelevanceClassifier, RelevanceRegressor
+from pyro_relevance.comparison.records import sealed
 from pyro_relevance.errors import CheckpointError
 from tests.commands.estimators import test_base, test_classifier
 
@@ -70,8 +72,13 @@ def test_folders_of_others_are_refused(fitted: Any, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"Expected the folder of a saved {other.__name__}"):
         other.load(tmp_path / "own")
     path = tmp_path / "own" / "record.json"
-    path.write_text(path.read_text().replace('"checked"', '"looked"'))
-    with pytest.raises(CheckpointError, match=r"record\.json as .* wrote it, but it is damaged"):
+    text = path.read_text().replace('"checked"', '"looked"')
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match="its content does not fit its digest"):
+        type(fitted).load(tmp_path / "own")
+    record = {k: v for k, v in json.loads(text).items() if k not in ("digest", "schema")}
+    path.write_text(json.dumps(sealed(record)))
+    with pytest.raises(CheckpointError, match=r"save wrote it, but it is damaged"):
         type(fitted).load(tmp_path / "own")
 
 

@@ -31,11 +31,10 @@ from analysis.image_split import percent_wrong
 from analysis.parts import Parts
 from analysis.records import row, write_record
 from pyro_relevance.comparison.baselines import gradual_magnitude_pruning
-from pyro_relevance.comparison.baselines.recipe import seeded_network
+from pyro_relevance.comparison.pruning import density_within
 from pyro_relevance.comparison.tasks import Task, make_task
+from pyro_relevance.comparison.to_budget import keywords_of, ungated_model
 from pyro_relevance.edges.size import count_cost
-from pyro_relevance.model.priors import PointWeights
-from pyro_relevance.training.schedules import Schedules
 
 HITS: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     "weights, parameters": (("weight",), {"num_parameters": 20_000}),
@@ -71,43 +70,17 @@ class Settings:
     worst: float = 10.0
 
 
-def model_of(task: Task, granularity: Sequence[str], seed: int) -> pr.RelevanceModel:
-    """Return the model of the task's network, without gates."""
-    assert task.make_network is not None
-    network = seeded_network(task.make_network, seed)
-    x = task.data.train[0]
-    return pr.RelevanceModel(
-        network,
-        pr.find_edges(network, example_input=x[:2], granularity=granularity),
-        likelihood=task.recipe.likelihood,
-        num_data=len(x),
-        gate_prior=None,
-        weight_prior=PointWeights(task.recipe.weight_scale),
-    )
-
-
-def keywords(task: Task) -> dict[str, Any]:
-    """Return the settings of the recipe as keywords."""
-    recipe = task.recipe
-    return {
-        "batch_size": recipe.batch_size,
-        "learning_rate": recipe.learning_rate,
-        "schedules": Schedules(learning_rate=recipe.schedules.learning_rate),
-        "augment": recipe.augment,
-    }
-
-
 def hit(task: Task, name: str, settings: Settings, seed: int) -> dict[str, float]:
     """Return the limit, what the pruned network has, and the ratio."""
     granularity, limits = HITS[name]
     ((unit, limit),) = limits.items()
     fitted = pr.fit_to_budget(
-        model_of(task, granularity, seed),
+        ungated_model(task, granularity, seed),
         task.data.train,
         pr.Budget(**limits),  # type: ignore[arg-type]
         num_epochs=settings.num_epochs,
         seed=seed,
-        **keywords(task),
+        **keywords_of(task.recipe),
     )
     cost = count_cost(fitted.pruned.network, task.data.train[0][:1])
     counted = cost.num_nonzero if unit == "num_parameters" else getattr(cost, unit)
@@ -127,32 +100,19 @@ def front(task: Task, method: str, settings: Settings, seed: int) -> dict[str, A
     """Return errors, sizes, time and hypervolume of the networks of one method."""
     started = time.perf_counter()
     budgets = [pr.Budget(num_parameters=size) for size in settings.sizes]
+    keywords = keywords_of(task.recipe) | {"num_epochs": 1e4, "seed": seed}
     found: list[nn.Module] = []
     if method == "one training":
-        fits = pr.fit_front(
-            model_of(task, ("weight",), seed),
-            task.data.train,
-            budgets,
-            num_epochs=1e4,
-            max_seconds=settings.share * settings.seconds,
-            seed=seed,
-            **keywords(task),
-        )
+        model, seconds = ungated_model(task, ("weight",), seed), settings.share * settings.seconds
+        fits = pr.fit_front(model, task.data.train, budgets, max_seconds=seconds, **keywords)
         found = [fitted.pruned.network for fitted in fits]
-    for budget in budgets if method != "one training" else ():
-        if method == "separate trainings":
-            fitted = pr.fit_to_budget(
-                model_of(task, ("weight",), seed),
-                task.data.train,
-                budget,
-                num_epochs=1e4,
-                max_seconds=settings.seconds,
-                seed=seed,
-                **keywords(task),
-            )
-            found.append(fitted.pruned.network)
-        else:
-            found.append(gradual(task, budget, settings, seed))
+    elif method == "separate trainings":
+        for budget in budgets:
+            model, seconds = ungated_model(task, ("weight",), seed), settings.seconds
+            one = pr.fit_to_budget(model, task.data.train, budget, max_seconds=seconds, **keywords)
+            found.append(one.pruned.network)
+    else:
+        found = [gradual(task, budget, settings, seed) for budget in budgets]
     spent = time.perf_counter() - started
     points = [evaluated(task, network) for network in found]
     return {"points": points, "seconds": spent, "hypervolume": hypervolume(points, settings.worst)}
@@ -162,15 +122,13 @@ def gradual(task: Task, budget: pr.Budget, settings: Settings, seed: int) -> nn.
     """Return the network of gradual magnitude pruning within the budget, biases kept."""
     assert task.make_network is not None
     assert budget.num_parameters is not None
-    parameters = list(task.make_network().parameters())
-    weights = sum(p.numel() for p in parameters if p.ndim > 1)
-    others = sum(p.numel() for p in parameters if p.ndim <= 1)
+    limited = dataclasses.replace(task, num_parameters=budget.num_parameters)
     recipe = dataclasses.replace(task.recipe, deadline=time.perf_counter() + settings.seconds)
     return gradual_magnitude_pruning(
         task.make_network,
         task.data.train,
         recipe=recipe,
-        density=(budget.num_parameters - others) / weights,
+        density=density_within(limited),
         num_epochs=1e4,
         seed=seed,
     ).network

@@ -41,7 +41,7 @@ from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.masks import Mask
 from pyro_relevance.surgery.pruning import prune
 
-__all__ = ["PRUNING"]
+__all__ = ["PRUNING", "density_within", "plan_one_training"]
 
 NUM_ROUNDS = 3
 NUM_TICKETS = 6
@@ -53,21 +53,33 @@ def _network(task: Task) -> Callable[[], nn.Module]:
     return task.make_network
 
 
-def _by_people(
-    row: str, make_network: Callable[[Task], Callable[[], nn.Module]], about: str
-) -> Method:
-    """A network that is trained without pruning."""
+def _one_training(
+    make_network: Callable[[Task], Callable[[], nn.Module]],
+) -> Callable[[Task, float, int], Plan]:
+    """Plans one training of a network for all of the time."""
 
     def plan(task: Task, seconds: float, seed: int) -> Plan:
         network = seeded_network(make_network(task), seed)
         return {"num_epochs": epochs_in_steps(task, seconds, seconds_of_network(task, network))}
+
+    return plan
+
+
+plan_one_training = _one_training(_network)
+"""Plan of one training of a task's network: from task, seconds and seed."""
+
+
+def _by_people(
+    row: str, make_network: Callable[[Task], Callable[[], nn.Module]], about: str
+) -> Method:
+    """A network that is trained without pruning."""
 
     def run(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
         return {
             row: dense(make_network(task), task.data.train, recipe=task.recipe, seed=seed, **plan)
         }
 
-    return Method("network", plan, run, about)
+    return Method("network", _one_training(make_network), run, about)
 
 
 def _small_network(task: Task) -> Callable[[], nn.Module]:
@@ -88,8 +100,12 @@ def _plan_magnitude(task: Task, seconds: float, seed: int) -> Plan:
     }
 
 
-def _density(task: Task) -> float:
-    """Share of the weights within the limit on parameters when all biases are kept."""
+def density_within(task: Task) -> float:
+    """Return the share of the weights within the limit on parameters when all biases are kept.
+
+    Args:
+        task: The task.
+    """
     parameters = list(_network(task)().parameters())
     weights = sum(p.numel() for p in parameters if p.ndim > 1)
     others = sum(p.numel() for p in parameters if p.ndim <= 1)
@@ -104,7 +120,7 @@ def _to_the_limit(
         _network(task),
         task.data.train,
         recipe=task.recipe,
-        density=_density(task),
+        density=density_within(task),
         seed=seed,
         **plan,
     )
@@ -112,10 +128,6 @@ def _to_the_limit(
 
 def _run_magnitude(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
     return {"magnitude": _to_the_limit(magnitude_pruning, task, plan, seed)}
-
-
-def _plan_gradual(task: Task, seconds: float, seed: int) -> Plan:
-    return {"num_epochs": epochs_in_steps(task, seconds, _seconds_of_dense(task, seed))}
 
 
 def _run_gradual(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
@@ -357,7 +369,7 @@ PRUNING: dict[str, Method] = {
     "magnitude": Method("network", _plan_magnitude, _run_magnitude, "Han et al. 2015"),
     "gradual-magnitude": Method(
         "network",
-        _plan_gradual,
+        plan_one_training,
         _run_gradual,
         "gradual magnitude pruning in one training (Zhu and Gupta 2017)",
     ),

@@ -7,7 +7,6 @@ unit are then the same function, whatever lies between (bias, activation, BatchN
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyro_relevance._files import parse_json
-from pyro_relevance.edges.gates import GateFactor, gate_factor
+from pyro_relevance.edges.gates import GateFactor, counts_per_edge, gate_factor
 from pyro_relevance.edges.groups import EdgeGroup, Skipped, group_from_dict, group_to_dict, sizes
 from pyro_relevance.edges.representation.edges import summary_of
 from pyro_relevance.errors import EdgeError
@@ -257,18 +256,7 @@ class Edges:
         Returns:
             For each group, ``group.shape`` counts (float).
         """
-        counts = {}
-        for group in self.groups:
-            count = torch.zeros(group.num_edges, dtype=torch.int64)
-            for slot in (*group.producers, *group.consumers):
-                if slot.tensor in self.buffers:
-                    continue
-                shape = self.shapes[slot.tensor]
-                size = math.prod(shape)
-                length = size if slot.dim is None else shape[slot.dim]
-                count += slot.total(torch.full((length,), size // length), group.num_edges)
-            counts[group.name] = count.to(torch.float32).reshape(group.shape)
-        return counts
+        return counts_per_edge(self, {name: int(name not in self.buffers) for name in self.shapes})
 
     def to_json(self) -> str:
         """Everything as a JSON text; labels that are made on demand are not in it."""

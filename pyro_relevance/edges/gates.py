@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EntryGates",
     "GateFactor",
+    "counts_per_edge",
     "distinct_product",
     "gate_factor",
     "gated_blocks",
@@ -221,6 +222,28 @@ def sum_over_consumers(values: Mapping[str, Tensor], group: EdgeGroup, leading: 
     return torch.stack(
         [_per_edge(values[slot.tensor], slot, group, leading) for slot in group.consumers]
     ).sum(0)
+
+
+def counts_per_edge(edges: Edges, entry: Mapping[str, int]) -> dict[str, Tensor]:
+    """What disappears with each single edge: rows that make it, columns that read it.
+
+    Args:
+        edges: The edges.
+        entry: Tensor -> what each of its entries counts.
+
+    Returns:
+        Group -> ``group.shape`` counts (float).
+    """
+    counts = {}
+    for group in edges.groups:
+        count = torch.zeros(group.num_edges, dtype=torch.int64)
+        for slot in (*group.producers, *group.consumers):
+            shape, each = edges.shapes[slot.tensor], entry[slot.tensor]
+            size = math.prod(shape)
+            length = size if slot.dim is None else shape[slot.dim]
+            count += slot.total(torch.full((length,), each * size // length), group.num_edges)
+        counts[group.name] = count.to(torch.float32).reshape(group.shape)
+    return counts
 
 
 def distinct_product(probability: Tensor, slots: Sequence[Slot], shape: Sequence[int]) -> Tensor:

@@ -19,6 +19,7 @@ __all__ = [
     "pooled",
     "quantiles",
     "select",
+    "structure_of",
     "weight_of",
 ]
 
@@ -111,3 +112,25 @@ def weight_of(idata: Any, tensor: str, chain: int) -> Array | None:
             values = dataset[name].sel(chain=chain)
             return np.asarray(values.mean("draw") if "draw" in values.dims else values)
     return None
+
+
+def structure_of(dataset: Any, structure: str | None, suffix: str) -> str:
+    """Return the structure that is asked for, or the only one.
+
+    Args:
+        dataset: Group of an ArviZ object.
+        structure: Its name; ``None`` where there is one.
+        suffix: End of the names of variables of structures.
+
+    Raises:
+        ValueError: If there is none, several without a name, or no such one.
+    """
+    known = [str(n).removesuffix(suffix) for n in dataset.data_vars if str(n).endswith(suffix)]
+    if not known:
+        raise ValueError(
+            "Expected idata with operations of relaxed graphs, but its posterior has none. Fit a "
+            "model whose edges are found with granularity='operation'."
+        )
+    if structure is None and len(known) > 1 or structure not in (None, *known):
+        raise ValueError(f"Expected structure from {known}, but got {structure!r}.")
+    return structure or known[0]

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 
-from pyro_relevance.plots._data import Array, one_chain, select
+from pyro_relevance.plots._data import Array, one_chain, select, structure_of
 from pyro_relevance.plots._style import (
     COLOURS,
     GREY,
@@ -111,15 +111,7 @@ def _read(idata: Any, structure: str | None, chain: int) -> tuple[_Edges, list[s
     """Return the edges of a structure, its nodes in order, and the names of all operations."""
     suffix = "_operation_probability"
     posterior = select(idata, "relevance")
-    known = [str(n).removesuffix(suffix) for n in posterior.data_vars if str(n).endswith(suffix)]
-    if not known:
-        raise ValueError(
-            "Expected idata with operations of relaxed graphs, but its posterior has none. Fit a "
-            "model whose edges are found with granularity='operation'."
-        )
-    if structure is None and len(known) > 1 or structure not in (None, *known):
-        raise ValueError(f"Expected structure from {known}, but got {structure!r}.")
-    structure = structure or known[0]
+    structure = structure_of(posterior, structure, suffix)
     variable = one_chain(posterior, chain)[f"{structure}{suffix}"]
     mean = variable.mean(("chain", "draw"))
     table: Array = np.asarray(mean.transpose("source", "target", "operation").values)

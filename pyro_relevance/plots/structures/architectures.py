@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_relevance.plots._data import Array, one_chain, select
+from pyro_relevance.plots._data import Array, one_chain, select, structure_of
 from pyro_relevance.plots._style import (
     COLOURS,
     Width,
@@ -97,15 +97,7 @@ def _read(
     """Names of the edges, ``(num_draws, num_edges)`` operations chosen, names of operations."""
     suffix = "_operation_gate"
     dataset = select(idata, "relevance")
-    known = [str(n).removesuffix(suffix) for n in dataset.data_vars if str(n).endswith(suffix)]
-    if not known:
-        raise ValueError(
-            "Expected idata with operations of relaxed graphs, but its posterior has none. Fit a "
-            "model whose edges are found with granularity='operation'."
-        )
-    if structure is None and len(known) > 1 or structure not in (None, *known):
-        raise ValueError(f"Expected structure from {known}, but got {structure!r}.")
-    structure = structure or known[0]
+    structure = structure_of(dataset, structure, suffix)
     dataset = dataset if chain is None else one_chain(dataset, chain)
     gates = dataset[f"{structure}{suffix}"]
     values = gates.transpose("chain", "draw", "source", "target", "operation").to_numpy()

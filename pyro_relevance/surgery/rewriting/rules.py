@@ -142,14 +142,21 @@ def _unflatten(writer: Writer, node: fx.Node) -> Any:
     return (node.args[0], dim, writer.sizes(labels, sizes, dim)), {}, node.target
 
 
-@rewrites("slice", "narrow")
-def _slice(writer: Writer, node: fx.Node) -> Any:
+def _along(writer: Writer, node: fx.Node) -> tuple[int, Tensor]:
+    """Return the axis along which a part is taken, and which of its positions are kept."""
     labels = writer.labels[node.args[0]]  # type: ignore[index]
     dim = int(setting(node, "dim")) % labels.ndim
     flags = writer.flags(labels, dim)
+    if not bool(flags.all()):
+        writer.whole(node.args[0], dim)  # type: ignore[arg-type]
+    return dim, flags
+
+
+@rewrites("slice", "narrow")
+def _slice(writer: Writer, node: fx.Node) -> Any:
+    dim, flags = _along(writer, node)
     if bool(flags.all()):
         return node.args, node.kwargs, node.target
-    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
     start, end, step = (setting(node, name) for name in ("start", "end", "step"))
     if operator_name(node) == "narrow":
         end, step = start + setting(node, "length"), 1
@@ -160,12 +167,9 @@ def _slice(writer: Writer, node: fx.Node) -> Any:
 
 @rewrites("chunk", "split", "split_with_sizes", "unsafe_chunk", "unsafe_split")
 def _split(writer: Writer, node: fx.Node) -> Any:
-    labels = writer.labels[node.args[0]]  # type: ignore[index]
-    dim = int(setting(node, "dim")) % labels.ndim
-    flags = writer.flags(labels, dim)
+    dim, flags = _along(writer, node)
     if bool(flags.all()):
         return node.args, node.kwargs, node.target
-    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
     lengths = [part.shape[dim] for part in writer.labels[node]]
     sizes = [int(part.sum()) for part in flags.split(lengths)]
     return (node.args[0], sizes, dim), {}, torch.ops.aten.split_with_sizes.default
@@ -173,12 +177,9 @@ def _split(writer: Writer, node: fx.Node) -> Any:
 
 @rewrites("slice_scatter")
 def _slice_scatter(writer: Writer, node: fx.Node) -> Any:
-    labels = writer.labels[node.args[0]]  # type: ignore[index]
-    dim = int(setting(node, "dim")) % labels.ndim
-    flags = writer.flags(labels, dim)
+    dim, flags = _along(writer, node)
     if bool(flags.all()):
         return node.args, node.kwargs, node.target
-    writer.whole(node.args[0], dim)  # type: ignore[arg-type]
     start, end, step = (setting(node, name) for name in ("start", "end", "step"))
     start, end, step = slice(start, end, step).indices(len(flags))
     first, last = int(flags[:start].sum()), int(flags[:end].sum())

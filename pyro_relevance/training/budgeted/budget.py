@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from pyro_relevance import masks
 from pyro_relevance.edges.edges import Edges
+from pyro_relevance.edges.gates import counts_per_edge
 from pyro_relevance.masks import Mask
 
 __all__ = ["Budget", "Score"]
@@ -130,9 +130,6 @@ class Budget:
     def choose(self, scores: Mapping[str, Tensor], edges: Edges) -> Mask:
         """Return the mask of the highest-scoring edges within the limit.
 
-        Edges are added in the order of their scores as long as they fit; where one does not, those
-        after it are tried too, since they may be cheaper.
-
         Args:
             scores: Group -> ``group.shape`` scores; minus infinity for edges that are closed.
             edges: The edges.
@@ -158,23 +155,13 @@ class Budget:
         Returns:
             Group -> ``group.shape``, at least 1.
         """
-        count_of = Edges.num_parameters_per_edge if self.num_macs is None else _macs_per_edge
-        counts = count_of(edges)
+        if self.num_macs is None:
+            counts = edges.num_parameters_per_edge()
+        else:
+            # Vectors, such as biases, multiply nothing.
+            times = {n: edges.positions.get(n, 1) for n, s in edges.shapes.items() if len(s) > 1}
+            weights = times.keys() - set(edges.buffers)
+            counts = counts_per_edge(
+                edges, {name: times[name] if name in weights else 0 for name in edges.shapes}
+            )
         return {name: count.clamp(min=1) for name, count in counts.items()}
-
-
-def _macs_per_edge(edges: Edges) -> dict[str, Tensor]:
-    """Multiply-accumulates that disappear with each single edge."""
-    counts = {}
-    for group in edges.groups:
-        total = torch.zeros(group.num_edges, dtype=torch.float64)
-        for slot in (*group.producers, *group.consumers):
-            shape = edges.shapes[slot.tensor]
-            if slot.tensor in edges.buffers or len(shape) < 2:
-                continue
-            size, positions = math.prod(shape), edges.positions.get(slot.tensor, 1)
-            length = size if slot.dim is None else shape[slot.dim]
-            each = torch.full((length,), size // length * positions, dtype=torch.int64)
-            total += slot.total(each, group.num_edges)
-        counts[group.name] = total.float().reshape(group.shape)
-    return counts

@@ -8,15 +8,11 @@ import math
 import time
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
-from pyro_relevance import masks
-from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines import (
     BaselineResult,
     Configuration,
-    Stage,
     configurations,
     dense,
     filter_pruning,
@@ -27,7 +23,7 @@ from pyro_relevance.comparison.baselines import (
     random_ticket,
 )
 from pyro_relevance.comparison.baselines.configurations import fit_configuration
-from pyro_relevance.comparison.baselines.filter_pruning import prune_filters
+from pyro_relevance.comparison.baselines.filter_pruning import prune_filters, random_channels
 from pyro_relevance.comparison.baselines.recipe import seeded_network
 from pyro_relevance.comparison.method import Method, Plan
 from pyro_relevance.comparison.pace import (
@@ -36,10 +32,8 @@ from pyro_relevance.comparison.pace import (
     seconds_per_epoch,
 )
 from pyro_relevance.comparison.tasks import Task
-from pyro_relevance.edges.find import find_edges
 from pyro_relevance.edges.modules import reinitialise
 from pyro_relevance.masks import Mask
-from pyro_relevance.surgery.pruning import prune
 
 __all__ = ["PRUNING", "density_within", "plan_one_training"]
 
@@ -200,38 +194,16 @@ def _run_filters(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]
 
 
 def _run_random(task: Task, plan: Plan, seed: int) -> dict[str, BaselineResult]:
-    """Train the network, keep random channels within the limit, and train it further."""
-    recipe, data = task.recipe, task.data.train
-    trained = recipe.train(
-        seeded_network(_network(task), seed),
-        data,
-        num_epochs=plan["num_epochs"],
-        until=recipe.until(0.4),
-        name="dense",
+    result = random_channels(
+        _network(task),
+        task.data.train,
+        recipe=task.recipe,
+        granularity=task.units,
         seed=seed,
+        **plan,
+        **_limit(task),
     )
-    edges = find_edges(trained.network, example_input=data[0][:2], granularity=task.units)
-    with seeded(substream(seed, "random channels")):
-        scores = {group.name: torch.rand(group.shape) for group in edges}
-    limit: dict[str, int | None] = {"num_parameters": None, "num_macs": None, **_limit(task)}
-    mask = masks.budget(
-        scores, num_parameters=limit["num_parameters"], num_macs=limit["num_macs"], edges=edges
-    )
-    small = prune(trained.network, edges, mask, example_input=data[0][:2])
-    after = recipe.train(
-        small.network,
-        data,
-        num_epochs=plan["num_epochs_after"],
-        retraining=True,
-        until=recipe.deadline,
-        name="retraining",
-        seed=seed,
-    )
-    stages = [
-        Stage.of(trained, "dense", "training"),
-        Stage.of(after, "retraining", "retraining"),
-    ]
-    return {"random-channels": BaselineResult.of(after, mask, stages, data[0][:2])}
+    return {"random-channels": result}
 
 
 def _configuration(task: Task, name: str) -> Configuration:

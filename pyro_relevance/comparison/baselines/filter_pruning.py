@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pyro_relevance import masks
+from pyro_relevance._random import seeded, substream
 from pyro_relevance.comparison.baselines.recipe import Recipe, seeded_network
 from pyro_relevance.comparison.baselines.result import BaselineResult, Stage
 from pyro_relevance.edges.find import Edges, find_edges
 from pyro_relevance.edges.size import num_macs as count_macs
 from pyro_relevance.edges.size import num_parameters as count_parameters
 from pyro_relevance.masks import Mask
+from pyro_relevance.surgery.pruning import prune
 
-__all__ = ["filter_pruning", "prune_filters", "the_limit"]
+__all__ = ["filter_pruning", "prune_filters", "random_channels", "the_limit"]
 
 
 def filter_pruning(
@@ -84,6 +87,61 @@ def filter_pruning(
     )
     history.append(Stage.of(trained, "retraining", "retraining"))
     return BaselineResult.of(trained, mask, history, data[0][:2])
+
+
+def random_channels(
+    make_network: Callable[[], nn.Module],
+    data: tuple[Tensor, Tensor],
+    *,
+    recipe: Recipe,
+    granularity: Sequence[str],
+    num_epochs: float,
+    num_epochs_after: float,
+    num_parameters: int | None = None,
+    num_macs: int | None = None,
+    seed: int = 0,
+) -> BaselineResult:
+    """Train a network, keep random channels within a limit, and train it further: a control.
+
+    Args:
+        make_network: Makes the network with initial weights.
+        data: ``x`` of shape ``(num_data, ...)`` and ``y`` of shape ``(num_data, ...)``.
+        recipe: How it is trained.
+        granularity: What is removed: inputs, units or channels.
+        num_epochs: Epochs of the dense network, 0.4 of the time where the recipe has a deadline.
+        num_epochs_after: Epochs after pruning.
+        num_parameters: Largest number of parameters after pruning; or
+        num_macs: largest number of multiply-accumulates for one example. Exactly one of them.
+        seed: Seed of everything.
+
+    Raises:
+        ValueError: If not exactly one limit is given, or it cannot be reached.
+    """
+    the_limit(num_parameters, num_macs)  # before any work
+    trained = recipe.train(
+        seeded_network(make_network, seed),
+        data,
+        num_epochs=num_epochs,
+        until=recipe.until(0.4),
+        name="dense",
+        seed=seed,
+    )
+    edges = find_edges(trained.network, example_input=data[0][:2], granularity=granularity)
+    with seeded(substream(seed, "random channels")):
+        scores = {group.name: torch.rand(group.shape) for group in edges}
+    mask = masks.budget(scores, num_parameters=num_parameters, num_macs=num_macs, edges=edges)
+    small = prune(trained.network, edges, mask, example_input=data[0][:2])
+    after = recipe.train(
+        small.network,
+        data,
+        num_epochs=num_epochs_after,
+        retraining=True,
+        until=recipe.deadline,
+        name="retraining",
+        seed=seed,
+    )
+    stages = [Stage.of(trained, "dense", "training"), Stage.of(after, "retraining", "retraining")]
+    return BaselineResult.of(after, mask, stages, data[0][:2])
 
 
 def prune_filters(

@@ -289,7 +289,8 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
             dtype = file.get_slice(name).get_dtype()
             if dtype not in _DTYPES:
                 raise ValueError(f"tensor {name!r} is of the unknown type {dtype}")
-        tensors = {name: file.get_tensor(name) for name in names}
+        # Copies: the tensors of a map start at any byte, and kernels of BLAS round by alignment.
+        tensors = {name: file.get_tensor(name).clone() for name in names}
     if _SCHEMA not in texts and _DIGEST not in texts and _NON_FINITE not in texts:
         return tensors, texts
     digest, schema = texts.pop(_DIGEST, None), texts.get(_SCHEMA)

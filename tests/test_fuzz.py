@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +18,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes
 
 
 @pytest.mark.property
-@pytest.mark.parametrize("name", FORMS)
-def test_a_slice(name: str) -> None:
-    counts, faults = run_form(name, 20, first=100_000, seconds=6.0)
-    assert not faults
-    assert counts.total() >= 3
+def test_a_slice() -> None:
+    # A process of its own: autograd cannot train in a fork of one that has threads of autograd.
+    command = [sys.executable, "-m", "tests.fuzz", "--cases", "20", "--first", "100000"]
+    done = subprocess.run([*command, "--seconds", "36"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in FORMS:
+        counts = ast.literal_eval(done.stdout.partition(f"{name}: ")[2].partition("\n")[0])
+        assert sum(counts.values()) >= 3
 
 
 def _raise(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from pyro_relevance.edges.coupling.disjoint_sets import DisjointSets
 from pyro_relevance.edges.size import count_cost, masked_cost
 from pyro_relevance.errors import EdgeError, SurgeryError
 from pyro_relevance.surgery.operations import name_of_function
-from pyro_relevance.surgery.steps import GraphNetwork
+from pyro_relevance.surgery.steps import GraphNetwork, SizeError
 
 
 def conv(inputs, outputs, size=3, **settings):
@@ -559,16 +559,36 @@ def test_layers_that_are_not_followed_are_listed():
     assert "not called in evaluation" in reasons["auxiliary.units"]
 
 
-class Blind(Normed):
+class ByLength(Normed):
     """Its code looks at the number of examples."""
 
     def attend(self, x):
-        return super().attend(x if len(x) == 1 else 1.0 * x)
+        return super().attend(x if len(x) == 1 else 2.0 * x)
+
+
+class Blind(ByLength):
+    """Its code for several examples looks at a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sign", torch.ones(()))
+
+    def attend(self, x):
+        return super().attend(x if len(x) == 1 or float(self.sign) > 0 else -x)
+
+
+@pytest.mark.exact
+def test_heads_are_written_anew_for_the_number_of_examples_that_was_seen():
+    network, x = ByLength().eval(), torch.randn(2, 4, 5)
+    edges = pr.find_edges(network, example_input=x, granularity="unit")
+    pruned = check(network, edges, random_mask(edges, 0.5), x)
+    with pytest.raises(SizeError, match="axis 0 of the input 'x' == 2, but got 1"):
+        pruned(x[:1])
 
 
 @pytest.mark.contract
 def test_heads_stay_where_the_code_cannot_be_written_anew():
-    edges = pr.find_edges(Blind(), example_input=torch.randn(2, 4, 5), granularity="unit")
+    edges = pr.find_edges(Blind().eval(), example_input=torch.randn(2, 4, 5), granularity="unit")
     assert edges.names == ("up.units",)
     reasons = {item.name: item.reason for item in edges.skipped}
     assert "the number of heads is written into forward()" in reasons["attention.units"]

@@ -286,10 +286,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
         names = list(file.keys())
         texts = file.metadata() or {}
         for name in names:
-            dtype = file.get_slice(name).get_dtype()
-            if dtype not in _DTYPES:
+            if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:
                 raise ValueError(f"tensor {name!r} is of the unknown type {dtype}")
-        # Copies: the tensors of a map start at any byte, and kernels of BLAS round by alignment.
+        # Copies: those of the file start at any byte, and BLAS rounds by alignment.
         tensors = {name: file.get_tensor(name).clone() for name in names}
     if _SCHEMA not in texts and _DIGEST not in texts and _NON_FINITE not in texts:
         return tensors, texts

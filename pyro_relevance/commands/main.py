@@ -217,6 +217,12 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("--root", type=Path, help="folder of the images; or PYRO_RELEVANCE_DATA")
     compare.add_argument("--num-data", type=int, metavar="N", help="training images, at most")
     compare.add_argument(
+        "--num-parameters",
+        type=int,
+        metavar="N",
+        help="limit on parameters (default: 200 of boston, 20000 of mnist)",
+    )
+    compare.add_argument(
         "--table", type=Path, help="CSV file of NAS-Bench-201, used to report found cells only"
     )
     compare.add_argument(
@@ -253,6 +259,7 @@ def _compare(given: argparse.Namespace) -> int:
         given.num_data,
         None if given.table is None else str(given.table),
         str(_device(given.device)),
+        given.num_parameters,
     )
     folder = given.out or Path("runs") / f"compare-{given.task}"
     run_all(comparison, folder / "runs", num_workers=given.workers, progress=not given.quiet)

@@ -51,6 +51,7 @@ class Comparison:
         num_data: Training images, at most.
         table: CSV file of NAS-Bench-201, with which found cells are reported (and nothing else).
         device: Where networks are trained.
+        num_parameters: Another limit on parameters than that of the task.
 
     Raises:
         ValueError: If a name is unknown or a number is not positive.
@@ -64,6 +65,7 @@ class Comparison:
     num_data: int | None = None
     table: str | None = None
     device: str = "cpu"
+    num_parameters: int | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -84,6 +86,18 @@ class Comparison:
         for name, file in {"table": self.table, "root": self.root}.items():
             if file is not None and not Path(file).exists():
                 raise FileNotFoundError(f"Expected {name} {file}, but there is no such file.")
+
+    def make_task(self, *, seed: int = 0, progress: bool = False) -> Task:
+        """Return the task with a seed."""
+        return make_task(
+            self.task,
+            root=self.root,
+            num_data=self.num_data,
+            num_parameters=self.num_parameters,
+            progress=progress,
+            seed=seed,
+            device=self.device,
+        )
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Yield the method and the seed of each run, seed by seed."""
@@ -113,6 +127,8 @@ class Comparison:
         content["trainings"] = "end with their time"  # unlike those of earlier comparisons
         if self.device == "cpu":  # as in the folders of comparisons before devices had a name
             del content["device"]
+        if self.num_parameters is None:  # the same
+            del content["num_parameters"]
         return content
 
 
@@ -137,14 +153,7 @@ def run_one(
     path = folder / f"{method}-{seed}.json"
     if (known := _read(path, comparison)) is not None:
         return known
-    task = make_task(
-        comparison.task,
-        root=comparison.root,
-        num_data=comparison.num_data,
-        progress=progress,
-        seed=seed,
-        device=comparison.device,
-    )
+    task = comparison.make_task(seed=seed, progress=progress)
     comparison.check(task)
     plan_path = folder / f"{method}-{seed}.plan.json"
     planned = _read(plan_path, comparison)
@@ -205,8 +214,7 @@ def run_all(
     """
     if num_workers < 1:
         raise ValueError(f"Expected at least one worker, but got {num_workers}.")
-    task = make_task(comparison.task, root=comparison.root, num_data=comparison.num_data)
-    comparison.check(task)
+    comparison.check(comparison.make_task())
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     # Processes of torchrun share the folder, each with runs of its own.
     name = RUN_LOCK if size == 1 else f"run-{rank}-of-{size}.lock"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance.comparison.baselines import Recipe
+from pyro_relevance.comparison.baselines.recipe import seeded_network
 from pyro_relevance.data import datasets, networks
 from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.data.images import CIFAR10_SD, MNIST_MEAN, MNIST_SD
@@ -112,6 +114,7 @@ def make_task(
     *,
     root: str | Path | None = None,
     num_data: int | None = None,
+    num_parameters: int | None = None,
     progress: bool = False,
     seed: int = 0,
     device: str = "cpu",
@@ -122,30 +125,65 @@ def make_task(
         name: One of `TASKS`.
         root: Folder of the images; by default the environment variable ``PYRO_RELEVANCE_DATA``.
         num_data: Training examples, at most (of image tasks).
+        num_parameters: Another limit on parameters than that of the task; the small network is the
+            widest one within it.
         progress: Whether trainings show a progress bar.
         seed: Seed of the split into training and test rows, where the task has none of its own.
         device: Where the data lie and networks are made.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name is unknown, or the task does not allow another limit.
     """
     if name not in TASKS:
         raise ValueError(f"Expected a task out of {list(TASKS)}, but got {name!r}.")
+    if num_parameters is not None and name not in ("boston", "mnist"):
+        raise ValueError(
+            f"Expected a limit on parameters for 'boston' or 'mnist', but got one for {name!r}, "
+            "whose limits are shares of its network."
+        )
     if name == "boston":
-        task = _boston(seed, device)
+        task = _boston(seed, 200 if num_parameters is None else num_parameters, device)
     elif name == "mnist":
-        task = _mnist(root, num_data, device)
+        limit = 20_000 if num_parameters is None else num_parameters
+        task = _mnist(root, num_data, limit, device)
     else:
         task = _cifar10(name, root, num_data, device)
+    if num_parameters is not None and task.make_network is not None:
+        dense = sum(p.numel() for p in seeded_network(task.make_network, seed).parameters())
+        if num_parameters >= dense:
+            raise ValueError(
+                f"Expected a limit below the {dense} parameters of the network that is pruned, "
+                f"but got {num_parameters}."
+            )
     likelihood = likelihoods.moved(task.recipe.likelihood, device)
     recipe = dataclasses.replace(task.recipe, likelihood=likelihood, progress=progress)
     return dataclasses.replace(task, recipe=recipe)
 
 
-def _boston(seed: int, device: str) -> Task:
+def _widest(num_inputs: int, depth: int, num_outputs: int, num_parameters: int) -> list[int]:
+    """Return as many hidden units in each of ``depth`` layers as a number of parameters allows.
+
+    Raises:
+        ValueError: If it does not allow one.
+    """
+
+    def size(width: int) -> int:
+        sizes = [num_inputs, *[width] * depth, num_outputs]
+        return sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+
+    if size(1) > num_parameters:
+        raise ValueError(
+            f"Expected a limit of at least {size(1)} parameters, one unit in each hidden layer, "
+            f"but got {num_parameters}."
+        )
+    return [next(w for w in itertools.count(1) if size(w + 1) > num_parameters)] * depth
+
+
+def _boston(seed: int, num_parameters: int, device: str) -> Task:
     data = table_data(datasets.boston(), seed=seed).to(device)
     data = dataclasses.replace(data, name="boston")
     num_inputs = data.train[0].shape[1]
+    hidden = _widest(num_inputs, 1, 1, num_parameters)
     return Task(
         name="boston",
         data=data,
@@ -156,8 +194,8 @@ def _boston(seed: int, device: str) -> Task:
         ),
         make_space=make_space("mlp", data),
         make_network=lambda: networks.MLP(num_inputs, [50], 1).to(device),
-        make_small_network=lambda: networks.MLP(num_inputs, [13], 1).to(device),
-        num_parameters=200,
+        make_small_network=lambda: networks.MLP(num_inputs, hidden, 1).to(device),
+        num_parameters=num_parameters,
         units=("input", "unit"),
         unit_prior=DescriptionLengthPrior(0.5),
         weight_log_odds=-1.5,
@@ -171,7 +209,8 @@ def _images(name: str, root: Path, num_data: int | None, device: str) -> SearchD
     return image_data(name, root, num_data=num_data).to(device)
 
 
-def _mnist(root: str | Path | None, num_data: int | None, device: str) -> Task:
+def _mnist(root: str | Path | None, num_data: int | None, num_parameters: int, device: str) -> Task:
+    hidden = _widest(784, 2, 10, num_parameters)
     return Task(
         name="mnist",
         data=_images("mnist", data_root(root, "MNIST"), num_data, device),
@@ -184,10 +223,10 @@ def _mnist(root: str | Path | None, num_data: int | None, device: str) -> Task:
         # The widths of LeNet-5, not those of LeNet-5-Caffe: a mixture costs several convolutions.
         make_space=lambda full: spaces.lenet_space(channels=(6, 16), hidden=84).to(device),
         make_network=lambda: networks.LeNet300100().to(device),
-        make_small_network=lambda: nn.Sequential(nn.Flatten(), networks.MLP(784, [24, 24], 10)).to(
+        make_small_network=lambda: nn.Sequential(nn.Flatten(), networks.MLP(784, hidden, 10)).to(
             device
         ),
-        num_parameters=20_000,
+        num_parameters=num_parameters,
         units=("input", "unit"),
         unit_prior=DescriptionLengthPrior(0.1),
         weight_log_odds=-3.0,

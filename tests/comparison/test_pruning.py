@@ -92,3 +92,33 @@ def test_the_time_of_what_a_control_is_given_does_not_count(tmp_path, monkeypatc
     metrics = run_one(comparison, "same-widths", 0, tmp_path)["same-widths"]["metrics"]
     assert metrics["minutes_running"] == pytest.approx(100 / 60)
     assert metrics["minutes"] == pytest.approx(160 / 60)
+
+
+@pytest.mark.exact
+def test_a_limit_of_the_users_holds_for_the_small_network_too():
+    task = make_task("boston", num_parameters=100)
+    assert task.num_parameters == 100
+    assert sum(p.numel() for p in task.make_small_network().parameters()) == 91  # 6 units of 15, 1
+    assert sum(p.numel() for p in make_task("boston").make_small_network().parameters()) == 196
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    ("name", "limit", "words"),
+    [
+        ("boston", 15, "at least 16 parameters"),
+        ("boston", 0, "at least 16 parameters"),
+        ("boston", 751, "below the 751 parameters"),
+        ("cifar10", 1000, "'boston' or 'mnist'"),
+    ],
+)
+def test_a_limit_that_no_network_meets_is_refused(name, limit, words):
+    with pytest.raises(ValueError, match=words):
+        make_task(name, num_parameters=limit)
+
+
+@pytest.mark.exact
+def test_runs_under_another_limit_are_other_runs():
+    one = Comparison("boston", ("dense",), 1.0)
+    assert "num_parameters" not in one.about()  # as in folders of before
+    assert dataclasses.replace(one, num_parameters=100).about()["num_parameters"] == 100

@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md"))}
 TEXTS = "\n".join([README, *PAGES.values()])
 BLOCKS = ("short", "sklearn", "first", "quickstart", "relevant", "images", "graph", "baselines")
-BLOCKS += ("scores", "gates", "budget")
+BLOCKS += ("scores", "gates", "budget", "distributed")
 
 
 def block(name: str) -> str:
@@ -321,3 +321,21 @@ def test_links_point_to_files_that_exist(name: str) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
     assert name != "README.md" or len(targets) > 10
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.contract
+def test_the_script_for_several_processes_runs_in_two(tmp_path: Path) -> None:
+    code = replaced(block("distributed"), num_epochs=("100", "3"))
+    (tmp_path / "train.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*command, "--nproc-per-node", "2", "train.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    posterior = pr.load_posterior(tmp_path / "posterior.safetensors")
+    assert posterior.num_chains == 1
+    assert (tmp_path / "distributed.safetensors").exists()

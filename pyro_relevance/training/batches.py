@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from pyro_relevance.model.inputs import as_targets
 
-__all__ = ["Batches", "Data", "as_tensors", "whole_epochs"]
+__all__ = ["Batches", "Data", "as_tensors", "is_list_of_pairs", "whole_epochs"]
 
 Data: TypeAlias = "tuple[Tensor, Tensor] | Dataset[Any] | Sequence[tuple[Tensor, Tensor]]"
 """One pair ``(x, y)``, a map-style data set of such pairs, or a list of pairs, one per chain."""
@@ -57,6 +57,15 @@ def as_tensors(data: Any) -> tuple[Tensor, Tensor]:
     # A tensor of inference mode has no gradients with respect to anything.
     x, y = (item.clone() if item.is_inference() else item.detach() for item in (x, y))
     return x, as_targets(y)
+
+
+def is_list_of_pairs(data: Any) -> bool:
+    """Return whether data are a list with the examples of each chain.
+
+    Args:
+        data: See `Data`.
+    """
+    return isinstance(data, list) and bool(data) and isinstance(data[0], tuple | list | Dataset)
 
 
 def whole_epochs(
@@ -159,9 +168,7 @@ class Batches:
         augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_batch_size(batch_size)
-        self.per_chain = (
-            isinstance(data, list) and bool(data) and isinstance(data[0], tuple | list | Dataset)
-        )
+        self.per_chain = is_list_of_pairs(data)
         if self.per_chain:
             x, y = _stacked_chains([as_tensors(item) for item in data], num_chains)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,8 +21,9 @@ from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.inputs import accepted, check_rows
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.parts import check_guide
-from pyro_relevance.training.batches import Batches, Data
+from pyro_relevance.training.batches import Batches, Data, as_tensors, is_list_of_pairs
 from pyro_relevance.training.data_checks import check_data, check_held_out, check_types
+from pyro_relevance.training.distributed.ranks import Ranks
 from pyro_relevance.training.programs.chains import (
     LoopProgram,
     Program,
@@ -115,12 +117,14 @@ def _difference(one: RelevanceModel, other: RelevanceModel) -> str:
     return "" if same_kind and (fixed or one.gate_prior == other.gate_prior) else "gate_prior"
 
 
+@torch.inference_mode(False)
 def place_examples(
     models: Sequence[RelevanceModel],
     data: Data,
     held_out: Data | None,
     settings: FitSettings,
     augment: Callable[[Tensor], Tensor] | None,
+    ranks: Ranks = Ranks(),  # noqa: B008 (a frozen value)
 ) -> tuple[Batches, Batches | None]:
     """Return the stream of training minibatches and, if given, that of held-out examples.
 
@@ -130,6 +134,7 @@ def place_examples(
         held_out: Examples from which the gates learn, or ``None`` for the same ones.
         settings: Of the run, with batch size and device.
         augment: Changes the inputs of each minibatch, or ``None``.
+        ranks: The processes that share the examples.
 
     Raises:
         TypeError: If the data are of an unknown kind.
@@ -138,22 +143,24 @@ def place_examples(
     device = settings.execution.device
     target = torch.device(device or next(models[0].network.parameters()).device)
 
-    def streams(examples: Data) -> Batches:
-        return Batches(
-            examples,
+    def streams(examples: Data, expected: int | None = None) -> Batches:
+        if ranks.number > 1 and not is_list_of_pairs(examples):
+            examples = as_tensors(examples)  # once
+        given = functools.partial(
+            Batches,
             num_chains=len(models),
-            batch_size=settings.optimisation.batch_size,
-            device=target,
+            batch_size=ranks.share_of_batch(settings.optimisation.batch_size),
             augment=augment,
         )
+        batches = given(examples, device=target if ranks.number == 1 else torch.device("cpu"))
+        if expected is not None and batches.num_data != expected:
+            raise ValueError(
+                f"Expected num_data={expected} examples, as the model was given, but the data "
+                f"have {batches.num_data}. Make the model with num_data=len(x) of its training set."
+            )
+        return batches if ranks.number == 1 else given(ranks.share(examples), device=target)
 
-    batches = streams(data)
-    if batches.num_data != models[0].num_data:
-        raise ValueError(
-            f"Expected num_data={models[0].num_data} examples, as the model was given, but the "
-            f"data have {batches.num_data}. Make the model with num_data=len(x) of its training "
-            "set."
-        )
+    batches = streams(data, models[0].num_data)
     return batches, None if held_out is None else streams(held_out)
 
 

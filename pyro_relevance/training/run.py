@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -111,8 +111,11 @@ class TrainingRun:
             InUseError: If another process, or another run of this one, has the checkpoint.
             OSError: If the checkpoint cannot be written; the previous one is kept.
         """
-        with nullcontext() if self.checkpoint is None else alone_with(self.checkpoint):
+        with self._alone():
             self._execute()
+
+    def _alone(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.checkpoint is None else alone_with(self.checkpoint)
 
     def _execute(self) -> None:
         self._resume()
@@ -146,6 +149,7 @@ class TrainingRun:
             state = self._state(losses)
             asked = [bool(callback(state)) for callback in self.callbacks]
             self.stopped = any(asked) or self._time_used >= 1
+            self.agree()
             if self.stopped and not due:
                 self._record(good)
             if due or self.stopped:
@@ -162,9 +166,16 @@ class TrainingRun:
             for parameter in group["params"]:
                 parameter.grad = None
         x, y, per_chain = self.batches.next()
-        losses = self.program.backward(x, y, per_chain, self._kl_weight)
+        losses = self.together(self.program.backward(x, y, per_chain, self._kl_weight))
         self._update()
         return losses
+
+    def together(self, losses: Tensor) -> Tensor:
+        """Change gradients and losses before the parameters move; here they are final."""
+        return losses
+
+    def agree(self) -> None:
+        """Decide whether the run stops; here this process alone decides."""
 
     def _anneal(self, step: int) -> tuple[float, float]:
         """Set temperature and KL weight of a step; return the factors of its learning rates."""
@@ -329,20 +340,25 @@ class TrainingRun:
         if self.checkpoint is None:
             return
         path = Path(self.checkpoint.path)
-        found = read_checkpoint(path, self.run)
+        found = self._found(path)
         if found is None:
             return
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        arrays = {n: t.numpy() for n, t in tensors_below("history/", found[0]).items()}
+        arrays = {n: t.numpy() for n, t in tensors_below("history/", found).items()}
         try:
-            check_snapshot(found[0], self.snapshot(), parameters, self.num_steps)
+            check_snapshot(found, self.snapshot(), parameters, self.num_steps)
             check_arrays(arrays, num_chains=self.batches.num_chains, path=path)
-            self.restore(found[0])
+            self.restore(found)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"Expected the state of this run in {path}, but it does not fit: {error}. Delete "
                 "it to start again."
             ) from error
+
+    def _found(self, path: Path) -> dict[str, Tensor] | None:
+        """Return the state in the file, or ``None`` where there is none."""
+        found = read_checkpoint(path, self.run)
+        return None if found is None else found[0]
 
     def _write(self, *, force: bool = False) -> None:
         """Write the state where it is time to; only then is it copied to the host."""

@@ -150,11 +150,15 @@ class Execution:
         precision: Data type and memory format in which the network is computed while training:
             ``Precision(autocast=torch.bfloat16, channels_last=True)`` for convolutional networks.
         device: Where to train; by default where the model is.
+        distributed: Whether the processes of torch's default group train one model together, each
+            on its share of the examples (``torchrun``). All of them make the same call; a step has
+            ``batch_size`` examples in all, and the first process writes files and shows progress.
     """
 
     replay: bool | None = None
     precision: Precision = Precision()
     device: torch.device | str | None = None
+    distributed: bool = False
 
 
 class PlainKeywords(TypedDict, total=False):
@@ -169,6 +173,7 @@ class PlainKeywords(TypedDict, total=False):
     replay: bool | None
     precision: Precision
     device: torch.device | str | None
+    distributed: bool
 
 
 class FitKeywords(PlainKeywords, total=False):

@@ -11,6 +11,7 @@ while the temperature of the relaxation falls and the KL weight :math:`\beta_t` 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.batches import Batches, Data
 from pyro_relevance.training.callbacks import Callback, EarlyStopping, ProgressBar, innermost
 from pyro_relevance.training.checkpoint import Checkpoint
+from pyro_relevance.training.distributed.ranks import Ranks
+from pyro_relevance.training.distributed.run import DistributedRun
 from pyro_relevance.training.identity import describe_run, stable_text
 from pyro_relevance.training.preparation import (
     Guide,
@@ -144,7 +147,7 @@ def fit(
         seed: Seed of initial weights, minibatches and noise.
         keywords: Fields of the settings, which they override: num_epochs, batch_size, optimizer,
             learning_rate, gate_learning_rate, schedules, max_seconds; elbo, noise, num_particles;
-            replay, precision, device.
+            replay, precision, device, distributed.
 
     Raises:
         TypeError, ValueError: If an argument is of another kind, or does not fit the others.
@@ -153,16 +156,16 @@ def fit(
     """
     check_keywords("fit", keywords, FitKeywords)
     settings = FitSettings(optimisation, estimation, execution).updated(keywords)
+    ranks = Ranks.of_group() if settings.execution.distributed else Ranks()
     models, callbacks = models_of_chains(model, num_chains), with_progress(callbacks, progress)
-    with torch.inference_mode(False):
-        batches, others = place_examples(models, data, held_out, settings, augment)
+    batches, others = place_examples(models, data, held_out, settings, augment, ranks)
     # Own stream: under the seed of the user's network further chains would start from its weights.
     with _surroundings(seed, batches.x.device):
         elbo = settings.estimation.elbo or LeanELBO()
         modules = make_chains(models, guide, elbo, initial_weights, batches.x.device)
         with training_mode(modules, settings):
             try_first_batch(modules, batches, _held_out(others, callbacks))
-            run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed)
+            run = _prepare(modules, batches, others, settings, callbacks, checkpoint, seed, ranks)
             _execute(run)
         return _result(run)
 
@@ -194,6 +197,7 @@ def _prepare(
     callbacks: Sequence[Callback],
     checkpoint: Checkpoint | None,
     seed: int,
+    ranks: Ranks,
 ) -> TrainingRun:
     """Return the run before its first step, with the fingerprint that its checkpoint needs."""
     optimisation, estimation = settings.optimisation, settings.estimation
@@ -211,7 +215,8 @@ def _prepare(
         parameter_groups(program, optimisation.learning_rate, optimisation.gate_learning_rate)
     )
     schedules = optimisation.schedules
-    run = TrainingRun(
+    kind = functools.partial(DistributedRun.of, ranks, seed) if ranks.number > 1 else TrainingRun
+    run: TrainingRun = kind(
         program,
         optimizer,
         batches,
@@ -225,7 +230,8 @@ def _prepare(
         described = {**settings.identity(), "num_chains": len(modules), "seed": int(seed)}
         if batches.augment is not None:
             described["augment"] = stable_text(batches.augment)
-        run.run = describe_run(program, optimizer, batches, schedules, run.stateful(), described)
+        own = describe_run(program, optimizer, batches, schedules, run.stateful(), described)
+        run.run = ranks.identity(own)
     return run
 
 
@@ -247,6 +253,8 @@ def _result(run: TrainingRun) -> Fit:
                 posterior.model, posterior.guide, callback.best_state, history=run.history
             )
             held_out = callback.best_elbo
+    if isinstance(run, DistributedRun):
+        posterior, held_out = run.result_of_first(posterior, held_out)
     return Fit(posterior, run.history, run.step, run.seconds, held_out)
 
 

@@ -171,6 +171,15 @@ class Parts:
     augment: Callable[[Tensor], Tensor] | None
     zeros_stay: bool = False
 
+    def __post_init__(self) -> None:
+        """Check that one process trains."""
+        if self.settings.execution.distributed:
+            raise ValueError(
+                "Expected distributed=False for a training to a budget, which closes edges by the "
+                "gradients of one process. Fit with fit(distributed=True), and prune within the "
+                "budget by masks.budget."
+            )
+
     def run(self, model: RelevanceModel, data: Data, guide: Guide) -> BudgetedFit:
         """Run the parts one after another."""
         x = as_tensors(data)[0]

@@ -1,0 +1,1 @@
+"""One fit in several processes, each with a share of the examples."""

@@ -1,11 +1,14 @@
 """Training to a budget on MNIST: is the limit met, and what does a whole front cost?
 
-Two parts. "hit": LeNet-300-100 is trained to limits on parameters, multiply-accumulates and bytes,
-by single weights and by inputs and units; the record has the limit and what the pruned network has,
-counted anew. "front": eight networks from one training (``fit_front``) in 1.5 times the time of
-one, beside eight separate trainings (``fit_to_budget``) of that time each, and beside gradual
-magnitude pruning. The hypervolume is the area, in the plane of the logarithm of the size and the
-share of test images that are right, below the front (the reference is the dense size and 90 %).
+Three parts. "hit": LeNet-300-100 is trained to limits on parameters, multiply-accumulates and
+bytes, by single weights and by inputs and units; the record has the limit and what the pruned
+network has, counted anew. "front": eight networks from one training (``fit_front``) in 1.5 times
+the time of one, beside eight separate trainings (``fit_to_budget``) of that time each, and beside
+gradual magnitude pruning. The hypervolume is the area, in the plane of the logarithm of the size
+and the share of test images that are right, below the front (the reference is the dense size and
+90 %).
+"coverage": on Boston, a fifth of the training rows is held out, and the test loss and error of the
+network of 200 parameters are looked for in the 90 % intervals that `loss_interval` states before.
 
     python -m analysis.run_budget --root DATA
 
@@ -59,6 +62,8 @@ class Settings:
         num_epochs: Epochs of a training to a limit that is checked.
         num_data: Training images, at most.
         worst: Error in percent of the reference point of the hypervolume.
+        num_splits: Splits of Boston on which intervals are looked at.
+        num_epochs_boston: Epochs of these trainings.
     """
 
     num_seeds: int = 5
@@ -68,6 +73,8 @@ class Settings:
     num_epochs: float = 1.0
     num_data: int | None = None
     worst: float = 10.0
+    num_splits: int = 20
+    num_epochs_boston: float = 500.0
 
 
 def hit(task: Task, name: str, settings: Settings, seed: int) -> dict[str, float]:
@@ -85,6 +92,37 @@ def hit(task: Task, name: str, settings: Settings, seed: int) -> dict[str, float
     cost = count_cost(fitted.pruned.network, task.data.train[0][:1])
     counted = cost.num_nonzero if unit == "num_parameters" else getattr(cost, unit)
     return {"limit": limit, "counted": counted, "share_of_limit": counted / limit}
+
+
+def coverage(settings: Settings, seed: int) -> dict[str, float]:
+    """Return the intervals that were stated on a split of Boston, and whether the test is inside.
+
+    The loss is in nats of the standardised target, the error its RMSE.
+    """
+    task = make_task("boston", seed=seed)
+    (x, y), (x_test, y_test) = task.data.train, task.data.test
+    some = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    held_out, rest = some[: len(x) // 5], some[len(x) // 5 :]
+    split = dataclasses.replace(task.data, train=(x[rest], y[rest]))
+    fitted = pr.fit_to_budget(
+        ungated_model(dataclasses.replace(task, data=split), ("weight",), seed),
+        split.train,
+        pr.Budget(num_parameters=task.num_parameters),
+        num_epochs=settings.num_epochs_boston,
+        seed=seed,
+        **keywords_of(task.recipe),
+    )
+    stated = fitted.loss_interval((x[held_out], y[held_out]), num_rows=len(x_test))
+    with torch.no_grad():
+        outputs = fitted.pruned.network.eval()(x_test)
+    loss = -float(fitted.likelihood(outputs).log_prob(y_test).double().mean())
+    error = float((fitted.likelihood.mean(outputs) - y_test).double().square().mean().sqrt())
+    found = {}
+    for name, value, ends in (("loss", loss, stated.loss), ("error", error, stated.error)):
+        low, high = float(ends.lower), float(ends.upper)
+        found |= {name: value, f"{name}_lower": low, f"{name}_upper": high}
+        found[f"{name}_covered"] = float(low <= value <= high)
+    return found
 
 
 def evaluated(task: Task, network: nn.Module) -> dict[str, float]:
@@ -171,6 +209,13 @@ def run(root: str | None, settings: Settings, folder: Path, *, command: str) -> 
         kept = [{k: one[k] for k in ("limit", "counted", "share_of_limit")} for one in metrics]
         rows.append(row(f"hit: {name}", "mnist", seeds, _columns(kept)))
         print(name, [round(one["share_of_limit"], 4) for one in metrics], flush=True)
+    splits = list(range(settings.num_splits))
+    covered = [
+        parts.once(f"coverage {seed}", shared, lambda seed=seed: coverage(settings, seed))
+        for seed in splits
+    ]
+    rows.append(row("coverage", "boston", splits, _columns(covered)))
+    print("covered", *[sum(one[f"{n}_covered"] for one in covered) for n in ("loss", "error")])
     for method in ("one training", "separate trainings", "gradual magnitude"):
         made = [
             parts.once(
@@ -210,7 +255,15 @@ def main() -> None:
     arguments = command.parse_args()
     settings = Settings(num_seeds=arguments.seeds)
     if arguments.smoke:
-        settings = Settings(1, 1.0, sizes=(20_000, 5_000), num_epochs=0.5, num_data=2000)
+        settings = Settings(
+            1,
+            1.0,
+            sizes=(20_000, 5_000),
+            num_epochs=0.5,
+            num_data=2000,
+            num_splits=2,
+            num_epochs_boston=5,
+        )
     torch.set_num_threads(1)
     print(run(arguments.root, settings, arguments.out, command=command.line()))
 

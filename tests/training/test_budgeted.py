@@ -75,6 +75,19 @@ def test_the_masked_network_is_the_pruned_one_when_the_structure_is_decided():
     assert fitted.pruned.receipt.max_difference < 1e-5
 
 
+@pytest.mark.exact
+def test_the_interval_is_that_of_the_small_network():
+    fitted = pr.fit_to_budget(wide_model(), regression(), pr.Budget(num_parameters=200), **QUICK)
+    x, y = regression(200, seed=5)
+    found = fitted.loss_interval((x, y))
+    with torch.no_grad():
+        outputs = fitted.pruned.network.eval()(x)
+    loss = -float(fitted.likelihood(outputs).log_prob(y).mean())
+    assert float(found.loss.lower) < loss < float(found.loss.upper)
+    few = fitted.loss_interval((x, y), num_rows=10).loss
+    assert few.upper - few.lower > found.loss.upper - found.loss.lower
+
+
 @pytest.mark.contract
 def test_a_cost_of_the_users_own_is_a_limit():
     budget = pr.Budget(limit=30.0, cost=lambda mask: 0.1 * mask.num_kept)

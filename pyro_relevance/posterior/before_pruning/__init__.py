@@ -11,6 +11,7 @@ from pyro_relevance.posterior.before_pruning.loss import (
     Fold,
     cross_validated_loss_interval,
     expected_rise,
+    network_loss_interval,
     pruned_loss_interval,
     without,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "PriorSensitivity",
     "cross_validated_loss_interval",
     "expected_rise",
+    "network_loss_interval",
     "prior_sensitivity",
     "pruned_loss_interval",
     "without",

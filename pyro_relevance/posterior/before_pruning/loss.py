@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_relevance._random import substream
 from pyro_relevance.masks import Mask
@@ -33,6 +33,7 @@ __all__ = [
     "Fold",
     "cross_validated_loss_interval",
     "expected_rise",
+    "network_loss_interval",
     "pruned_loss_interval",
     "without",
 ]
@@ -104,6 +105,48 @@ def pruned_loss_interval(
     return LossInterval(
         interval(drawn[0], probability=probability),
         interval(root_if_squared(law, drawn[1]), probability=probability),
+    )
+
+
+def network_loss_interval(
+    network: nn.Module,
+    likelihood: Likelihood,
+    data: tuple[Tensor, Tensor],
+    *,
+    num_rows: int | None = None,
+    num_draws: int = 4000,
+    seed: int = 0,
+    probability: float = 0.9,
+) -> LossInterval:
+    """Predictive interval of the loss and error of one network, on rows like those held out.
+
+    As `pruned_loss_interval` with one network: the rows alone are uncertain.
+
+    Args:
+        network: The network; it is called in evaluation mode.
+        likelihood: Distribution of the target.
+        data: ``(num_data, ...)`` inputs and targets that were not trained on.
+        num_rows: Rows of the test set to come; ``None`` for the expected loss over all rows.
+        num_draws: Draws of the loss.
+        seed: Seed of the draws.
+        probability: Share of the draws between the ends.
+
+    Returns:
+        Loss in nats and error, on the scale of the targets given.
+    """
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.no_grad():
+            outputs = network.eval()(data[0]).unsqueeze(0)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    losses, errors = _predictive(
+        [losses_and_errors(likelihood, outputs, data[1])], num_rows, num_draws, seed
+    )
+    return LossInterval(
+        interval(losses, probability=probability),
+        interval(root_if_squared(likelihood, errors), probability=probability),
     )
 
 

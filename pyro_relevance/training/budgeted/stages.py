@@ -21,7 +21,9 @@ from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.priors import PointWeights
 from pyro_relevance.posterior import relevance
+from pyro_relevance.posterior.before_pruning import network_loss_interval
 from pyro_relevance.posterior.history import History
+from pyro_relevance.posterior.intervals import LossInterval
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.surgery.pruned_network import PrunedNetwork
 from pyro_relevance.surgery.pruning import prune
@@ -82,6 +84,20 @@ class BudgetedFit:
     num_steps: int
     seconds: float
     num_epochs: tuple[float, float, float]
+
+    def loss_interval(
+        self, held_out: tuple[Tensor, Tensor], *, num_rows: int | None = None
+    ) -> LossInterval:
+        """Return 90 % predictive intervals of the small network's loss and error.
+
+        Args:
+            held_out: Examples that were not trained on; another choice of intervals is
+                `network_loss_interval`.
+            num_rows: Examples of the test to come; ``None`` for the mean over all there are.
+        """
+        return network_loss_interval(
+            self.pruned.network, self.likelihood, held_out, num_rows=num_rows
+        )
 
 
 def fit_to_budget(

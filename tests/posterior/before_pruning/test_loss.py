@@ -45,6 +45,19 @@ def test_the_expected_loss_of_point_weights_is_that_of_the_masked_network() -> N
     assert half == pytest.approx(spread, rel=0.15)  # one standard deviation of a near-normal
 
 
+@pytest.mark.exact
+def test_the_interval_of_a_network_is_that_of_point_weights() -> None:
+    posterior, data = fitted(), regression(40, seed=7)
+    mask = pr.masks.top_fraction(posterior, 0.6)
+    network = pr.apply_mask(posterior.network(), posterior.edges, mask).train()
+    one = before_pruning.network_loss_interval(network, posterior.likelihood, data, num_rows=9)
+    other = before_pruning.pruned_loss_interval(posterior, mask, data, num_rows=9)
+    for found, expected in ((one.loss, other.loss), (one.error, other.error)):
+        assert float(found.lower) == pytest.approx(float(expected.lower), rel=1e-5)
+        assert float(found.upper) == pytest.approx(float(expected.upper), rel=1e-5)
+    assert network.training
+
+
 @pytest.mark.statistical
 def test_the_sampling_error_of_a_test_set_is_added() -> None:
     """Variance of the mean of m rows of a bootstrapped law: v / (n + 1) + v n / ((n + 1) m)."""

@@ -23,7 +23,7 @@ def main() -> None:
     FIGURES.mkdir(exist_ok=True)
     idata = arviz_of(run)
     kept = {name: mask.numpy() for name, mask in run.mask.items()}
-    figure = plots.network(idata, mask=kept, chain=run.chain)
+    figure = plots.network(idata, mask=kept, chain=run.chain, view="graph")
     _, png = plots.save(figure, FIGURES / "boston_network")
     figure.savefig(png, dpi=100)  # for the README; the PDF is the one for a paper
     print(*plots.save(plots.relevance(idata), FIGURES / "boston_relevance"))

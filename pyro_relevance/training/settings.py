@@ -24,7 +24,7 @@ from pyro_relevance.model.model import Noise
 from pyro_relevance.model.precision import Precision
 from pyro_relevance.training.batches import check_batch_size
 from pyro_relevance.training.programs.adam import Adam
-from pyro_relevance.training.schedules import Schedules
+from pyro_relevance.training.schedules import Schedules, cosine, within
 
 __all__ = [
     "Estimation",
@@ -41,6 +41,9 @@ __all__ = [
 MakeOptimizer = Callable[[list[dict[str, Any]]], Optimizer]
 """What makes an optimiser from parameter groups with ``lr`` set."""
 
+LEAST_STEPS = 5000
+"""Steps of a run whose length is left to the library, at least."""
+
 Value = TypeVar("Value", "Optimisation", "Estimation", "Execution")
 
 
@@ -50,8 +53,11 @@ class Optimisation:
 
     Args:
         num_epochs: How often the run goes through the data; not necessarily a whole number.
+            ``None``: 100 times, or as often as 5,000 steps take.
         batch_size: Examples in a step; ``None`` for all.
-        learning_rate: Step size of Adam for weights and for their posterior.
+        learning_rate: Step size of Adam for weights and for their posterior. ``None``: 0.001 where
+            weights are points, and 0.01 where they have a posterior; it then falls along a cosine
+            from the middle of the run on, unless the schedules change it.
         gate_learning_rate: Step size of Adam for the gates' log-odds.
         optimizer: Makes an optimiser from parameter groups with ``lr`` set; by default fused Adam.
         schedules: Temperature, KL weight and learning-rate factor by progress.
@@ -63,9 +69,9 @@ class Optimisation:
         ValueError: If a number is out of range.
     """
 
-    num_epochs: float = 100
+    num_epochs: float | None = None
     batch_size: int | None = 128
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     gate_learning_rate: float = 3e-2
     optimizer: MakeOptimizer | None = None
     schedules: Schedules = Schedules()
@@ -76,6 +82,8 @@ class Optimisation:
         check_batch_size(self.batch_size)
         for name in ("num_epochs", "learning_rate", "gate_learning_rate", "max_seconds"):
             value = getattr(self, name)
+            if value is None and name in ("num_epochs", "learning_rate"):
+                continue
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise ValueError(f"Expected {name} to be a number, but got {value!r}.")
             if name == "max_seconds":
@@ -85,12 +93,31 @@ class Optimisation:
         if not self.max_seconds > 0:
             raise ValueError(f"Expected max_seconds > 0, but got {self.max_seconds}.")
 
+    def completed(self, steps_per_epoch: int, *, points: bool) -> Optimisation:
+        """Return the settings with numbers where they leave the choice to the library.
+
+        Args:
+            steps_per_epoch: Steps of an epoch.
+            points: Whether the weights are points.
+        """
+        epochs, rate, curve = self.num_epochs, self.learning_rate, self.schedules.learning_rate
+        if rate is None and not points and all(curve(i / 10) == 1.0 for i in range(11)):
+            # At a constant rate probabilities of gates go on to jitter: twice their error.
+            curve = within(cosine(1.0, 0.01), start=0.5)
+        return replace(
+            self,
+            num_epochs=max(100, LEAST_STEPS / steps_per_epoch) if epochs is None else epochs,
+            learning_rate=(1e-3 if points else 1e-2) if rate is None else rate,
+            schedules=replace(self.schedules, learning_rate=curve),
+        )
+
     def num_steps(self, steps_per_epoch: int) -> int:
         """Return the number of steps of the run, at least one.
 
         Args:
             steps_per_epoch: Steps of an epoch.
         """
+        assert self.num_epochs is not None, "see completed"
         return max(1, round(self.num_epochs * steps_per_epoch))
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
@@ -164,9 +191,9 @@ class Execution:
 class PlainKeywords(TypedDict, total=False):
     """Fields of `Optimisation` and `Execution` that a training without gates accepts."""
 
-    num_epochs: float
+    num_epochs: float | None
     batch_size: int | None
-    learning_rate: float
+    learning_rate: float | None
     optimizer: MakeOptimizer | None
     schedules: Schedules
     max_seconds: float
@@ -209,6 +236,17 @@ class FitSettings:
             _updated(self.optimisation, keywords),
             _updated(self.estimation, keywords),
             _updated(self.execution, keywords),
+        )
+
+    def completed(self, steps_per_epoch: int, *, points: bool) -> FitSettings:
+        """Return the settings with all numbers, see `Optimisation.completed`.
+
+        Args:
+            steps_per_epoch: Steps of an epoch.
+            points: Whether the weights are points.
+        """
+        return replace(
+            self, optimisation=self.optimisation.completed(steps_per_epoch, points=points)
         )
 
     def identity(self) -> dict[str, Any]:

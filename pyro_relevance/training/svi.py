@@ -200,6 +200,8 @@ def _prepare(
     ranks: Ranks,
 ) -> TrainingRun:
     """Return the run before its first step, with the fingerprint that its checkpoint needs."""
+    points = modules[0].model.weights_are_points
+    settings = settings.completed(batches.steps_per_epoch, points=points)
     optimisation, estimation = settings.optimisation, settings.estimation
     num_steps = optimisation.num_steps(batches.steps_per_epoch)
     program = make_program(

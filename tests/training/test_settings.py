@@ -133,8 +133,47 @@ def test_settings_are_frozen_and_compared_by_value() -> None:
             setattr(part(), fields(part)[0].name, None)
 
 
+@pytest.mark.exact
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "epochs"), [(1, 5000), (4, 1250), (50, 100), (469, 100)]
+)
+def test_small_data_are_seen_as_often_as_a_run_needs(steps_per_epoch: int, epochs: float) -> None:
+    completed = Optimisation().completed(steps_per_epoch, points=True)
+    assert completed.num_epochs == epochs
+    assert completed.num_steps(steps_per_epoch) == max(5000, 100 * steps_per_epoch)
+    given = Optimisation(num_epochs=3).completed(steps_per_epoch, points=True)
+    assert given.num_epochs == 3
+
+
+@pytest.mark.exact
+def test_weights_with_a_posterior_take_larger_steps() -> None:
+    assert Optimisation().completed(1, points=True).learning_rate == 1e-3
+    assert Optimisation().completed(1, points=False).learning_rate == 1e-2
+    assert Optimisation(learning_rate=0.5).completed(1, points=False).learning_rate == 0.5
+
+
+@pytest.mark.exact
+def test_a_rate_of_the_librarys_own_falls_in_the_end() -> None:
+    falls = Optimisation().completed(1, points=False).schedules.learning_rate
+    assert [falls(0.0), falls(0.5)] == [1.0, 1.0]
+    assert falls(1.0) == pytest.approx(0.01)
+    for kept in (
+        Optimisation().completed(1, points=True),
+        Optimisation(learning_rate=0.01).completed(1, points=False),
+    ):
+        assert kept.schedules.learning_rate(1.0) == 1.0
+    own = pr.schedules.Schedules(learning_rate=pr.schedules.cosine(1.0, 0.5))
+    assert Optimisation(schedules=own).completed(1, points=False).schedules == own
+
+
+@pytest.mark.contract
+def test_fit_fills_in_what_was_not_given() -> None:
+    model, data = problem()
+    assert pr.fit(model, data, progress=False).num_steps == 5000
+
+
 def test_the_identity_of_a_run_is_that_of_checkpoints_before_settings_were_values() -> None:
-    assert FitSettings().identity() == {
+    assert FitSettings().completed(50, points=True).identity() == {
         "num_epochs": 100,
         "batch_size": 128,
         "learning_rate": 1e-3,

@@ -9,7 +9,8 @@ several sizes, each from the one before it (``front``).
 from __future__ import annotations
 
 from pyro_relevance.training.budgeted.budget import Budget
+from pyro_relevance.training.budgeted.fitted import BudgetedFit
 from pyro_relevance.training.budgeted.front import fit_front
-from pyro_relevance.training.budgeted.stages import BudgetedFit, fit_to_budget
+from pyro_relevance.training.budgeted.stages import fit_to_budget
 
 __all__ = ["Budget", "BudgetedFit", "fit_front", "fit_to_budget"]

@@ -21,6 +21,7 @@ from pyro_relevance.training.budgeted.stages import (
     BudgetedFit,
     Parts,
     checked_edges,
+    completed,
     with_network,
 )
 from pyro_relevance.training.callbacks import Callback
@@ -83,7 +84,8 @@ def fit_front(
         ValueError: If budgets do not fall or are of several kinds, or as in ``fit_to_budget``.
     """
     check_keywords("fit_front", keywords, FitKeywords)
-    settings = FitSettings(optimisation, estimation, execution).updated(keywords)
+    given = FitSettings(optimisation, estimation, execution).updated(keywords)
+    settings = completed(given, model, data)
     _check(model, budgets, first)
     found: list[BudgetedFit] = []
     for number, budget in enumerate(budgets):
@@ -113,6 +115,7 @@ def _next_model(model: RelevanceModel, before: BudgetedFit, data: Data) -> Relev
 def _of_share(settings: FitSettings, share: float) -> FitSettings:
     """Return the settings with a share of the epochs and of the time."""
     given = settings.optimisation
+    assert given.num_epochs is not None, "see completed"
     of_one = dataclasses.replace(
         given, num_epochs=share * given.num_epochs, max_seconds=share * given.max_seconds
     )

@@ -21,15 +21,11 @@ from pyro_relevance.model.likelihoods import Likelihood
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.priors import PointWeights
 from pyro_relevance.posterior import relevance
-from pyro_relevance.posterior.before_pruning import network_loss_interval
-from pyro_relevance.posterior.history import History
-from pyro_relevance.posterior.intervals import LossInterval
-from pyro_relevance.posterior.posterior import Posterior
-from pyro_relevance.surgery.pruned_network import PrunedNetwork
 from pyro_relevance.surgery.pruning import prune
 from pyro_relevance.training.batches import Data, as_tensors
 from pyro_relevance.training.budgeted.budget import Budget
 from pyro_relevance.training.budgeted.closing import Closing
+from pyro_relevance.training.budgeted.fitted import BudgetedFit
 from pyro_relevance.training.budgeted.joining import OfPart, joined, trained_further
 from pyro_relevance.training.callbacks import (
     Callback,
@@ -50,54 +46,12 @@ from pyro_relevance.training.settings import (
 )
 from pyro_relevance.training.svi import Fit, fit, with_progress
 
-__all__ = ["BudgetedFit", "Parts", "checked_edges", "fit_to_budget", "with_network"]
+__all__ = ["Parts", "checked_edges", "completed", "fit_to_budget", "with_network"]
 
 ONE_COSINE = Optimisation(schedules=Schedules(learning_rate=cosine(1.0, 0.01)))
 """How a training to a budget goes by default: the learning rate falls once, to 1 %."""
 SHORTEST = 1e-9
 """Seconds of a part whose time is over: one step."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BudgetedFit:
-    """The result of a training to a budget.
-
-    Args:
-        posterior: The posterior at the moment when the structure was decided; ``pruned`` was
-            trained further since.
-        edges: The edges that could be removed: those of the model, or its single weights.
-        mask: Which of them are kept, within the budget.
-        pruned: The small network after the training, with the receipt of its pruning.
-        likelihood: The likelihood with what it learned beside the small network.
-        history: Losses on the way, of the three parts one after another.
-        num_steps: Steps taken.
-        seconds: Wall time of all of it.
-        num_epochs: Epochs of the three parts.
-    """
-
-    posterior: Posterior
-    edges: Edges
-    mask: Mask
-    pruned: PrunedNetwork
-    likelihood: Likelihood
-    history: History
-    num_steps: int
-    seconds: float
-    num_epochs: tuple[float, float, float]
-
-    def loss_interval(
-        self, held_out: tuple[Tensor, Tensor], *, num_rows: int | None = None
-    ) -> LossInterval:
-        """Return 90 % predictive intervals of the small network's loss and error.
-
-        Args:
-            held_out: Examples that were not trained on; another choice of intervals is
-                `network_loss_interval`.
-            num_rows: Examples of the test to come; ``None`` for the mean over all there are.
-        """
-        return network_loss_interval(
-            self.pruned.network, self.likelihood, held_out, num_rows=num_rows
-        )
 
 
 def fit_to_budget(
@@ -154,11 +108,25 @@ def fit_to_budget(
     """
     started = time.monotonic()
     check_keywords("fit_to_budget", keywords, FitKeywords)
-    settings = FitSettings(optimisation, estimation, execution).updated(keywords)
+    given = FitSettings(optimisation, estimation, execution).updated(keywords)
+    settings = completed(given, model, data)
     edges = checked_edges(model, budget, callbacks, data)
     callbacks = with_progress(callbacks, progress)
     parts = Parts(settings, budget, edges, callbacks, checkpoint, seed, started, augment)
     return parts.run(model, data, guide)
+
+
+def completed(settings: FitSettings, model: RelevanceModel, data: Data) -> FitSettings:
+    """Return settings with the numbers that they leave to the library.
+
+    Args:
+        settings: As they were given.
+        model: The model.
+        data: The examples.
+    """
+    number = len(as_tensors(data)[0])
+    steps = math.ceil(number / (settings.optimisation.batch_size or number))
+    return settings.completed(steps, points=model.weights_are_points)
 
 
 @dataclass(slots=True, eq=False)
@@ -294,6 +262,7 @@ class Parts:
             Schedules() if plain else schedules,
             learning_rate=part(schedules.learning_rate, *rate),
         )
+        assert given.num_epochs is not None, "see completed"
         return dataclasses.replace(
             given,
             num_epochs=(end - start) * given.num_epochs,

@@ -203,6 +203,7 @@ def _prepare(
     points = modules[0].model.weights_are_points
     settings = settings.completed(batches.steps_per_epoch, points=points)
     optimisation, estimation = settings.optimisation, settings.estimation
+    assert optimisation.learning_rate is not None, "see completed"
     num_steps = optimisation.num_steps(batches.steps_per_epoch)
     program = make_program(
         modules,

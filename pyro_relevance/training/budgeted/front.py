@@ -16,9 +16,9 @@ from pyro_relevance.model.guides import default_guide
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.training.batches import Data, as_tensors
 from pyro_relevance.training.budgeted.budget import LIMITS, Budget
+from pyro_relevance.training.budgeted.fitted import BudgetedFit
 from pyro_relevance.training.budgeted.stages import (
     ONE_COSINE,
-    BudgetedFit,
     Parts,
     checked_edges,
     completed,

@@ -115,8 +115,8 @@ def coverage(settings: Settings, seed: int) -> dict[str, float]:
     stated = fitted.loss_interval((x[held_out], y[held_out]), num_rows=len(x_test))
     with torch.no_grad():
         outputs = fitted.pruned.network.eval()(x_test)
-    loss = -float(fitted.likelihood(outputs).log_prob(y_test).double().mean())
-    error = float((fitted.likelihood.mean(outputs) - y_test).double().square().mean().sqrt())
+        loss = -float(fitted.likelihood(outputs).log_prob(y_test).double().mean())
+        error = float((fitted.likelihood.mean(outputs) - y_test).double().square().mean().sqrt())
     found = {}
     for name, value, ends in (("loss", loss, stated.loss), ("error", error, stated.error)):
         low, high = float(ends.lower), float(ends.upper)

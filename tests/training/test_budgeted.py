@@ -82,7 +82,7 @@ def test_the_interval_is_that_of_the_small_network():
     found = fitted.loss_interval((x, y))
     with torch.no_grad():
         outputs = fitted.pruned.network.eval()(x)
-    loss = -float(fitted.likelihood(outputs).log_prob(y).mean())
+        loss = -float(fitted.likelihood(outputs).log_prob(y).mean())
     assert float(found.loss.lower) < loss < float(found.loss.upper)
     few = fitted.loss_interval((x, y), num_rows=10).loss
     assert few.upper - few.lower > found.loss.upper - found.loss.lower

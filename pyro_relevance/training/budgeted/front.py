@@ -85,8 +85,8 @@ def fit_front(
     """
     check_keywords("fit_front", keywords, FitKeywords)
     given = FitSettings(optimisation, estimation, execution).updated(keywords)
-    settings = completed(given, model, data)
     _check(model, budgets, first)
+    settings = completed(given, model, data)
     found: list[BudgetedFit] = []
     for number, budget in enumerate(budgets):
         share = first

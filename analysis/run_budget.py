@@ -214,7 +214,8 @@ def run(root: str | None, settings: Settings, folder: Path, *, command: str) -> 
         parts.once(f"coverage {seed}", shared, lambda seed=seed: coverage(settings, seed))
         for seed in splits
     ]
-    rows.append(row("coverage", "boston", splits, _columns(covered)))
+    kept = [{k: v for k, v in one.items() if isinstance(v, float)} for one in covered]
+    rows.append(row("coverage", "boston", splits, _columns(kept)))
     print("covered", *[sum(one[f"{n}_covered"] for one in covered) for n in ("loss", "error")])
     for method in ("one training", "separate trainings", "gradual magnitude"):
         made = [

@@ -38,6 +38,8 @@ _LABELS = {
     "test_error": "Test error (%)",
     "rmse": "Test RMSE",
 }
+_LINE = 0.15
+"""Height of a line of the legend, in inches."""
 
 
 @styled
@@ -80,7 +82,8 @@ def pareto(
         )
     single = width == "single"
     shape = (len(x), 1) if single else (1, len(x))
-    figure = figure_of(inches(width), 3.2 + (2.4 * (len(x) - 1) + 0.8) * single, figsize)
+    own = 3.2 + 2.4 * (len(x) - 1) + 0.8 if single else max(3.2, 0.2 + _LINE * len(rows))
+    figure = figure_of(inches(width), own, figsize)
     handles: dict[str, Line2D] = {}
     panels = figure.subplots(*shape, squeeze=False, sharey=True).ravel().tolist()
     best: dict[str, dict[str, tuple[float, float]]] = {}

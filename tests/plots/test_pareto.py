@@ -84,3 +84,14 @@ def test_the_front():
 def test_another_record_is_refused():
     with pytest.raises(ValueError, match="a record with the metrics .*'num_macs'"):
         plots.pareto(record(), x=("num_macs",))
+
+
+@pytest.mark.contract
+def test_the_legend_of_many_methods_is_whole():
+    rows = record()["rows"]
+    many = [{**rows[i % 3], "method": f"method {i}"} for i in range(30)]
+    figure = plots.pareto({"rows": many})
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.y0 >= figure.bbox.y0
+    assert box.y1 <= figure.bbox.y1

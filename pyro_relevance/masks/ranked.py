@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["budget", "path", "top_fraction", "within_cost"]
 
+_MOST_TRIES = 64
+"""Edges that are tried to fill a budget."""
+
 
 def top_fraction(
     source: Source,
@@ -72,6 +75,7 @@ def budget(
     num_bytes: int | None = None,
     edges: Edges | None = None,
     cost: Callable[[Mask], float] | None = None,
+    fill: bool = False,
     groups: Groups = None,
 ) -> Mask:
     """Mask of the highest-scoring edges within a number of parameters, MACs or bytes.
@@ -87,6 +91,8 @@ def budget(
         edges: The edges of the network, for sources that do not bring them. Groups that `source`
             lacks are kept whole.
         cost: Counts the limit's unit for a mask; by default the library counts.
+        fill: Whether edges of lower rank that still fit are kept too: up to 64 are tried, so that
+            less of the limit is left unused where one edge costs more than another.
         groups: Names of the candidate groups; the others are kept whole.
 
     Raises:
@@ -103,7 +109,8 @@ def budget(
     ((unit, limit),) = given.items()
     if cost is None:
         cost = _counted(source, edges, unit)
-    return _within(source, limit, cost, unit=unit.removeprefix("num_"), groups=groups)
+    unit = unit.removeprefix("num_")
+    return _within(source, limit, cost, unit=unit, groups=groups, fill=fill)
 
 
 def within_cost(
@@ -154,7 +161,13 @@ def path(source: Source, *, num_points: int = 20, groups: Groups = None) -> list
 
 
 def _within(
-    source: Source, limit: float, cost: Callable[[Mask], float], *, unit: str, groups: Groups
+    source: Source,
+    limit: float,
+    cost: Callable[[Mask], float],
+    *,
+    unit: str,
+    groups: Groups,
+    fill: bool = False,
 ) -> Mask:
     if math.isnan(limit):
         raise ValueError(f"Expected a number as limit, but got {limit}.")
@@ -179,7 +192,23 @@ def _within(
             affordable = middle
         else:
             dear = middle
-    return mask_of(affordable)
+    found = mask_of(affordable)
+    return _filled(ranking, affordable, limit, cost, found.rule) if fill else found
+
+
+def _filled(
+    ranking: Ranking, affordable: int, limit: float, cost: Callable[[Mask], float], rule: str
+) -> Mask:
+    """Keep the first edges of a ranking, and those of the next ones that fit beside them."""
+    keep = torch.zeros(ranking.num_edges, dtype=torch.bool)
+    keep[ranking.order[:affordable]] = True
+    for edge in ranking.order[affordable + 1 : affordable + 1 + _MOST_TRIES].tolist():
+        if ranking.scores[edge] == -math.inf:  # what is closed stays closed
+            break
+        keep[edge] = True
+        if cost(ranking.mask(keep, rule)) > limit:
+            keep[edge] = False
+    return ranking.mask(keep, rule)
 
 
 def _counted(source: Source, edges: Edges | None, unit: str) -> Callable[[Mask], float]:

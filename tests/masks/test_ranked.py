@@ -140,6 +140,23 @@ class TestBudget:
             mask.rule == f"keep the highest-scoring edges that cost at most 2 {unit[4:]} together"
         )
 
+    @pytest.mark.exact
+    def test_a_filled_budget_has_smaller_edges_of_lower_rank(self):
+        prices = torch.tensor([5.0, 3.0, 1.0, 2.0, 1.0])
+        scores = {"a": torch.tensor([9.0, 8.0, 7.0, 6.0, -math.inf])}
+
+        def cost(mask):
+            return float((prices * mask["a"]).sum())
+
+        def kept(limit, fill):
+            mask = masks.budget(scores, num_macs=limit, cost=cost, fill=fill)
+            return mask["a"].tolist()
+
+        assert kept(6, False) == [True, False, False, False, False]
+        assert kept(6, True) == [True, False, True, False, False]
+        assert kept(7, True) == [True, False, True, False, False]  # the rest is closed, or too dear
+        assert kept(8, True) == [True, True, False, False, False]
+
     def test_exactly_one_limit(self):
         scores = {"a": torch.tensor([2.0])}
         with pytest.raises(ValueError, match=r"exactly one of .* but got none"):

@@ -139,7 +139,9 @@ class Budget:
             found = masks.within_cost(scores, self.limit, cost=self.cost)
         else:
             limits = {name: getattr(self, name) for name in LIMITS[:3]}
-            found = masks.budget(scores, edges=edges, **limits)
+            # Single weights cost the same, but those of convolutions in multiply-accumulates.
+            fill = any(group.granularity != "weight" for group in edges)
+            found = masks.budget(scores, edges=edges, fill=fill, **limits)
         if not any(bool(torch.isneginf(score).any()) for score in scores.values()):
             return found
         # Closed edges rank last, and none of them comes back.

@@ -10,13 +10,38 @@ from typing import Any
 from torch import Tensor, nn
 
 __all__ = [
-    *("copy_of", "evaluating", "example_arguments", "modules_that_make_units", "reinitialise"),
+    *("copy_of", "evaluating", "example_arguments", "modules_that_make_units", "not_accepted"),
+    "reinitialise",
 ]
 
 
 def example_arguments(example_input: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return the arguments of ``forward()``: a single input becomes a tuple of one."""
-    return example_input if isinstance(example_input, tuple) else (example_input,)
+    """Return the arguments of ``forward()``: a single input becomes a tuple of one.
+
+    Raises:
+        TypeError: If one of them is no tensor.
+    """
+    arguments = example_input if isinstance(example_input, tuple) else (example_input,)
+    for argument in arguments:
+        if not isinstance(argument, Tensor):
+            raise TypeError(
+                "Expected example_input as a tensor or a tuple of tensors, but got "
+                f"{type(argument).__name__}. Convert arrays with torch.as_tensor."
+            )
+    return arguments
+
+
+def not_accepted(arguments: tuple[Tensor, ...], error: Exception) -> str:
+    """Return what to say where a network failed with its example.
+
+    Args:
+        arguments: The example.
+        error: What the network raised.
+    """
+    given = ", ".join(f"{tuple(argument.shape)} of {argument.dtype}" for argument in arguments)
+    cause = error.__cause__ or error  # of a node of a graph
+    line = next(iter(str(cause).splitlines()), type(cause).__name__)
+    return f"Expected an example_input that the network accepts, but shape {given} failed: {line}"
 
 
 def copy_of(network: nn.Module) -> nn.Module:

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from pyro_relevance.edges.connectivity import is_constant, kept_positions, live_edges
 from pyro_relevance.edges.edges import Edges
 from pyro_relevance.edges.groups import EdgeGroup
-from pyro_relevance.edges.modules import copy_of, evaluating, example_arguments
+from pyro_relevance.edges.modules import (
+    copy_of,
+    evaluating,
+    example_arguments,
+    not_accepted,
+)
 from pyro_relevance.edges.operators.registry import find_module
 from pyro_relevance.errors import SurgeryError
 from pyro_relevance.surgery.constants import fold_constants, nonzero_entries, owner_of
@@ -93,6 +98,7 @@ def prune(
     masked = apply_mask(network, edges, mask)
     folded = copy_of(masked)
     with evaluating(masked, folded), torch.no_grad():
+        _try(masked, arguments)
         added, notes = fold_constants(folded, edges, arguments)
         live, kept = _kept(folded, edges, added, keep_one=on_empty == "keep")
         empty = _empty(edges, live, mask)
@@ -130,6 +136,15 @@ def _checked_arguments(
     if any(len(argument) == 0 for argument in arguments):
         raise ValueError("Expected an example_input with at least one example, but got none.")
     return arguments
+
+
+def _try(masked: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    """Call the network once: what it does not accept is told before any work."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            masked(*arguments)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise SurgeryError(not_accepted(arguments, error)) from error
 
 
 def _check(network: nn.Module, edges: Edges, mask: Mapping[str, Tensor]) -> None:

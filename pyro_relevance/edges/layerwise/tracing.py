@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.parametrize import is_parametrized
 
-from pyro_relevance.edges.modules import copy_of, example_arguments
+from pyro_relevance.edges.modules import copy_of, example_arguments, not_accepted
 from pyro_relevance.edges.operators.calls import operator_name
 from pyro_relevance.edges.operators.registry import find, registered
 from pyro_relevance.edges.reasons import Reason, Why
@@ -64,11 +64,7 @@ def trace_graph(
             with kept, torch.no_grad(), torch.random.fork_rng(devices=[]):
                 ShapeProp(fx.GraphModule(root, graph)).propagate(*arguments)
         except Exception as error:
-            shapes = ", ".join(str(tuple(argument.shape)) for argument in arguments)
-            raise EdgeError(
-                f"Expected an example_input that the network accepts, but shape {shapes} failed: "
-                f"{error}"
-            ) from error
+            raise EdgeError(not_accepted(arguments, error)) from error
     if is_layer:
         for node in graph.nodes:
             if node.op == "call_module":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,9 @@ def _begin(num_threads: int) -> None:
     torch.set_num_threads(num_threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _asked_to_end)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _asked_to_end)
+        sys.unraisablehook = _not_raised
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -94,6 +98,14 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def _not_raised(unraisable: Any) -> None:
+    """Ask again a moment later, where a callback of the collector swallowed what was raised."""
+    if issubclass(unraisable.exc_type, _Ended):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _asked_to_end(number: int, frame: object) -> None:

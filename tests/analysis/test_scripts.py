@@ -177,11 +177,14 @@ def test_the_budget_experiment_meets_its_limits_and_goes_on(
     some = {name: run_budget.HITS[name] for name in ("inputs and units, MACs", "weights, bytes")}
     monkeypatch.setattr(run_budget, "HITS", some)
     write_mnist(tmp_path / "data", num_train=60, num_test=20)
-    settings = run_budget.Settings(1, 0.3, sizes=(20_000, 5_000), num_epochs=1.0)
+    settings = run_budget.Settings(
+        1, 0.3, sizes=(20_000, 5_000), num_epochs=1.0, num_splits=2, num_epochs_boston=3.0
+    )
     root, out = str(tmp_path / "data"), tmp_path / "out"
     path = run_budget.run(root, settings, out, command="run")
     rows = {entry["method"]: entry["metrics"] for entry in json.loads(path.read_text())["rows"]}
-    assert len(rows) == len(run_budget.HITS) + 3
+    assert len(rows) == len(run_budget.HITS) + 4
+    assert rows["coverage"]["loss_covered"]["mean"] in (0.0, 0.5, 1.0)
     for name in run_budget.HITS:
         assert rows[f"hit: {name}"]["share_of_limit"]["values"][0] <= 1
     for name in ("one training", "separate trainings", "gradual magnitude"):

@@ -100,15 +100,17 @@ class Optimisation:
             steps_per_epoch: Steps of an epoch.
             points: Whether the weights are points.
         """
-        epochs, rate, curve = self.num_epochs, self.learning_rate, self.schedules.learning_rate
-        if rate is None and not points and all(curve(i / 10) == 1.0 for i in range(11)):
+        epochs, rate, schedules = self.num_epochs, self.learning_rate, self.schedules
+        steady = (schedules.learning_rate(i / 10) == 1.0 for i in range(11))
+        if rate is None and not points and all(steady):
             # At a constant rate probabilities of gates go on to jitter: twice their error.
-            curve = within(cosine(1.0, 0.01), start=0.5)
+            falls = within(cosine(1.0, 0.01), start=0.5)
+            schedules = replace(schedules, learning_rate=falls)
         return replace(
             self,
             num_epochs=max(100, LEAST_STEPS / steps_per_epoch) if epochs is None else epochs,
             learning_rate=(1e-3 if points else 1e-2) if rate is None else rate,
-            schedules=replace(self.schedules, learning_rate=curve),
+            schedules=schedules,
         )
 
     def num_steps(self, steps_per_epoch: int) -> int:

@@ -330,7 +330,11 @@ class _Branching(nn.Module):
         ({"granularity": "input", "input_index": [0, 2, 2]}, ValueError, "without holes"),
         ({"granularity": "input", "input_index": [-1, -1, -1]}, ValueError, "without holes"),
         ({"where": lambda name, module: False}, EdgeError, "where chose no layer"),
-        ({"example_input": torch.zeros(2, 5)}, EdgeError, r"shape \(2, 5\) failed"),
+        (
+            {"example_input": torch.zeros(2, 5)},
+            EdgeError,
+            r"shape \(2, 5\) of torch.float32 failed",
+        ),
     ],
 )
 def test_wrong_arguments(options, error, message):

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+import pyro_relevance as pr
 from analysis.enumeration import (
     configurations,
     exact_linear,
@@ -78,3 +80,25 @@ def test_one_input_has_no_family_to_choose():
     torch.testing.assert_close(best.inclusion_probability, exact.inclusion_probability)
     assert best.elbo == pytest.approx(exact.log_evidence)
     assert math.isfinite(best.elbo)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("correlation", "most"), [(0.0, 0.02), (0.5, 0.05)])
+def test_the_defaults_of_fit_are_near_the_exact_posterior(correlation: float, most: float) -> None:
+    """They were off by 0.3 where 200 rows were 200 steps; see the docstring of the guide."""
+    problems = [make_problem(200, 10, correlation, seed=seed) for seed in range(8)]
+    torch.manual_seed(0)
+    network = nn.Linear(10, 1, bias=False)
+    model = pr.RelevanceModel(
+        network,
+        pr.find_edges(network, granularity="input"),
+        likelihood=pr.likelihoods.Gaussian(1.0, learn_noise=False),
+        num_data=200,
+        gate_prior=pr.priors.IndependentPrior(problems[0].log_odds),
+        weight_prior=pr.priors.GaussianWeights(1.0),
+    )
+    data = [(problem.x.float(), problem.y.float()) for problem in problems]
+    posterior = pr.fit(model, data, num_chains=len(data), progress=False).posterior
+    found = posterior.inclusion_probability()["inputs"].double()
+    exact = torch.stack([exact_linear(problem).inclusion_probability for problem in problems])
+    assert float((found - exact).abs().mean()) < most

@@ -38,6 +38,7 @@ from pyro_relevance.comparison.pruning import density_within
 from pyro_relevance.comparison.tasks import Task, make_task
 from pyro_relevance.comparison.to_budget import keywords_of, ungated_model
 from pyro_relevance.edges.size import count_cost
+from pyro_relevance.posterior.intervals import losses_and_errors, root_if_squared
 
 HITS: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     "weights, parameters": (("weight",), {"num_parameters": 20_000}),
@@ -114,11 +115,12 @@ def coverage(settings: Settings, seed: int) -> dict[str, float]:
     )
     stated = fitted.loss_interval((x[held_out], y[held_out]), num_rows=len(x_test))
     with torch.no_grad():
-        outputs = fitted.pruned.network.eval()(x_test)
-        loss = -float(fitted.likelihood(outputs).log_prob(y_test).double().mean())
-        error = float((fitted.likelihood.mean(outputs) - y_test).double().square().mean().sqrt())
-    found = {}
-    for name, value, ends in (("loss", loss, stated.loss), ("error", error, stated.error)):
+        outputs = fitted.pruned.network.eval()(x_test).unsqueeze(0)
+    losses, errors = losses_and_errors(fitted.likelihood, outputs, y_test)
+    error = float(root_if_squared(fitted.likelihood, errors.mean()))
+    found: dict[str, float] = {}
+    tested = (("loss", float(losses.mean()), stated.loss), ("error", error, stated.error))
+    for name, value, ends in tested:
         low, high = float(ends.lower), float(ends.upper)
         found |= {name: value, f"{name}_lower": low, f"{name}_upper": high}
         found[f"{name}_covered"] = float(low <= value <= high)

@@ -19,6 +19,7 @@ import torch
 import pyro_relevance as pr
 from pyro_relevance.commands.main import _parser
 from tests.image_files import write_mnist
+from tests.two_processes import in_two_processes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -327,15 +328,7 @@ def test_links_point_to_files_that_exist(name: str) -> None:
 def test_the_script_for_several_processes_runs_in_two(tmp_path: Path) -> None:
     code = replaced(block("distributed"), num_epochs=("100", "3"))
     (tmp_path / "train.py").write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*command, "--nproc-per-node", "2", "train.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes("train.py", folder=tmp_path)
     posterior = pr.load_posterior(tmp_path / "posterior.safetensors")
     assert posterior.num_chains == 1
     assert (tmp_path / "distributed.safetensors").exists()

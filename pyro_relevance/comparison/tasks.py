@@ -21,6 +21,7 @@ from pyro_relevance.data.augmentation import InOrder, RandomCrop, RandomFlip
 from pyro_relevance.data.images import CIFAR10_SD, MNIST_MEAN, MNIST_SD
 from pyro_relevance.data.root import data_root
 from pyro_relevance.edges.size import num_macs
+from pyro_relevance.edges.size import num_parameters as count_parameters
 from pyro_relevance.graphs import spaces
 from pyro_relevance.model import likelihoods
 from pyro_relevance.model.precision import Precision
@@ -149,7 +150,7 @@ def make_task(
     else:
         task = _cifar10(name, root, num_data, device)
     if num_parameters is not None and task.make_network is not None:
-        dense = sum(p.numel() for p in seeded_network(task.make_network, seed).parameters())
+        dense = count_parameters(seeded_network(task.make_network, seed))
         if num_parameters >= dense:
             raise ValueError(
                 f"Expected a limit below the {dense} parameters of the network that is pruned, "
@@ -259,7 +260,7 @@ def _cifar10(name: str, root: str | Path | None, num_data: int | None, device: s
         task,
         make_network=lambda: networks.ResNet20().to(device),
         make_small_network=lambda: networks.CifarResNet(1).to(device),
-        num_parameters=sum(p.numel() for p in network.parameters()) // 2,
+        num_parameters=count_parameters(network) // 2,
         num_macs=num_macs(network, data.train[0][:1]) // 2,
         unit_prior=DescriptionLengthPrior(0.05),
         weight_log_odds=-1.0,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_map
 
-from pyro_relevance.edges.modules import copy_of
+from pyro_relevance.edges.modules import copy_of, first_line
 from pyro_relevance.errors import EdgeError
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "Sizes",
     "export_any_batch",
     "export_graph",
-    "first_line",
     "is_free",
     "quiet",
     "traceable_copy",
@@ -311,12 +310,6 @@ def traceable_copy(network: nn.Module) -> nn.Module:
         # Frozen ones would let attention take a fused path, which hides its weights.
         parameter.requires_grad_(parameter.is_floating_point())
     return copied
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error, without torch's advice about its settings."""
-    text = next(iter(str(error).splitlines()), type(error).__name__).strip()
-    return text if text.endswith(".") else f"{text}."
 
 
 @contextmanager

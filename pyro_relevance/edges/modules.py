@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 __all__ = [
-    *("copy_of", "evaluating", "example_arguments", "modules_that_make_units", "not_accepted"),
-    "reinitialise",
+    *("copy_of", "evaluating", "example_arguments", "first_line"),
+    *("modules_that_make_units", "not_accepted", "reinitialise"),
 ]
 
 
@@ -40,8 +40,16 @@ def not_accepted(arguments: tuple[Tensor, ...], error: Exception) -> str:
     """
     given = ", ".join(f"{tuple(argument.shape)} of {argument.dtype}" for argument in arguments)
     cause = error.__cause__ or error  # of a node of a graph
-    line = next(iter(str(cause).splitlines()), type(cause).__name__)
-    return f"Expected an example_input that the network accepts, but shape {given} failed: {line}"
+    return (
+        f"Expected an example_input that the network accepts, but shape {given} failed: "
+        f"{first_line(cause)}"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, without torch's advice about its settings."""
+    text = next(iter(str(error).splitlines()), type(error).__name__).strip()
+    return text if text.endswith(".") else f"{text}."
 
 
 def copy_of(network: nn.Module) -> nn.Module:

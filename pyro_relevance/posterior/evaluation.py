@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 
 from pyro_relevance._random import local_pyro
 from pyro_relevance.edges.find import Edges
+from pyro_relevance.edges.modules import evaluating
 from pyro_relevance.edges.representation.summary import Summary, counted_groups
 from pyro_relevance.graphs.graph import MixedOperation
 from pyro_relevance.model.elbo import site_terms
@@ -48,14 +49,8 @@ def quiet(model: RelevanceModel) -> Iterator[None]:
     Args:
         model: The model of a posterior.
     """
-    modes = {module: module.training for module in model.modules()}
-    with local_pyro(), model.in_mode(noise="shared"):
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
+    with local_pyro(), model.in_mode(noise="shared"), evaluating(model):
+        yield
 
 
 def chain_likelihood(model: RelevanceModel, state: Mapping[str, Tensor]) -> Likelihood:

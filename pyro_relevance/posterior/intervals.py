@@ -61,6 +61,23 @@ class LossInterval:
     loss: Interval
     error: Interval
 
+    @classmethod
+    def of(
+        cls, likelihood: Likelihood, losses: Tensor, mean_errors: Tensor, *, probability: float
+    ) -> LossInterval:
+        """Return the intervals of draws.
+
+        Args:
+            likelihood: Distribution of the target.
+            losses: ``(num_draws,)`` mean losses, as of `losses_and_errors`.
+            mean_errors: ``(num_draws,)`` mean squared errors, or shares of wrong classes.
+            probability: Share of the draws between the ends.
+        """
+        errors = root_if_squared(likelihood, mean_errors)
+        return cls(
+            interval(losses, probability=probability), interval(errors, probability=probability)
+        )
+
 
 def interval(values: Tensor, *, probability: float = 0.89) -> Interval:
     """Mean and equal-tailed interval over the first dimension.
@@ -155,10 +172,7 @@ def loss_interval(
     chains = [likelihood or posterior.chain(i).likelihood for i in range(len(outputs))]
     parts = [losses_and_errors(law, o, y) for law, o in zip(chains, outputs, strict=True)]
     losses, errors = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-    return LossInterval(
-        interval(losses.mean(1), probability=probability),
-        interval(root_if_squared(chains[0], errors.mean(1)), probability=probability),
-    )
+    return LossInterval.of(chains[0], losses.mean(1), errors.mean(1), probability=probability)
 
 
 def losses_and_errors(likelihood: Likelihood, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pyro_relevance.edges.exported import first_line
-from pyro_relevance.edges.modules import evaluating
+from pyro_relevance.edges.modules import evaluating, first_line
 from pyro_relevance.errors import SurgeryError
 from pyro_relevance.surgery.steps import SizeError, plain_containers
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pyro_relevance._files import replacing
-from pyro_relevance.edges.exported import export_any_batch, first_line, quiet, traceable_copy
-from pyro_relevance.edges.modules import example_arguments
+from pyro_relevance.edges.exported import export_any_batch, quiet, traceable_copy
+from pyro_relevance.edges.modules import example_arguments, first_line
 from pyro_relevance.edges.size import Latency, latency, num_macs
 from pyro_relevance.errors import CheckpointError
 from pyro_relevance.surgery.equivalence import (

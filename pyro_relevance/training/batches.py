@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from pyro_relevance.model.inputs import as_targets
+from pyro_relevance.training.distributed.ranks import Ranks
 
-__all__ = ["Batches", "Data", "as_tensors", "is_list_of_pairs", "whole_epochs"]
+__all__ = ["Batches", "Data", "as_tensors", "whole_epochs"]
 
 Data: TypeAlias = "tuple[Tensor, Tensor] | Dataset[Any] | Sequence[tuple[Tensor, Tensor]]"
 """One pair ``(x, y)``, a map-style data set of such pairs, or a list of pairs, one per chain."""
@@ -57,15 +58,6 @@ def as_tensors(data: Any) -> tuple[Tensor, Tensor]:
     # A tensor of inference mode has no gradients with respect to anything.
     x, y = (item.clone() if item.is_inference() else item.detach() for item in (x, y))
     return x, as_targets(y)
-
-
-def is_list_of_pairs(data: Any) -> bool:
-    """Return whether data are a list with the examples of each chain.
-
-    Args:
-        data: See `Data`.
-    """
-    return isinstance(data, list) and bool(data) and isinstance(data[0], tuple | list | Dataset)
 
 
 def whole_epochs(
@@ -152,6 +144,10 @@ class Batches:
         device: Where the data are kept.
         augment: Changes the inputs of each minibatch, ``(num_examples, ...)`` of all chains
             together, and keeps their shape; ``None`` for no change.
+        ranks: The processes that share the examples, and those of each minibatch.
+
+    Attributes:
+        num_given: Examples of all processes together.
 
     Raises:
         TypeError: If ``data`` is of another kind.
@@ -166,17 +162,26 @@ class Batches:
         batch_size: int | None,
         device: torch.device,
         augment: Callable[[Tensor], Tensor] | None = None,
+        ranks: Ranks = Ranks(),  # noqa: B008 (a frozen value)
     ) -> None:
         check_batch_size(batch_size)
-        self.per_chain = is_list_of_pairs(data)
+        batch_size = ranks.share_of_batch(batch_size)
+        self.per_chain = (
+            isinstance(data, list) and bool(data) and isinstance(data[0], tuple | list | Dataset)
+        )
         if self.per_chain:
             x, y = _stacked_chains([as_tensors(item) for item in data], num_chains)
         else:
             x, y = as_tensors(data)
+        axis = int(self.per_chain)
+        self.num_given = x.shape[axis]
+        if ranks.number > 1:
+            rows = ranks.rows(self.num_given)
+            x, y = (part.index_select(axis, rows.to(part.device)) for part in (x, y))
         self.x, self.y = x.to(device), y.to(device)
         self.num_chains = num_chains
         self.augment = augment
-        self.num_data = self.x.shape[1] if self.per_chain else self.x.shape[0]
+        self.num_data = self.x.shape[axis]
         self.batch_size = self.num_data if batch_size is None else min(batch_size, self.num_data)
         self._position = 0
         self._order = torch.empty((num_chains, 0), dtype=torch.long, device=device)

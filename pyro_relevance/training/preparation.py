@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from pyro_relevance.model.guides.protocol import answers
 from pyro_relevance.model.inputs import accepted, check_rows
 from pyro_relevance.model.model import RelevanceModel
 from pyro_relevance.model.parts import check_guide
-from pyro_relevance.training.batches import Batches, Data, as_tensors, is_list_of_pairs
+from pyro_relevance.training.batches import Batches, Data
 from pyro_relevance.training.data_checks import check_data, check_held_out, check_types
 from pyro_relevance.training.distributed.ranks import Ranks
 from pyro_relevance.training.programs.chains import (
@@ -143,24 +142,23 @@ def place_examples(
     device = settings.execution.device
     target = torch.device(device or next(models[0].network.parameters()).device)
 
-    def streams(examples: Data, expected: int | None = None) -> Batches:
-        if ranks.number > 1 and not is_list_of_pairs(examples):
-            examples = as_tensors(examples)  # once
-        given = functools.partial(
-            Batches,
+    def streams(examples: Data) -> Batches:
+        return Batches(
+            examples,
             num_chains=len(models),
-            batch_size=ranks.share_of_batch(settings.optimisation.batch_size),
+            batch_size=settings.optimisation.batch_size,
+            device=target,
             augment=augment,
+            ranks=ranks,
         )
-        batches = given(examples, device=target if ranks.number == 1 else torch.device("cpu"))
-        if expected is not None and batches.num_data != expected:
-            raise ValueError(
-                f"Expected num_data={expected} examples, as the model was given, but the data "
-                f"have {batches.num_data}. Make the model with num_data=len(x) of its training set."
-            )
-        return batches if ranks.number == 1 else given(ranks.share(examples), device=target)
 
-    batches = streams(data, models[0].num_data)
+    batches = streams(data)
+    if batches.num_given != models[0].num_data:
+        raise ValueError(
+            f"Expected num_data={models[0].num_data} examples, as the model was given, but the "
+            f"data have {batches.num_given}. Make the model with num_data=len(x) of its training "
+            "set."
+        )
     return batches, None if held_out is None else streams(held_out)
 
 

@@ -364,21 +364,25 @@ class TrainingRun:
         """Write the state where it is time to; only then is it copied to the host."""
         if self.checkpoint is None:
             return
-        if force or time.monotonic() - self._last_write >= self.checkpoint.interval:
-            description = {"run": self.run, "step": self.step}
-            write_checkpoint(Path(self.checkpoint.path), self.snapshot(), description)
+        waited = time.monotonic() - self._last_write
+        if self._is_due(force or waited >= self.checkpoint.interval):
+            self._save(self.snapshot(), Path(self.checkpoint.path))
             self._written = self.step
             self._last_write = time.monotonic()
+
+    def _is_due(self, due: bool) -> bool:
+        return due
+
+    def _save(self, state: dict[str, Tensor], path: Path) -> None:
+        write_checkpoint(path, state, {"run": self.run, "step": int(state["run/step"])})
 
     def _write_last(self, good: KeptState) -> None:
         """Write the state of the last record, where it is whole and newer than the file."""
         if self.checkpoint is None or not self._is_kept:
             return
         tensors = to_host(good.tensors, "")
-        step = int(tensors["run/step"])
-        if step > self._written:
-            description = {"run": self.run, "step": step}
-            write_checkpoint(Path(self.checkpoint.path), tensors, description)
+        if int(tensors["run/step"]) > self._written:
+            self._save(tensors, Path(self.checkpoint.path))
 
 
 def interval_of_records(num_steps: int) -> int:

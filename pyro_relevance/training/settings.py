@@ -93,6 +93,14 @@ class Optimisation:
         if not self.max_seconds > 0:
             raise ValueError(f"Expected max_seconds > 0, but got {self.max_seconds}.")
 
+    def steps_per_epoch(self, num_data: int) -> int:
+        """Return the number of steps in one epoch; the last one may have fewer examples.
+
+        Args:
+            num_data: Number of examples.
+        """
+        return math.ceil(num_data / (self.batch_size or num_data))
+
     def completed(self, steps_per_epoch: int, *, points: bool) -> Optimisation:
         """Return the settings with numbers where they leave the choice to the library.
 

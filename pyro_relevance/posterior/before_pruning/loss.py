@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_relevance._random import substream
+from pyro_relevance.edges.modules import evaluating
 from pyro_relevance.masks import Mask
 from pyro_relevance.posterior.evaluation import chain_outputs, quiet
 from pyro_relevance.posterior.intervals import (
@@ -22,7 +23,6 @@ from pyro_relevance.posterior.intervals import (
     LossInterval,
     interval,
     losses_and_errors,
-    root_if_squared,
 )
 
 if TYPE_CHECKING:
@@ -100,12 +100,8 @@ def pruned_loss_interval(
     """
     law = likelihood or posterior.likelihood
     outputs = _outputs(posterior, mask, data[0], num_samples, seed)
-    scores = losses_and_errors(law, outputs, data[1])
-    drawn = _predictive([scores], num_rows, num_draws, seed)
-    return LossInterval(
-        interval(drawn[0], probability=probability),
-        interval(root_if_squared(law, drawn[1]), probability=probability),
-    )
+    drawn = _predictive([losses_and_errors(law, outputs, data[1])], num_rows, num_draws, seed)
+    return LossInterval.of(law, *drawn, probability=probability)
 
 
 def network_loss_interval(
@@ -134,20 +130,11 @@ def network_loss_interval(
     Returns:
         Loss in nats and error, on the scale of the targets given.
     """
-    modes = {module: module.training for module in network.modules()}
-    try:
-        with torch.no_grad():
-            outputs = network.eval()(data[0]).unsqueeze(0)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    losses, errors = _predictive(
-        [losses_and_errors(likelihood, outputs, data[1])], num_rows, num_draws, seed
-    )
-    return LossInterval(
-        interval(losses, probability=probability),
-        interval(root_if_squared(likelihood, errors), probability=probability),
-    )
+    with evaluating(network), torch.no_grad():
+        outputs = network(data[0]).unsqueeze(0)
+    scores = losses_and_errors(likelihood, outputs, data[1])
+    drawn = _predictive([scores], num_rows, num_draws, seed)
+    return LossInterval.of(likelihood, *drawn, probability=probability)
 
 
 def cross_validated_loss_interval(
@@ -203,10 +190,7 @@ def cross_validated_loss_interval(
     losses, errors = _predictive(own, num_rows, num_draws, seed)
     held_out = torch.stack([part[1].mean() for part in own]).mean()
     factor = (1.0 + shift[1] / held_out.clamp(min=1e-12)).clamp(min=0.0)
-    return LossInterval(
-        interval(losses + shift[0], probability=probability),
-        interval(root_if_squared(likelihood, errors * factor), probability=probability),
-    )
+    return LossInterval.of(likelihood, losses + shift[0], errors * factor, probability=probability)
 
 
 def without(mask: Mask, groups: Sequence[str] = ("inputs",)) -> dict[str, Mask]:

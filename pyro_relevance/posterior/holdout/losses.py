@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyro_relevance.edges.modules import evaluating
 from pyro_relevance.posterior.posterior import Posterior
 
 __all__ = ["Loss", "Predictor", "log_loss", "loss_for", "predictor", "squared_error"]
@@ -118,13 +119,7 @@ def _of_module(network: nn.Module) -> Predictor:
     parameter = next(network.parameters(), torch.zeros(()))
 
     def predict(x: Tensor) -> Tensor:
-        modes = [(module, module.training) for module in network.modules()]
-        network.eval()
-        try:
-            with torch.no_grad():
-                return network(x.to(parameter.device)).to(x.device)  # type: ignore[no-any-return]
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(network), torch.no_grad():
+            return network(x.to(parameter.device)).to(x.device)  # type: ignore[no-any-return]
 
     return predict

@@ -124,8 +124,7 @@ def completed(settings: FitSettings, model: RelevanceModel, data: Data) -> FitSe
         model: The model.
         data: The examples.
     """
-    number = len(as_tensors(data)[0])
-    steps = math.ceil(number / (settings.optimisation.batch_size or number))
+    steps = settings.optimisation.steps_per_epoch(len(as_tensors(data)[0]))
     return settings.completed(steps, points=model.weights_are_points)
 
 
@@ -291,8 +290,7 @@ class Parts:
 
     def epochs(self, fits: Sequence[Fit | None], num_data: int) -> tuple[float, float, float]:
         """Return the epochs of each part."""
-        size = self.settings.optimisation.batch_size or num_data
-        steps = math.ceil(num_data / size)
+        steps = self.settings.optimisation.steps_per_epoch(num_data)
         first, second, third = (0.0 if one is None else one.num_steps / steps for one in fits)
         return first, second, third
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
-
-from pyro_relevance.training.batches import Data, as_tensors, is_list_of_pairs
 
 __all__ = ["Ranks"]
 
@@ -43,25 +42,17 @@ class Ranks:
             )
         return cls(distributed.get_rank(), distributed.get_world_size())
 
-    def share(self, data: Data) -> Data:
-        """Return this process's examples: each of them has every ``number``-th one.
+    def rows(self, num_data: int) -> Tensor:
+        """Return the numbers of this process's examples: each has every ``number``-th one.
 
         Shares are equally long, so that all processes take as many steps: where the examples
         cannot be shared out evenly, the first ones are in two shares.
 
         Args:
-            data: All examples, the same in each process.
+            num_data: Examples of all processes together.
         """
-        if self.number == 1:
-            return data
-        if is_list_of_pairs(data):
-            return [self._rows(*as_tensors(pair)) for pair in data]  # type: ignore[union-attr]
-        return self._rows(*as_tensors(data))
-
-    def _rows(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        longest = -(-len(x) // self.number)
-        rows = (self.rank + self.number * torch.arange(longest, device=x.device)) % len(x)
-        return x[rows], y[rows.to(y.device)]
+        longest = -(-num_data // self.number)
+        return (self.rank + self.number * torch.arange(longest)) % num_data
 
     def share_of_batch(self, batch_size: int | None) -> int | None:
         """Return how many examples of a step are this process's.
@@ -87,11 +78,27 @@ class Ranks:
         Args:
             value: Anything that can be pickled.
         """
-        if self.number == 1:
-            return value
         values: list[Any] = [value]
         distributed.broadcast_object_list(values, src=0)
         return values[0]  # type: ignore[no-any-return]
+
+    def first_does(self, act: Callable[[], Value]) -> Value:
+        """Return in all processes what a function returns in the first one, which alone calls it.
+
+        Args:
+            act: The function; what it raises is raised in all of them.
+        """
+        result: Value | None = None
+        error: Exception | None = None
+        if self.rank == 0:
+            try:
+                result = act()
+            except Exception as raised:  # the others wait for an answer
+                error = raised
+        result, error = self.first_says((result, error))
+        if error is not None:
+            raise error
+        return cast(Value, result)
 
     def gathered(self, value: Value) -> list[Value]:
         """Return the values of all processes, in all of them.
@@ -99,19 +106,16 @@ class Ranks:
         Args:
             value: Anything that can be pickled.
         """
-        if self.number == 1:
-            return [value]
         values: list[Any] = [None] * self.number
         distributed.all_gather_object(values, value)
         return values
 
     def leave(self) -> None:
         """Wait until all processes are done with their messages."""
-        if self.number > 1:
-            distributed.barrier()
-            # A thread of gloo needs the interpreter to let go of the last message. A process that
-            # ends before it has done so aborts.
-            time.sleep(0.2)
+        distributed.barrier()
+        # A thread of gloo needs the interpreter to let go of the last message. A process that ends
+        # before it has done so aborts.
+        time.sleep(0.2)
 
     def identity(self, run: str) -> str:
         """Return the fingerprint of a run from that of each process's part of it.
@@ -129,8 +133,6 @@ class Ranks:
         Args:
             tensors: Of one type and device, in each process of the same shapes.
         """
-        if self.number == 1:
-            return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(flat)
         flat /= self.number
@@ -145,7 +147,6 @@ class Ranks:
         Args:
             tensors: In each process of the same shapes and types.
         """
-        if self.number > 1:
-            with torch.no_grad():
-                for tensor in tensors:
-                    distributed.broadcast(tensor, src=0)
+        with torch.no_grad():
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)

@@ -8,7 +8,6 @@ step is not a call of a module: chains are vectorised, and recorded steps are re
 from __future__ import annotations
 
 import math
-import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pyro_relevance._files import tensors_below
 from pyro_relevance._random import substream
 from pyro_relevance.posterior.posterior import Posterior
 from pyro_relevance.training.callbacks import ProgressBar, innermost
-from pyro_relevance.training.checkpoint import alone_with, write_checkpoint
+from pyro_relevance.training.checkpoint import alone_with
 from pyro_relevance.training.distributed.ranks import Ranks
 from pyro_relevance.training.run import TrainingRun
 from pyro_relevance.training.snapshots import KeptState
@@ -115,44 +114,24 @@ class DistributedRun(TrainingRun):
 
     def _found(self, path: Path) -> dict[str, Tensor] | None:
         """Read the state in the first process, and take this one's part of it."""
-        found: dict[str, Tensor] | None = None
-        error: Exception | None = None
-        if self.ranks.rank == 0:
-            try:
-                found = super()._found(path)
-            except Exception as raised:  # the others wait for an answer
-                error = raised
-        found, error = self.ranks.first_says((found, error))
-        if error is not None:
-            raise error
+        found = self.ranks.first_does(lambda: super(DistributedRun, self)._found(path))
         if found is None:
             return None
         own = tensors_below(f"process{self.ranks.rank}/", found)
         shared = {n: t for n, t in found.items() if not n.startswith(("process", *_OWN))}
         return shared | own
 
-    def _write(self, *, force: bool = False) -> None:
-        """Write the state of all processes, where the first one's clock says that it is time."""
-        if self.checkpoint is None:
-            return
-        waited = time.monotonic() - self._last_write
-        if not self.ranks.first_says(force or waited >= self.checkpoint.interval):
-            return
-        state = self.snapshot()
+    def _is_due(self, due: bool) -> bool:
+        """The clock of the first process decides."""
+        return self.ranks.first_says(due)
+
+    def _save(self, state: dict[str, Tensor], path: Path) -> None:
+        """Write the states of all processes in the first one."""
         own = {name: tensor for name, tensor in state.items() if name.startswith(_OWN)}
         shared = {name: tensor for name, tensor in state.items() if name not in own}
         for rank, of_rank in enumerate(self.ranks.gathered(own)):
             shared |= {f"process{rank}/{name}": tensor for name, tensor in of_rank.items()}
-        failed: Exception | None = None
-        if self.ranks.rank == 0:
-            try:
-                description = {"run": self.run, "step": self.step}
-                write_checkpoint(Path(self.checkpoint.path), shared, description)
-            except OSError as error:
-                failed = error
-        if (failed := self.ranks.first_says(failed)) is not None:
-            raise failed
-        self._written, self._last_write = self.step, time.monotonic()
+        self.ranks.first_does(lambda: super(DistributedRun, self)._save(shared, path))
 
     def _write_last(self, good: KeptState) -> None:
         """Write nothing: an interrupt may have reached this process alone."""

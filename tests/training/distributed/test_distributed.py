@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
 import pyro_relevance as pr
+from pyro_relevance.training.batches import Batches
 from pyro_relevance.training.distributed.ranks import Ranks
 from tests.small_fits import make_model, regression
 from tests.training.distributed import processes
+from tests.two_processes import in_two_processes
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="torch was built without distributed"
@@ -22,14 +22,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*run, "-m", "tests.training.distributed.processes", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes("-m", "tests.training.distributed.processes", str(folder))
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -102,11 +95,17 @@ def test_training_to_a_budget_is_of_one_process():
         )
 
 
+def share_of(ranks, data):
+    num_chains = len(data) if isinstance(data, list) else 1
+    device = torch.device("cpu")
+    return Batches(data, num_chains=num_chains, batch_size=None, device=device, ranks=ranks)
+
+
 @pytest.mark.property
 @pytest.mark.parametrize(("length", "number"), [(7, 2), (8, 2), (3, 3), (10, 4)])
 def test_shares_are_all_examples_and_equally_long(length, number):
     x = torch.arange(length).unsqueeze(1).float()
-    shares = [Ranks(rank, number).share((x, x[:, 0]))[0] for rank in range(number)]
+    shares = [share_of(Ranks(rank, number), (x, x[:, 0])).x for rank in range(number)]
     assert len({len(share) for share in shares}) == 1
     together = torch.cat(shares).flatten().tolist()
     assert set(together) == set(range(length))
@@ -116,6 +115,6 @@ def test_shares_are_all_examples_and_equally_long(length, number):
 @pytest.mark.exact
 def test_each_chain_has_a_share_of_its_own_examples():
     pairs = [(torch.full((4, 1), float(i)), torch.arange(4.0)) for i in range(2)]
-    shares = Ranks(1, 2).share(pairs)
-    assert [float(x[0, 0]) for x, _ in shares] == [0.0, 1.0]
-    assert [y.tolist() for _, y in shares] == [[1.0, 3.0], [1.0, 3.0]]
+    shares = share_of(Ranks(1, 2), pairs)
+    assert [float(x[0, 0]) for x in shares.x] == [0.0, 1.0]
+    assert [y.tolist() for y in shares.y] == [[1.0, 3.0], [1.0, 3.0]]
